@@ -1,0 +1,216 @@
+"""What every journal checks before it stores an append: one set of rules for all stores.
+
+``prepare`` runs in the caller and finds wrong use; ``admit`` runs inside the store's transaction and says what the append
+does to the run's head and fences, or refuses it; ``Doubts`` remembers attempts whose earlier appends failed.
+Source: ``docs/explanation/journal.md``, "Append" and "Attempts".
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from collegium.adapters.rows import Entry, FenceRow, HeadRow, to_us
+from collegium.domain.body import TaskStarted
+from collegium.domain.errors import CollegiumError, Conflict, Fenced, NotFound, StoreError
+from collegium.domain.event import DECIDING, VERSIONS, Draft, encode_body, fence_change
+from collegium.domain.head import Fence, HeadChange
+
+
+class Append(NamedTuple):
+    """A checked request to append ``entries`` to ``run``."""
+
+    run: str
+    tenant: str
+    entries: tuple[Entry, ...]
+    expected: int | None
+    fence: Fence | None
+    head: HeadChange | None
+
+    @property
+    def is_start(self) -> bool:
+        """Whether it starts an attempt."""
+        return any(entry.type == "task.started" for entry in self.entries)
+
+
+class Admitted(NamedTuple):
+    """What an append does: the new head (its mac still the old one) and the fence rows that change."""
+
+    head: HeadRow
+    fences: dict[str, FenceRow]
+
+
+def prepare(
+    run: str, drafts: Sequence[Draft], *, expected: int | None, fence: Fence | None, head: HeadChange | None
+) -> Append:
+    """The request, with every body encoded. Raises ValueError where the call itself is wrong."""
+    if not drafts:
+        raise ValueError(f"an append to {run} has no events")
+    tenant = drafts[0].tenant
+    entries = []
+    is_deciding = False
+    for draft in drafts:
+        if draft.tenant != tenant:
+            raise ValueError(f"an append to {run} mixes the tenants {tenant!r} and {draft.tenant!r}")
+        type_ = draft.type
+        is_deciding = is_deciding or type_ in DECIDING
+        if fence_change(type_) in {"create", "start"} and (draft.task is None or draft.attempt is None):
+            raise ValueError(f"{type_} in {run} needs a task and an attempt in its envelope")
+        entries.append(Entry(draft, type_, VERSIONS[type_], to_us(draft.at), encode_body(draft.body)))
+    if is_deciding != (head is not None):
+        what = "has a deciding event and no head" if is_deciding else "changes the head without a deciding event"
+        raise ValueError(f"an append to {run} {what}")
+    return Append(run, tenant, tuple(entries), expected, fence, head)
+
+
+def admit(append: Append, head: HeadRow | None, fence_of: Callable[[str], FenceRow | None]) -> Admitted:
+    """What ``append`` does to a run with this ``head``; ``fence_of(task)`` reads its fence rows.
+
+    Raises:
+        Fenced: the attempt it is written for is not the newest open one.
+        Conflict: ``expected`` is not the last deciding seq, or an attempt is created out of turn.
+        NotFound: the run does not exist, or is another tenant's.
+    """
+    run = append.run
+    if head is not None and head.tenant != append.tenant:
+        raise NotFound(f"tenant {append.tenant!r} has no run {run}", run=run)
+    if append.fence is not None:
+        task, attempt = append.fence.task, append.fence.attempt
+        _require_open(run, task, attempt, fence_of(task))
+    if append.expected is not None:
+        last = 0 if head is None else head.deciding_seq
+        if append.expected != last:
+            raise Conflict(
+                f"run {run} was decided up to event {append.expected} here and is at event {last} in the store: "
+                "reload it and decide again",
+                run=run,
+                expected=append.expected,
+                deciding_seq=last,
+            )
+    if head is None and append.expected is None:
+        raise NotFound(f"there is no run {run}; the first append of a run has expected=0", run=run)
+    return Admitted(_advanced(append, head), _fences(append, fence_of))
+
+
+def _advanced(append: Append, head: HeadRow | None) -> HeadRow:
+    seq, deciding_seq = (0, 0) if head is None else (head.seq, head.deciding_seq)
+    for entry in append.entries:
+        seq += 1
+        if entry.type in DECIDING:
+            deciding_seq = seq
+    if append.head is not None:
+        wake_us = None if append.head.wake_at is None else to_us(append.head.wake_at)
+        mac = bytes(32) if head is None else head.mac
+        return HeadRow(append.tenant, append.head.status, seq, mac, deciding_seq, wake_us)
+    if head is None:
+        raise Conflict(f"run {append.run} cannot begin with a recording event", run=append.run)
+    return head._replace(seq=seq)
+
+
+def _fences(append: Append, fence_of: Callable[[str], FenceRow | None]) -> dict[str, FenceRow]:
+    changed: dict[str, FenceRow] = {}
+    for entry in append.entries:
+        change, task, attempt = fence_change(entry.type), entry.draft.task, entry.draft.attempt
+        if change is None or task is None or attempt is None:
+            continue  # a skipped task is settled without an attempt and has nothing to close
+        row = changed[task] if task in changed else fence_of(task)
+        if change == "create":
+            changed[task] = _created(append.run, task, attempt, row)
+        elif change == "start":
+            opened = _require_open(append.run, task, attempt, row)
+            if opened.worker is not None:
+                raise _fenced(append.run, task, attempt, f"is started already, by {opened.worker}")
+            body = entry.draft.body
+            worker = body.worker if isinstance(body, TaskStarted) else ""
+            changed[task] = FenceRow(attempt, worker, is_open=True)
+        else:
+            changed[task] = _require_open(append.run, task, attempt, row)._replace(is_open=False)
+    return changed
+
+
+def _created(run: str, task: str, attempt: int, row: FenceRow | None) -> FenceRow:
+    newest = 0 if row is None else row.attempt
+    if row is not None and row.is_open:
+        raise Conflict(f"attempt {newest} of task {task} in {run} is still open", run=run, task=task, attempt=newest)
+    if attempt != newest + 1:
+        raise Conflict(
+            f"attempt {attempt} of task {task} in {run} cannot be created: the next one is {newest + 1}",
+            run=run,
+            task=task,
+            attempt=attempt,
+        )
+    return FenceRow(attempt, None, is_open=True)
+
+
+def _require_open(run: str, task: str, attempt: int, row: FenceRow | None) -> FenceRow:
+    if row is None or attempt > row.attempt:
+        raise _fenced(run, task, attempt, "was never created")
+    if attempt < row.attempt:
+        raise _fenced(run, task, attempt, f"was followed by attempt {row.attempt}")
+    if not row.is_open:
+        raise _fenced(run, task, attempt, "is closed")
+    return row
+
+
+def _fenced(run: str, task: str, attempt: int, why: str) -> Fenced:
+    return Fenced(f"attempt {attempt} of task {task} in {run} {why}", run=run, task=task, attempt=attempt)
+
+
+class Doubts:
+    """Attempts of this process whose earlier appends failed: nothing later of theirs may be stored.
+
+    An effect can never be durable without its cause, and appends are ordered before anybody knows whether those before
+    them were stored. A ``Fenced`` refusal needs no memory: the fence row refuses for ever. A ``StoreError`` puts the attempt in
+    doubt for good (a decision closes it and creates the next one). A ``Conflict`` is undone by deciding again, so its doubt
+    ends when the caller has heard of it. A failed *start* casts no doubt: the attempt may belong to somebody else here.
+    """
+
+    def __init__(self) -> None:
+        self._lost: set[tuple[str, str, int]] = set()
+        self._unheard: dict[tuple[str, str, int], set[object]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._lost) + len(self._unheard)
+
+    def check(self, append: Append) -> None:
+        """Raises ``Fenced`` when an earlier append of the same attempt failed."""
+        key = _key(append)
+        if key is not None and (key in self._lost or key in self._unheard):
+            raise Fenced(
+                f"an earlier append of attempt {key[2]} of task {key[1]} in {key[0]} was not stored, so this one is not either",
+                run=key[0],
+                task=key[1],
+                attempt=key[2],
+            )
+
+    def failed(self, append: Append, error: CollegiumError, receipt: object) -> None:
+        """Takes note that ``append`` was not stored; ``receipt`` is what its caller waits on."""
+        key = _key(append)
+        if key is None or append.is_start:
+            return
+        with self._lock:
+            if isinstance(error, StoreError):
+                self._lost.add(key)
+            elif isinstance(error, Conflict) or key in self._unheard:
+                self._unheard.setdefault(key, set()).add(receipt)
+
+    def heard(self, append: Append, receipt: object) -> None:
+        """Takes note that the caller knows of the failure of ``append``."""
+        key = _key(append)
+        with self._lock:
+            if key in self._unheard:
+                self._unheard[key].discard(receipt)
+                if not self._unheard[key]:
+                    del self._unheard[key]
+
+    def closed(self, run: str, task: str, attempt: int) -> None:
+        """Forgets an attempt that is closed: from now on its fence row refuses."""
+        with self._lock:
+            self._lost.discard((run, task, attempt))
+            self._unheard.pop((run, task, attempt), None)
+
+
+def _key(append: Append) -> tuple[str, str, int] | None:
+    return None if append.fence is None else (append.run, append.fence.task, append.fence.attempt)

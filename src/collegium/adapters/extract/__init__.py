@@ -1,0 +1,1 @@
+"""Extraction: files to text with offsets, one module per format."""

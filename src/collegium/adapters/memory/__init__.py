@@ -1,0 +1,1 @@
+"""Stores without files: for tests, and for runs that nobody needs tomorrow."""

@@ -1,0 +1,153 @@
+"""A journal in this process's memory: the rules of every journal, without its durability."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from collegium.adapters.admission import Admitted, Append, Doubts, admit, prepare
+from collegium.adapters.rows import (
+    Entropy,
+    EventRow,
+    FenceRow,
+    HeadRow,
+    seal,
+    sealed_event,
+    to_event,
+    to_head,
+    to_link,
+    to_us,
+)
+from collegium.domain import chain
+from collegium.domain.errors import CollegiumError
+from collegium.domain.event import Draft, Event
+from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
+
+
+class MemoryJournal:
+    """Implements ``Journal``; all is lost with the process.
+
+    Args:
+        chain_key: Key of the chain; without one it detects accidents only.
+        entropy: Source of salts.
+    """
+
+    def __init__(self, *, chain_key: bytes = chain.PUBLIC_KEY, entropy: Entropy = os.urandom) -> None:
+        self._key = chain_key
+        self._entropy = entropy
+        self._heads: dict[str, HeadRow] = {}
+        self._fences: dict[str, dict[str, FenceRow]] = {}
+        self._events: dict[str, list[EventRow]] = {}
+        self._all: list[EventRow] = []
+        self._doubts = Doubts()
+
+    def append(
+        self,
+        run: str,
+        drafts: Sequence[Draft],
+        *,
+        expected: int | None = None,
+        fence: Fence | None = None,
+        head: HeadChange | None = None,
+    ) -> MemoryReceipt:
+        """Stores ``drafts`` at once, or keeps the refusal for whoever waits on the receipt."""
+        request = prepare(run, drafts, expected=expected, fence=fence, head=head)
+        receipt = MemoryReceipt(request, self._doubts)
+        try:
+            self._doubts.check(request)
+            known = self._fences.get(run, {})
+            admitted = admit(request, self._heads.get(run), known.get)
+        except CollegiumError as error:
+            receipt.error = error
+            self._doubts.failed(request, error, receipt)
+        else:
+            receipt.rows = self._store(request, admitted)
+        return receipt
+
+    def _store(self, request: Append, admitted: Admitted) -> list[EventRow]:
+        events = self._events.setdefault(request.run, [])
+        last = (events[-1].seq, events[-1].mac) if events else (0, chain.GENESIS)
+        rows = seal(request.run, request.entries, after=last, key=self._key, entropy=self._entropy)
+        events.extend(rows)
+        self._all.extend(rows)
+        self._heads[request.run] = admitted.head._replace(mac=rows[-1].mac)
+        self._fences.setdefault(request.run, {}).update(admitted.fences)
+        for task, row in admitted.fences.items():
+            if not row.is_open:
+                self._doubts.closed(request.run, task, row.attempt)
+        return rows
+
+    async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
+        """Events of ``run`` with ``seq > after``, in order; empty for an unknown run."""
+        start = max(0, after)
+        return tuple(map(to_event, self._events.get(run, ())[start : start + max(0, limit)]))
+
+    async def head(self, run: str) -> Head | None:
+        """The head of ``run`` or None."""
+        row = self._heads.get(run)
+        return None if row is None else to_head(run, row)
+
+    async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
+        """Heads, oldest wake-up (with ``due_before``) or newest run first."""
+        found = [(run, row) for run, row in self._heads.items() if self._matches(run, row, query)]
+        if query.due_before is None:
+            found.sort(key=lambda item: item[0], reverse=True)
+            if query.after is not None:
+                found = [item for item in found if item[0] < query.after]
+        else:
+            found.sort(key=_wake_order)
+            last = None if query.after is None else self._heads.get(query.after)
+            # A run that is no longer due marks no place in the list: begin again.
+            if query.after is not None and last is not None and self._matches(query.after, last, query):
+                found = found[bisect_right(found, _wake_order((query.after, last)), key=_wake_order) :]
+        return tuple(to_head(run, row) for run, row in found[: max(0, query.limit)])
+
+    def _matches(self, run: str, row: HeadRow, query: HeadQuery) -> bool:
+        if query.tenant is not None and row.tenant != query.tenant:
+            return False
+        if query.statuses is not None and row.status not in query.statuses:
+            return False
+        if query.due_before is not None and (row.wake_us is None or row.wake_us > to_us(query.due_before)):
+            return False
+        return query.worker is None or any(
+            fence.is_open and fence.worker == query.worker for fence in self._fences.get(run, {}).values()
+        )
+
+    async def scan(self, after: str = "", limit: int = 1_000) -> tuple[tuple[Event, ...], str]:
+        """Events of all runs in the order they were stored, and the cursor to go on from."""
+        start = int(after or 0)
+        rows = self._all[start : start + max(0, limit)]
+        return tuple(map(to_event, rows)), str(start + len(rows)) if rows else after
+
+    async def verify(self, run: str) -> int | None:
+        """The first seq of ``run`` whose event is not as it was written, or None."""
+        head = self._heads.get(run)
+        links = map(to_link, self._events.get(run, ()))
+        return chain.verify(self._key, links, head=None if head is None else (head.seq, head.mac))
+
+
+class MemoryReceipt:
+    """Implements ``Receipt``: the outcome stands already."""
+
+    __slots__ = ("_doubts", "_request", "error", "rows")
+
+    def __init__(self, request: Append, doubts: Doubts) -> None:
+        self.rows: list[EventRow] = []
+        self.error: CollegiumError | None = None
+        self._request = request
+        self._doubts = doubts
+
+    async def durable(self) -> tuple[Event, ...]:
+        """The stored events, after one turn of the event loop. Raises ``Conflict``, ``Fenced`` or ``NotFound``."""
+        await asyncio.sleep(0)
+        if self.error is not None:
+            self._doubts.heard(self._request, self)
+            raise self.error
+        return tuple(map(sealed_event, self._request.entries, self.rows))
+
+
+def _wake_order(item: tuple[str, HeadRow]) -> tuple[int, str]:
+    run, row = item
+    return (0 if row.wake_us is None else row.wake_us, run)

@@ -1,0 +1,1 @@
+"""Scorers: how well a premise supports a claim."""

@@ -1,0 +1,194 @@
+"""The journal in an SQLite file. Rules: ``docs/explanation/journal.md``; what is written: ``journal_part.py``."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from collegium.adapters.admission import Append, prepare
+from collegium.adapters.rows import (
+    EventRow,
+    HeadRow,
+    sealed_event,
+    to_event,
+    to_head,
+    to_link,
+    to_us,
+)
+from collegium.adapters.sqlite.connection import union
+from collegium.adapters.sqlite.journal_part import JournalPart
+from collegium.adapters.sqlite.reader import Reader
+from collegium.adapters.sqlite.writer import Item, Writer
+from collegium.domain import chain
+from collegium.domain.errors import CollegiumError, StoreCorrupt
+from collegium.domain.event import Draft, Event
+from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
+
+_NEAR_ROWS = 64
+_EVENT = (
+    "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), e.salt, e.digest, e.mac"
+)
+_FROM = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
+READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
+SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? ORDER BY e.pos LIMIT ?"
+_HEAD = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
+HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"
+
+
+class SqliteJournal:
+    """Implements ``Journal``; made by ``open_store``."""
+
+    def __init__(self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._part = part
+        self._key = chain_key
+
+    def append(
+        self,
+        run: str,
+        drafts: Sequence[Draft],
+        *,
+        expected: int | None = None,
+        fence: Fence | None = None,
+        head: HeadChange | None = None,
+    ) -> SqliteReceipt:
+        """Orders ``drafts`` as the next events of ``run``; see ``Journal.append``."""
+        request = prepare(run, drafts, expected=expected, fence=fence, head=head)
+        receipt = SqliteReceipt(request, self._part, self._writer)
+        self._writer.put(receipt)
+        return receipt
+
+    async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
+        """Durable events of ``run`` with ``seq > after``, in order. Raises ``StoreCorrupt`` for one that cannot be read."""
+        near = min(limit, _NEAR_ROWS)
+        rows = self._reader.near(lambda c: c.execute(READ, (run, after, near)).fetchall())
+        if len(rows) == near < limit:
+            last, rest = rows[-1][1], limit - near
+            rows += await self._reader.far(lambda c: c.execute(READ, (run, last, rest)).fetchall())
+        return tuple(to_event(_whole(row)) for row in rows)
+
+    async def head(self, run: str) -> Head | None:
+        """The head row of ``run`` or None."""
+        row = self._reader.near(lambda c: c.execute(HEAD, (run,)).fetchone())
+        return None if row is None else _head(row)
+
+    async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
+        """Heads by index, oldest wake-up (with ``due_before``) or newest run first.
+
+        A page of due runs goes on behind the present place of ``query.after``; when that run is no longer due, the list begins
+        again: whoever works on due runs asks once more rather than missing one.
+        """
+        if query.statuses is not None and not query.statuses:
+            return ()
+
+        def find(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+            after = None
+            if query.due_before is not None and query.after is not None:
+                after = connection.execute(HEAD, (query.after,)).fetchone()
+            sql, values = heads_statement(query, None if after is None else after[6])
+            return connection.execute(sql, values).fetchall()
+
+        rows = self._reader.near(find) if query.limit <= _NEAR_ROWS * 2 else await self._reader.far(find)
+        return tuple(map(_head, rows))
+
+    async def scan(self, after: str = "", limit: int = 1_000) -> tuple[tuple[Event, ...], str]:
+        """Events of all runs in the order they were committed, and the cursor to go on from."""
+        start = int(after or 0)
+        rows = await self._reader.far(lambda c: c.execute(SCAN, (start, limit)).fetchall())
+        return tuple(to_event(_whole(row[1:])) for row in rows), str(rows[-1][0]) if rows else after
+
+    async def verify(self, run: str) -> int | None:
+        """The first seq of ``run`` whose event is not as it was written, or None when the chain holds."""
+
+        def check(connection: sqlite3.Connection) -> int | None:
+            connection.execute("BEGIN")
+            try:
+                head = connection.execute(HEAD, (run,)).fetchone()
+                rows = connection.execute(READ, (run, -(2**62), -1))
+                # A body that is gone without a trace counts as changed.
+                links = (to_link(EventRow(*row)._replace(body=row[9] or b"")) for row in rows)
+                return chain.verify(self._key, links, head=None if head is None else (head[3], head[4]))
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._reader.far(check)
+
+
+class SqliteReceipt(Item):
+    """Implements ``Receipt``: an append on its way through the writer."""
+
+    __slots__ = ("_part", "_request", "_writer", "rows")
+
+    def __init__(self, request: Append, part: JournalPart, writer: Writer) -> None:
+        super().__init__()
+        self.rows: list[EventRow] = []
+        self._request = request
+        self._part = part
+        self._writer = writer
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Lets the journal's part of the transaction check and gather the append."""
+        self.rows = self._part.admit(self._request, connection)
+
+    def failed(self, error: CollegiumError) -> None:
+        """Casts doubt on the attempt."""
+        self._part.doubts.failed(self._request, error, self)
+
+    async def durable(self) -> tuple[Event, ...]:
+        """The events as stored, once they would survive a power cut; see ``Receipt.durable``."""
+        try:
+            await self._writer.settled(self)
+        except CollegiumError:
+            self._part.doubts.heard(self._request, self)
+            raise
+        return tuple(map(sealed_event, self._request.entries, self.rows))
+
+
+def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[object]]:
+    """SQL and values for a listing of heads; ``after_us`` is the wake-up of ``query.after``."""
+    where: list[str] = []
+    values: list[object] = []
+    order = "h.run DESC"
+    if query.due_before is not None:
+        order = "h.wake_at, h.run"
+        where.append("h.wake_at <= ?")
+        values.append(to_us(query.due_before))
+        if query.after is not None and after_us is not None and after_us <= to_us(query.due_before):
+            where.append("(h.wake_at, h.run) > (?, ?)")
+            values += [after_us, query.after]
+    elif query.after is not None:
+        where.append("h.run < ?")
+        values.append(query.after)
+    if query.tenant is not None:
+        where.append("h.tenant = ?")
+        values.append(query.tenant)
+    if query.worker is not None:
+        where.append("h.run IN (SELECT f.run FROM fences f WHERE f.worker = ? AND f.open = 1)")
+        values.append(query.worker)
+    statuses = sorted(query.statuses or ())
+    if statuses and (query.worker is not None or query.due_before is not None):
+        where.append(f"h.status IN ({','.join('?' * len(statuses))})")
+        values += statuses
+        statuses = []
+    if not statuses:
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        return f"SELECT {_HEAD} FROM heads h {condition} ORDER BY {order} LIMIT ?", [*values, query.limit]
+    # One walk down the index per status, merged: a filter would read every run of the tenant to find few.
+    condition = " AND ".join([*where, "h.status = ?"])
+    select = f"SELECT {_HEAD} FROM heads h WHERE {condition} ORDER BY h.run DESC LIMIT ?"
+    all_values = [value for status in statuses for value in (*values, status, query.limit)]
+    return f"{union([select] * len(statuses))} ORDER BY 1 DESC LIMIT ?", [*all_values, query.limit]
+
+
+def _head(row: tuple[object, ...]) -> Head:
+    return to_head(str(row[0]), HeadRow(*row[1:]))  # type: ignore[arg-type] # as SQLite gives them
+
+
+def _whole(row: Sequence[object]) -> EventRow:
+    event = EventRow(*row)  # type: ignore[arg-type] # as SQLite gives them
+    if event.body is None:
+        raise StoreCorrupt(
+            f"the body of event {event.seq} of run {event.run} is gone", run=event.run, seq=event.seq
+        )
+    return event

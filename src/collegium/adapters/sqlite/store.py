@@ -1,0 +1,174 @@
+"""Opens a store: one SQLite file with journals, records and blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from collegium.adapters.clock import SystemClock
+from collegium.adapters.rows import Entropy
+from collegium.adapters.sqlite.blobs import BlobPart, SqliteBlobs
+from collegium.adapters.sqlite.connection import connect, store_error
+from collegium.adapters.sqlite.journal import SqliteJournal
+from collegium.adapters.sqlite.journal_part import JournalPart
+from collegium.adapters.sqlite.reader import Reader
+from collegium.adapters.sqlite.records import SqliteRecords
+from collegium.adapters.sqlite.writer import Writer
+from collegium.domain.chain import PUBLIC_KEY
+from collegium.domain.errors import StoreCorrupt, StoreError, StoreReadOnly
+from collegium.ports import Clock
+
+SCHEMA: Final = 1
+"""Version of the tables that this code reads and writes."""
+
+
+class StoreMeta(NamedTuple):
+    """What a store says of itself: ``id`` is its own for ever, ``epoch`` grows with every restore from a backup."""
+
+    id: str
+    epoch: int
+
+
+class SqliteStore:
+    """An open store file; ``journal``, ``records`` and ``blobs`` share its one writer.
+
+    Attributes:
+        meta: Id and epoch of the store.
+        writer: The group-committing writer; ``writer.stats`` counts commits and items.
+    """
+
+    def __init__(
+        self, path: Path, meta: StoreMeta, *, writer: Writer, clock: Clock, chain_key: bytes, entropy: Entropy
+    ) -> None:
+        self.path = path
+        self.meta = meta
+        self.writer = writer
+        self._reader = Reader(path)
+        blobs = BlobPart()
+        events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy)
+        writer.join(events)
+        writer.join(blobs)
+        self.journal = SqliteJournal(writer, self._reader, events, chain_key=chain_key)
+        self.records = SqliteRecords(writer, self._reader)
+        self.blobs = SqliteBlobs(writer, self._reader, blobs, clock=clock)
+
+    def close(self, *, drain: bool = True) -> None:
+        """Writes what waits (without ``drain`` it is given up), then closes the file; twice is harmless. Blocks."""
+        self.writer.close(drain=drain)
+        self._reader.close()
+
+    async def aclose(self) -> None:
+        """``close`` without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+
+def open_store(
+    path: Path,
+    *,
+    clock: Clock | None = None,
+    chain_key: bytes = PUBLIC_KEY,
+    entropy: Entropy = os.urandom,
+    linger_s: float = 0.01,
+    busy_timeout_s: float = 5.0,
+) -> SqliteStore:
+    """Opens the store at ``path``, made if it is missing, its folder too.
+
+    Args:
+        path: The file; SQLite keeps ``-wal`` and ``-shm`` files beside it.
+        clock: Tells the age of blobs; the machine's by default.
+        chain_key: Key of the runs' chains; without one they detect accidents only.
+        entropy: Source of salts and of the store's id.
+        linger_s: How long an append that nobody waits for may wait for company.
+        busy_timeout_s: How long to wait for another process that is writing.
+
+    Raises:
+        StoreCorrupt: the file is damaged, no store, or made by a newer version of collegium.
+        StoreReadOnly: the file or its folder may not be written.
+        StoreFull: there is no space left to make it.
+        StoreUnavailable: it is locked, or its disk fails.
+    """
+    _make_folder(path)
+    meta = _prepared(path, entropy=entropy, busy_timeout_s=busy_timeout_s)
+    writer = Writer(path, linger_s=linger_s, busy_timeout_s=busy_timeout_s)
+    try:
+        return SqliteStore(
+            path, meta, writer=writer, clock=clock or SystemClock(), chain_key=chain_key, entropy=entropy
+        )
+    except StoreError:
+        writer.close()
+        raise
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = [path.parent, *([path] if path.exists() else [])]
+    except PermissionError as error:
+        raise StoreReadOnly(f"{path.parent} cannot be made: {error.strerror}", path=str(path)) from error
+    except OSError as error:
+        raise StoreReadOnly(f"{path.parent} cannot be made: {error.strerror}", path=str(path)) from error
+    for place in writable:
+        if not os.access(place, os.W_OK):
+            raise StoreReadOnly(f"{place} may not be written: a store needs its file and its folder", path=str(path))
+
+
+def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float) -> StoreMeta:
+    try:
+        connection = connect(path, synchronous="FULL", busy_timeout_s=busy_timeout_s)
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    try:
+        return _meta(connection, path) or _create(connection, path, entropy)
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+    finally:
+        connection.close()
+
+
+def _meta(connection: sqlite3.Connection, path: Path) -> StoreMeta | None:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "meta" not in tables:
+        if "events" in tables or "heads" in tables:
+            raise StoreCorrupt(f"{path} is an SQLite file, but no store of collegium: choose another", path=str(path))
+        return None
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    try:
+        schema, found = int(meta["schema"]), StoreMeta(meta["store_id"], int(meta["epoch"]))
+    except (KeyError, ValueError) as error:
+        raise StoreCorrupt(f"{path} has no readable meta table: restore it from a backup", path=str(path)) from error
+    if schema > SCHEMA:
+        raise StoreCorrupt(
+            f"{path} has tables of version {schema} and this collegium knows up to {SCHEMA}: upgrade collegium",
+            path=str(path),
+            schema=schema,
+        )
+    return found
+
+
+def _create(connection: sqlite3.Connection, path: Path, entropy: Entropy) -> StoreMeta:
+    """Makes the tables, unless another process has made them meanwhile."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        meta = _meta(connection, path)
+        if meta is None:
+            meta = StoreMeta(entropy(16).hex(), 1)
+            schema = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+            for statement in _statements(schema):
+                connection.execute(statement)
+            values = {"schema": str(SCHEMA), "store_id": meta.id, "epoch": str(meta.epoch)}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return meta
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script; ``executescript`` would commit the open transaction first."""
+    lines = (line.partition("--")[0] for line in script.splitlines())
+    return [statement for statement in "\n".join(lines).split(";") if statement.strip()]

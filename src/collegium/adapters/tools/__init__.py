@@ -1,0 +1,1 @@
+"""What tools need of the outside: the runs' work folders."""

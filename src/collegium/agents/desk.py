@@ -1,0 +1,55 @@
+"""The desk: everything one agent has before it while it works on one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from collegium.agents.talk import Talk
+from collegium.domain.agent import Agent
+from collegium.domain.goal import Goal
+from collegium.domain.plan import Task
+from collegium.domain.result import Evidence, TaskResult
+from collegium.domain.tool import ToolDefinition
+from collegium.ports import Clock, Model, Retriever, Scorer, Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What an agent is given. ``inputs`` are the results of the tasks this one depends on, by their ids.
+
+    ``said`` is what the user added while the run was going on, ``earlier`` the answer of the run this one continues.
+    """
+
+    agent: Agent
+    goal: Goal
+    task: Task
+    inputs: Mapping[str, TaskResult]
+    capabilities: tuple[str, ...]
+    tools: tuple[ToolDefinition, ...]
+    talk: Talk
+    retriever: Retriever
+    workspace: Workspace
+    scorer: Scorer
+    clock: Clock
+    said: tuple[str, ...] = ()
+    earlier: str = ""
+
+    @property
+    def model(self) -> Model:
+        """The model that is asked."""
+        return self.talk.model
+
+    @property
+    def question(self) -> str:
+        """What the task asks, with what the user added since."""
+        return "\n".join((self.task.instructions or self.task.title, *self.said))
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """All evidence the task was handed, best first within each source, without repeats."""
+        seen: dict[str, Evidence] = {}
+        for result in self.inputs.values():
+            for piece in result.evidence:
+                seen.setdefault(piece.chunk.id, piece)
+        return tuple(seen.values())

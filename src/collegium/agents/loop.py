@@ -1,0 +1,43 @@
+"""The loop of an agent with tools: ask, call what was proposed, ask again, until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from collegium.agents.desk import Desk
+from collegium.domain.chat import ChatMessage, ModelReply, ToolCall
+from collegium.domain.tool import Effect, ToolResult
+
+MAX_CALLS_PER_STEP = 16
+_WRAP_UP = "You have almost used up what you may spend. Answer now with what you have; no more tool calls."
+
+
+async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
+    """Runs the loop and returns the reply that proposes no more calls.
+
+    At the agent's ``max_steps``, or when most of the attempt's limits are spent, it is asked to finish without tools.
+    """
+    talk = desk.talk
+    granted = {t.name for t in desk.tools}
+    specs = tuple(t.spec for t in desk.tools)
+    added: tuple[ChatMessage, ...] = opening
+    while True:
+        is_last = talk.step >= desk.agent.max_steps - 1 or talk.limits.is_nearly_spent
+        if is_last and talk.step:
+            added = (*added, ChatMessage(role="user", text=_WRAP_UP))
+        reply = await talk.ask(*added, tools=() if is_last else specs, temperature=desk.agent.temperature)
+        if not reply.tool_calls or is_last:
+            return reply
+        await _carry_out(desk, reply.tool_calls, granted)
+        added = ()
+
+
+async def _carry_out(desk: Desk, calls: tuple[ToolCall, ...], granted: set[str]) -> tuple[ToolResult, ...]:
+    """Calls that only look run at the same time; as soon as one writes, all run one after the other, as proposed."""
+    calls = calls[:MAX_CALLS_PER_STEP]
+    effects: dict[str, Effect] = {t.name: t.effect for t in desk.tools}
+    if all(effects.get(c.name, "pure") in ("pure", "read") for c in calls):
+        return tuple(
+            await asyncio.gather(*(desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls)))
+        )
+    return tuple([await desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls)])

@@ -1,0 +1,68 @@
+"""The overseer: nothing is handed out before every claim of it was held against the evidence."""
+
+from __future__ import annotations
+
+import msgspec
+
+from collegium.agents.desk import Desk
+from collegium.domain.document import Chunk
+from collegium.domain.errors import NotFound
+from collegium.domain.policy import Claim, Judgement
+from collegium.oversight import grounding
+
+
+async def judge(desk: Desk, text: str, *, may_revise: bool) -> Judgement:
+    """A claim for each sentence of ``text``, with its verdict and the places that bear it out.
+
+    With ``may_revise`` an answer with unsupported or contradicted sentences is sent back; without, it is accepted with
+    those verdicts, for the writer to replace or mark.
+    """
+    claims = await grounding.check(text, evidence(desk), desk.scorer)
+    return _judgement(desk, claims, may_revise=may_revise)
+
+
+async def verify_quotes(desk: Desk, claims: tuple[Claim, ...]) -> Judgement:
+    """The judgement of an answer that was taken from its sources: each quote is looked up at its offsets."""
+    checked: list[Claim] = []
+    for claim in claims:
+        kept = tuple([c for c in claim.citations if await _is_there(desk, c.document, c.start, c.end, c.quote)])
+        if len(kept) == len(claim.citations):
+            checked.append(claim)
+        else:
+            checked.append(msgspec.structs.replace(claim, citations=kept, verdict="unsupported", score=0.0))
+    return _judgement(desk, tuple(checked), may_revise=False)
+
+
+def evidence(desk: Desk) -> tuple[Chunk, ...]:
+    """What claims may rest on: the passages the task was handed, and what its own tool calls gave."""
+    results = tuple(
+        Chunk(
+            id=f"{desk.task.id}/{turn.proposed.step}/{index}",
+            document=f"tool:{finished.tool}",
+            sha256="",
+            start=0,
+            end=len(finished.result.text),
+            text=finished.result.text,
+        )
+        for turn in desk.talk.turns
+        for index, finished in sorted(turn.finished.items())
+        if finished.result.is_ok and finished.result.text
+    )
+    return (*(e.chunk for e in desk.evidence), *results)
+
+
+def _judgement(desk: Desk, claims: tuple[Claim, ...], *, may_revise: bool) -> Judgement:
+    bad = [c for c in claims if c.verdict in ("unsupported", "contradicted")]
+    return Judgement(
+        decision="revise" if bad and may_revise else "accept",
+        claims=claims,
+        scorer=desk.scorer.name,
+        reasons=tuple(f"{c.verdict}: {c.text}" for c in bad),
+    )
+
+
+async def _is_there(desk: Desk, document: str, start: int, end: int, quote: str) -> bool:
+    try:
+        return (await desk.retriever.text(document))[start:end] == quote
+    except NotFound:
+        return False

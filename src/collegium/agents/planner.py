@@ -1,0 +1,102 @@
+"""The planner: a goal becomes a plan that may run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from collegium.agents import templates
+from collegium.agents.desk import Desk
+from collegium.domain.chat import ChatMessage, Json
+from collegium.domain.errors import InvalidPlan, ModelReplyError
+from collegium.domain.plan import Plan, Task, validate
+from collegium.domain.result import TaskResult
+
+MAX_LISTED = 60
+
+
+class _Drafted(msgspec.Struct, frozen=True):
+    """A task as a model writes it."""
+
+    id: str
+    title: str
+    capability: str
+    instructions: str = ""
+    depends_on: tuple[str, ...] = ()
+
+
+class _DraftedPlan(msgspec.Struct, frozen=True):
+    tasks: tuple[_Drafted, ...]
+
+
+async def plan(desk: Desk) -> TaskResult:
+    """A plan by the model where it can plan: checked, repaired once with what was wrong, else taken from the library."""
+    if not desk.model.profile.can_plan:
+        return TaskResult(plan=templates.choose(desk.goal))
+    problems: list[str] = []
+    message = ChatMessage(role="user", text=_describe(desk))
+    added: tuple[ChatMessage, ...] = (ChatMessage(role="system", text=desk.agent.prompt), message)
+    for _ in range(2):
+        reply = await desk.talk.ask(*added, output_schema=_schema(desk.capabilities), max_output_tokens=2048)
+        try:
+            drafted = _parse(reply.text)
+            validate(drafted, capabilities=desk.capabilities, limit_tasks=desk.goal.limits.tasks)
+        except (InvalidPlan, ModelReplyError) as error:
+            problems.append(error.message)
+            added = (ChatMessage(role="user", text=f"This plan cannot run: {error.message}. Write it again."),)
+        else:
+            return TaskResult(plan=drafted, notes=tuple(problems))
+    return TaskResult(plan=templates.choose(desk.goal), notes=tuple(problems))
+
+
+def _describe(desk: Desk) -> str:
+    paths = [f.path for f in desk.goal.files]
+    listed = "\n".join(f"- {p}" for p in paths[:MAX_LISTED]) or "- none"
+    more = f"\n- and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else ""
+    earlier = f"\n\nIt goes on from an earlier answer:\n{desk.earlier}" if desk.earlier else ""
+    offered = ", ".join(c for c in desk.capabilities if c not in ("plan", "oversee"))
+    return f"Goal: {desk.question}{earlier}\n\nDocuments:\n{listed}{more}\n\nCapabilities: {offered}"
+
+
+def _parse(text: str) -> Plan:
+    try:
+        drafted = msgspec.json.decode(text, type=_DraftedPlan)
+    except msgspec.MsgspecError as error:
+        raise ModelReplyError(f"the plan is not the JSON that was asked for: {error}") from error
+    return Plan(tasks=tuple(_task(d, drafted.tasks) for d in drafted.tasks))
+
+
+def _task(drafted: _Drafted, tasks: tuple[_Drafted, ...]) -> Task:
+    # A writer goes on with what there is: one research task that failed must not strand the rest.
+    gathers = drafted.capability == "write" and len(drafted.depends_on) > 1
+    return Task(
+        id=drafted.id.strip(),
+        title=drafted.title.strip(),
+        capability=drafted.capability,
+        instructions=drafted.instructions,
+        depends_on=drafted.depends_on,
+        needs="any" if gathers else "all",
+    )
+
+
+def _schema(capabilities: tuple[str, ...]) -> Json:
+    text: dict[str, Any] = {"type": "string"}
+    task = {
+        "type": "object",
+        "properties": {
+            "id": text,
+            "title": text,
+            "capability": {"type": "string", "enum": [c for c in capabilities if c not in ("plan", "oversee")]},
+            "instructions": text,
+            "depends_on": {"type": "array", "items": text},
+        },
+        "required": ["id", "title", "capability", "instructions", "depends_on"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"tasks": {"type": "array", "items": task}},
+        "required": ["tasks"],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,77 @@
+"""The researcher: a question becomes evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from collegium.agents.desk import Desk
+from collegium.agents.loop import work
+from collegium.domain.chat import ChatMessage
+from collegium.domain.document import Chunk, Passage
+from collegium.domain.result import Evidence, TaskResult
+from collegium.knowledge.retrieval import gather
+
+LIMIT_PASSAGES = 12
+
+
+async def research(desk: Desk) -> TaskResult:
+    """Evidence for the task: from a search over all documents, and from what a capable model looks up itself."""
+    if not desk.retriever.documents:
+        return TaskResult(text="There are no documents to look into.")
+    found = await gather(desk.retriever, desk.question, limit=LIMIT_PASSAGES)
+    if desk.model.profile.tool_mode != "native" or not desk.model.profile.can_plan:
+        return TaskResult(evidence=_evidence(found))
+    reply = await work(
+        desk,
+        ChatMessage(role="system", text=desk.agent.prompt),
+        ChatMessage(role="user", text=f"{desk.question}\n\nA first search gave:\n\n{_show(found)}"),
+    )
+    looked_up = [p for t in desk.talk.turns for _, f in sorted(t.finished.items()) for p in _places(f.result.data)]
+    read = [Passage(chunk=await _chunk(desk, place), score=place.score) for place in looked_up]
+    return TaskResult(text=reply.text, evidence=_evidence((*found, *read)))
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """A passage as ``search_inputs`` names it in its result's data."""
+
+    document: str
+    chunk_id: str
+    start: int
+    end: int
+    score: float
+
+
+def _places(data: object) -> tuple[_Place, ...]:
+    if not isinstance(data, dict) or "passages" not in data:
+        return ()
+    return msgspec.convert(data["passages"], tuple[_Place, ...])
+
+
+async def _chunk(desk: Desk, place: _Place) -> Chunk:
+    text = await desk.retriever.text(place.document)
+    sha256 = next((f.sha256 for f in desk.goal.files if f.path == place.document), "")
+    return Chunk(
+        id=place.chunk_id,
+        document=place.document,
+        sha256=sha256,
+        start=place.start,
+        end=place.end,
+        text=text[place.start : place.end],
+    )
+
+
+def _evidence(passages: Iterable[Passage]) -> tuple[Evidence, ...]:
+    seen: dict[str, Evidence] = {}
+    for passage in passages:
+        seen.setdefault(passage.chunk.id, Evidence(chunk=passage.chunk, score=passage.score))
+    return tuple(seen.values())
+
+
+def _show(passages: Iterable[Passage]) -> str:
+    return "\n\n".join(f"{_where(p.chunk)}\n{p.chunk.text}" for p in passages) or "nothing"
+
+
+def _where(chunk: Chunk) -> str:
+    return f"{chunk.document} ({chunk.context})" if chunk.context else chunk.document

@@ -1,0 +1,291 @@
+"""A task's conversation while an attempt works on it: asks models, calls tools, records each step.
+
+The agent's code runs from its beginning in every attempt. Whatever an earlier attempt has made durable is handed out again
+instead of being done again, so that the code arrives where the other one stopped without one repeated call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+from collegium.agents.schema_tools import from_schema, to_schema
+from collegium.domain import body as b
+from collegium.domain.chat import ChatMessage, Json, ModelReply, ModelRequest, ToolCall, ToolSpec
+from collegium.domain.conversation import Conversation, Turn
+from collegium.domain.errors import CollegiumError, ToolError
+from collegium.domain.tool import Effect, ToolResult
+from collegium.domain.usage import Usage
+from collegium.oversight.limits import AttemptLimits
+from collegium.ports import Clock, Model, Receipt
+from collegium.tools import ledger as books
+from collegium.tools.canonical import arguments_sha256, canonical_arguments, idempotency_key
+from collegium.tools.context import ToolContext
+from collegium.tools.outcome import OutcomeUnknown, error_result
+from collegium.tools.toolbox import AdmittedCall, Toolbox
+
+
+class Recorder(Protocol):
+    """Appends recording events in the name of the attempt."""
+
+    def record(self, *bodies: b.Body) -> Receipt:
+        """Orders the events; the receipt's barrier is awaited only where it matters."""
+        ...
+
+    async def ledger(self) -> books.Ledger:
+        """The calls of the whole run so far, as the journal has them."""
+        ...
+
+
+class UnknownOutcome(CollegiumError):
+    """A write was begun and nobody knows whether it happened; a person has to say."""
+
+    code = "outcome_unknown"
+
+    def __init__(self, intended: b.ToolIntended, why: str) -> None:
+        super().__init__(f"{intended.tool} was called and {why}: it may or may not have happened")
+        self.intended = intended
+
+
+class Talk:
+    """One attempt's hold on the conversation of its task.
+
+    Args:
+        past: What earlier attempts left.
+        context: Makes the context of a tool call from its idempotency key.
+    """
+
+    def __init__(
+        self,
+        past: Conversation,
+        *,
+        model: Model,
+        limits: AttemptLimits,
+        recorder: Recorder,
+        toolbox: Toolbox,
+        context: Callable[[str | None], ToolContext],
+        clock: Clock,
+    ) -> None:
+        self._past = past.turns
+        self._at = 0
+        self._turns: list[Turn] = []
+        self._model = model
+        self._limits = limits
+        self._recorder = recorder
+        self._toolbox = toolbox
+        self._context = context
+        self._clock = clock
+
+    @property
+    def model(self) -> Model:
+        """The model that is asked."""
+        return self._model
+
+    @property
+    def limits(self) -> AttemptLimits:
+        """What the attempt may still spend."""
+        return self._limits
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The steps so far, earlier attempts' included."""
+        return tuple(self._turns)
+
+    @property
+    def step(self) -> int:
+        """Number of the last step, 0 before the first."""
+        return self._turns[-1].proposed.step if self._turns else 0
+
+    @property
+    def messages(self) -> tuple[ChatMessage, ...]:
+        """The messages of the current conversation: from the last fresh start on."""
+        fresh = max((i for i, t in enumerate(self._turns) if t.proposed.is_fresh), default=0)
+        return tuple(m for t in self._turns[fresh:] for m in t.messages)
+
+    async def ask(
+        self,
+        *added: ChatMessage,
+        tools: Sequence[ToolSpec] = (),
+        output_schema: Json | None = None,
+        max_output_tokens: int = 1024,
+        temperature: float = 0.0,
+        is_fresh: bool = False,
+    ) -> ModelReply:
+        """One step: adds messages, calls the model, records the reply.
+
+        Raises ``LimitReached`` before a call that would not fit, or the ``ModelError`` of the call.
+        """
+        if self._at < len(self._past):
+            return self._again()
+        if is_fresh:
+            before: tuple[ChatMessage, ...] = ()
+        else:
+            before = self.messages
+        request = ModelRequest(
+            messages=(*before, *added),
+            tools=tuple(tools),
+            output_schema=output_schema,
+            max_output_tokens=min(max_output_tokens, self._model.profile.max_output_tokens),
+            temperature=temperature,
+            cached_prefix=len(before) or 1,
+        )
+        step = self.step + 1
+        started = self._clock.monotonic()
+        reply = await self._complete(request, call_id=f"call_{step}")
+        body = b.StepProposed(
+            step=step,
+            added=added,
+            reply=reply.message,
+            finish=reply.finish,
+            model=reply.model or self._model.profile.name,
+            usage=reply.usage,
+            request_sha256=hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest(),
+            seconds=round(self._clock.monotonic() - started, 4),
+            is_fresh=is_fresh or not self._turns,
+        )
+        self._recorder.record(body)
+        self._turns.append(Turn(proposed=body))
+        self._past = ()
+        self._at = 0
+        return reply
+
+    async def call(self, index: int, call: ToolCall, *, granted: Collection[str]) -> ToolResult:
+        """Carries out call ``index`` of the last step, or gives the result an earlier attempt has stored.
+
+        A call that changes the world is intended, durably, before it is made. Raises ``UnknownOutcome`` when nobody can
+        know whether a write has happened.
+        """
+        done = self._turns[-1].finished.get(index)
+        if done is not None:
+            return done.result
+        started = self._clock.monotonic()
+        key: str | None = None
+        effect: Effect = "pure"
+        try:
+            admitted = self._toolbox.admit(call, granted=granted)
+        except ToolError as error:
+            result = error_result(error, tool=call.name)
+        else:
+            effect = admitted.definition.effect
+            if books.is_write(effect):
+                key = idempotency_key(self._context(None).run, self._context(None).task, step=self.step, call=index)
+                result = await self._write(index, admitted, key)
+            else:
+                result = await self._toolbox.run(admitted, self._context(None))
+        finished = b.ToolFinished(
+            step=self.step,
+            call=index,
+            tool=call.name,
+            effect=effect,
+            proposed=call,
+            result=result,
+            key=key,
+            seconds=round(self._clock.monotonic() - started, 4),
+        )
+        self._recorder.record(finished)
+        self._limits.charge(Usage(tool_calls=1))
+        turn = self._turns[-1]
+        self._turns[-1] = msgspec.structs.replace(turn, finished={**turn.finished, index: finished})
+        return result
+
+    async def act(self, call: ToolCall, *, granted: Collection[str]) -> ToolResult:
+        """A call that the agent's own code decides on, as a step of its own: no model is asked."""
+        if self._at < len(self._past):
+            self._again()
+        else:
+            body = b.StepProposed(
+                step=self.step + 1,
+                added=(),
+                reply=ChatMessage(role="assistant", tool_calls=(call,)),
+                finish="tool_calls",
+                model="",
+                usage=Usage(),
+                request_sha256="",
+                is_fresh=not self._turns,
+            )
+            self._recorder.record(body)
+            self._turns.append(Turn(proposed=body))
+        return await self.call(0, self._turns[-1].proposed.reply.tool_calls[0], granted=granted)
+
+    async def _write(self, index: int, admitted: AdmittedCall, key: str) -> ToolResult:
+        """A call that changes the world: looked up on the ledger, intended, and only then made."""
+        call, definition = admitted.call, admitted.definition
+        arguments = canonical_arguments(call.arguments)
+        intended = b.ToolIntended(
+            step=self.step,
+            call=index,
+            key=key,
+            tool=call.name,
+            tool_version=definition.version,
+            effect=definition.effect,
+            arguments=arguments,
+            arguments_sha256=arguments_sha256(call.arguments),
+        )
+        context = self._context(key)
+        wanted = books.Call(
+            key=key,
+            task=context.task,
+            step=self.step,
+            tool=call.name,
+            effect=definition.effect,
+            arguments_sha256=intended.arguments_sha256,
+        )
+        decision = books.decide(await self._recorder.ledger(), wanted)
+        if decision.admission == "approval":
+            return ToolResult(text=_done_before(decision.like[0]), is_ok=False)
+        if decision.admission == "ask":
+            raise UnknownOutcome(intended, "a person has not said yet what became of it")
+        if decision.admission == "settle" and books.after_lapse(definition.effect) != "again":
+            reconciled = await self._toolbox.reconcile(call.name, key, context)
+            act = books.after_lapse(definition.effect, reconciled)
+            if act == "finish" and reconciled.result is not None:
+                return reconciled.result
+            if act != "again":
+                raise UnknownOutcome(intended, "the attempt that called it ended before its result was stored")
+        if decision.admission == "call":
+            await self._recorder.record(intended).durable()
+        try:
+            return await self._toolbox.run(admitted, context)
+        except OutcomeUnknown as error:
+            raise UnknownOutcome(intended, error.message) from error
+
+    def _again(self) -> ModelReply:
+        """The next step of an earlier attempt, with its finished tool results, as if it were made now."""
+        turn = self._past[self._at]
+        self._at += 1
+        self._turns.append(turn)
+        proposed = turn.proposed
+        return ModelReply(
+            text=proposed.reply.text,
+            tool_calls=proposed.reply.tool_calls,
+            finish=proposed.finish,
+            usage=proposed.usage,
+            model=proposed.model,
+        )
+
+    async def _complete(self, request: ModelRequest, *, call_id: str) -> ModelReply:
+        profile = self._model.profile
+        is_translated = profile.tool_mode != "native"
+        sent = self._limits.fit(to_schema(request) if is_translated else request, profile)
+        reservation = self._limits.reserve(sent, profile)
+        usage: Usage | None = None
+        try:
+            reply = await self._model.complete(sent)
+            usage = reply.usage
+        finally:
+            self._limits.settle(reservation, usage)
+        if is_translated and request.tools:
+            return from_schema(reply, call_id=call_id)
+        return reply
+
+
+
+def _done_before(entry: books.Entry) -> str:
+    outcome = entry.result.text if entry.result is not None else "without a known result"
+    return (
+        f"{entry.tool} was already called with exactly these arguments in step {entry.step} of task {entry.task}: {outcome} "
+        "It is not called again without a person's approval."
+    )

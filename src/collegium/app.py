@@ -1,0 +1,362 @@
+"""The facade: everything collegium does, as one class that takes ports and knows no vendor."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import msgspec
+
+from collegium.agents.roster import Roster
+from collegium.agents.schema import OutputSchema
+from collegium.domain import body as b
+from collegium.domain.chat import Json
+from collegium.domain.decide import Decision
+from collegium.domain.document import GivenFile, InputFile, SkippedFile
+from collegium.domain.errors import Conflict, NotFound, UnreadableInput, UsageError
+from collegium.domain.event import Event
+from collegium.domain.goal import Goal, check_text
+from collegium.domain.head import FINISHED, Head, HeadQuery
+from collegium.domain.ids import Ids
+from collegium.domain.plan import Plan, validate
+from collegium.domain.record import Record
+from collegium.domain.report import RunReport, report
+from collegium.domain.run import RunState
+from collegium.domain.usage import Limits
+from collegium.ports import Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records
+from collegium.runtime.recovery import Recovery
+from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.worker import Team, Worker
+
+DEFAULT_TENANT = "default"
+SWEEP_S = 1.0
+VIEW_S = 0.25
+_FLUSH_EVERY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Where things are kept."""
+
+    journal: Journal
+    bus: Bus
+    records: Records
+    blobs: Blobs
+    presence: Presence
+
+
+class Run:
+    """A run that was submitted: look at it, wait for it, stop it."""
+
+    def __init__(self, app: Collegium, run: str) -> None:
+        self._app = app
+        self.id = run
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Its events with ``seq > after``, those to come included, until it ends or is parked for a person."""
+        async for event in self._app.events(self.id, after=after, is_following=True):
+            yield event
+
+    async def state(self) -> RunState:
+        """What is known of it now."""
+        return await self._app.state(self.id)
+
+    async def result(self) -> RunReport:
+        """Its report, once it has ended or waits for a person."""
+        return await self._app.result(self.id)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Asks for its end; ``result`` then waits for it."""
+        await self._app.cancel(self.id, reason=reason)
+
+
+class Collegium:
+    """A team, its stores and its models.
+
+    Args:
+        scope: ``own``: this process works on the runs it submits or resumes, and on no others. ``all``: on every run of the
+            store. ``none``: it only submits and looks.
+        default_model: Name of the model for goals that name none.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        team: Team,
+        *,
+        inputs: Inputs,
+        clock: Clock,
+        ids: Ids,
+        default_model: str,
+        scope: str = "own",
+        concurrency: int = 16,
+    ) -> None:
+        self._stores = stores
+        self._team = team
+        self._inputs = inputs
+        self._clock = clock
+        self._ids = ids
+        self._default_model = default_model
+        self._scope = scope
+        self._scheduler = Scheduler(stores.journal, stores.bus, clock=clock, ids=ids)
+        self._recovery = Recovery(
+            self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock
+        )
+        self._worker = Worker(
+            ids.new("wrk"),
+            team,
+            scheduler=self._scheduler,
+            journal=stores.journal,
+            bus=stores.bus,
+            clock=clock,
+            concurrency=concurrency,
+        )
+        self._own: set[str] = set()
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def roster(self) -> Roster:
+        """Who there is."""
+        return self._team.roster
+
+    @property
+    def models(self) -> Models:
+        """The models that can be asked."""
+        return self._team.models
+
+    @property
+    def stores(self) -> Stores:
+        """Where things are kept."""
+        return self._stores
+
+    async def start(self) -> None:
+        """Starts to work, as far as ``scope`` says."""
+        if self._scope == "none" or self._background:
+            return
+        await self._stores.presence.announce(self._worker.id)
+        self._background = [asyncio.create_task(self._worker.work()), asyncio.create_task(self._sweep())]
+
+    async def aclose(self) -> None:
+        """Parks what is being worked on, stores it, and stops. Runs go on when they are resumed."""
+        if self._background:
+            await self._worker.drain()
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+            self._background = []
+            await self._stores.presence.withdraw(self._worker.id)
+        await self._team.models.aclose()
+
+    async def submit(
+        self,
+        goal: str,
+        *,
+        files: Sequence[str | GivenFile] = (),
+        model: str | None = None,
+        limits: Limits | None = None,
+        priority: int = 2,
+        plan: Plan | None = None,
+        is_plan_only: bool = False,
+        output_schema: Json | None = None,
+        continues: str | None = None,
+        tools: Sequence[str] = (),
+        tenant: str = DEFAULT_TENANT,
+        principal: str = "local",
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Accepts a goal; it is never lost once this has returned.
+
+        Args:
+            files: Paths of files and folders, or files that were read already.
+            plan: Follow this plan instead of making one; it is checked first.
+            continues: A run to ask on from: its answer is shown to the team, and its files are used when none are given.
+            idempotency_key: The same key again gives the run of the first time.
+
+        Raises:
+            UsageError: an empty goal, files that cannot be used, the same key with another goal.
+            InvalidPlan: ``plan`` may not run.
+            NotFound: ``continues`` names no run.
+        """
+        text = check_text(goal)
+        if plan is not None:
+            validate(plan, capabilities=self.roster.capabilities, limit_tasks=(limits or Limits()).tasks)
+        if output_schema is not None:
+            OutputSchema(output_schema)
+        given, skipped = await self._take(files, tenant)
+        if continues is not None and not given:
+            given = (await self._scheduler.load(continues)).goal.files
+        if files and not given:
+            raise UnreadableInput(_nothing_usable(skipped), skipped=skipped)
+        wanted = Goal(
+            text=text,
+            principal=principal,
+            files=given,
+            skipped=skipped,
+            model=model or self._default_model,
+            tools=tuple(tools),
+            limits=limits or Limits(),
+            priority=priority,
+            plan=plan,
+            is_plan_only=is_plan_only,
+            output_schema=output_schema,
+            continues=continues,
+        )
+        run = await self._run_id(wanted, tenant, idempotency_key)
+        self._own.add(run)
+        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=self.roster.pins()))
+        if self._scope != "none":
+            await self._scheduler.advance(run)
+        return Run(self, run)
+
+    def run(self, run: str) -> Run:
+        """A handle on a run by its id."""
+        return Run(self, run)
+
+    async def resume(self, run: str) -> Run:
+        """Sets a run going that was stopped half way. Raises ``NotFound``."""
+        self._own.add(run)
+        state = await self._recovery.resume(run)
+        if state.finished is None:
+            await self._scheduler.advance(run)
+        return Run(self, run)
+
+    async def cancel(self, run: str, *, reason: str = "", principal: str = "local") -> None:
+        """Asks for a run's end: nothing new is started, calls under way are ended, what there is is kept."""
+        requested = b.RunCancelRequested(principal=principal, reason=reason)
+
+        def proposal(state: RunState) -> Sequence[Decision]:
+            return () if state.finished is not None or state.cancel is not None else [Decision(body=requested)]
+
+        await self._scheduler.load(run, is_fresh=True)
+        await self._scheduler.propose(run, proposal)
+        await self._worker.interrupt(run)
+
+    async def state(self, run: str) -> RunState:
+        """The state of a run as stored. Raises ``NotFound``."""
+        return await self._scheduler.load(run, is_fresh=True)
+
+    async def result(self, run: str) -> RunReport:
+        """The report of a run, once it has ended or waits for a person. Raises ``StoreError`` when work cannot go on."""
+        while True:
+            head = await self._stores.journal.head(run)
+            if head is None:
+                raise NotFound(f"there is no run {run}", run=run)
+            if head.status in FINISHED or head.status == "waiting" and not self._will_move(head):
+                return report(await self.state(run), self._clock.now())
+            self._raise_failed()
+            await self._scheduler.changed(run, VIEW_S)
+
+    async def events(self, run: str, *, after: int = 0, is_following: bool = False) -> AsyncIterator[Event]:
+        """Events of a run in order, each once, as soon as it is durable. Raises ``NotFound`` for an unknown run."""
+        if await self._stores.journal.head(run) is None:
+            raise NotFound(f"there is no run {run}", run=run)
+        while True:
+            head = await self._stores.journal.head(run)
+            events = await self._stores.journal.read(run, after)
+            for event in events:
+                yield event
+                after = event.seq
+            if events:
+                continue
+            is_over = head is not None and (head.status in FINISHED or not self._will_move(head))
+            if not is_following or (is_over and head is not None and head.seq <= after):
+                return
+            self._raise_failed()
+            await self._scheduler.changed(run, VIEW_S)
+
+    async def runs(self, query: HeadQuery | None = None) -> tuple[Head, ...]:
+        """Heads of runs, newest first."""
+        return await self._stores.journal.heads(query or HeadQuery(tenant=DEFAULT_TENANT))
+
+    async def _take(
+        self, files: Sequence[str | GivenFile], tenant: str
+    ) -> tuple[tuple[InputFile, ...], tuple[SkippedFile, ...]]:
+        """Stores the bytes of all files as blobs."""
+        taken: list[InputFile] = []
+        skipped: list[SkippedFile] = []
+        pending = 0
+
+        async def everything() -> AsyncIterator[GivenFile | SkippedFile]:
+            for file in files:
+                if isinstance(file, GivenFile):
+                    yield file
+            async for item in self._inputs.collect([f for f in files if isinstance(f, str)]):
+                yield item
+
+        async for item in everything():
+            if isinstance(item, SkippedFile):
+                skipped.append(item)
+                continue
+            sha256 = self._stores.blobs.put(tenant, item.data)
+            taken.append(InputFile(path=item.path, sha256=sha256, size_bytes=len(item.data)))
+            pending += len(item.data)
+            if pending > _FLUSH_EVERY_BYTES:
+                await self._stores.blobs.flush()
+                pending = 0
+        return tuple(taken), tuple(skipped)
+
+    async def _run_id(self, goal: Goal, tenant: str, key: str | None) -> str:
+        """A new run id, or the one that was given out for ``key`` before."""
+        run = self._ids.run()
+        if key is None:
+            return run
+        digest = hashlib.sha256(msgspec.json.encode(goal, order="sorted")).hexdigest()
+        known = await self._stores.records.get("idempotency", tenant, key)
+        if known is None:
+            value = {"run": run, "body_sha256": digest}
+            record = Record(kind="idempotency", tenant=tenant, key=key, value=value)
+            known = await self._put_if_absent(record)
+        if known.value["body_sha256"] != digest:
+            raise UsageError(
+                f"the idempotency key {key!r} was used for another goal: take a new key", key=key, run=known.value["run"]
+            )
+        return str(known.value["run"])
+
+    async def _put_if_absent(self, record: Record) -> Record:
+        try:
+            return await self._stores.records.put(record, expected=0)
+        except Conflict:
+            known = await self._stores.records.get(record.kind, record.tenant, record.key)
+            if known is None:
+                raise
+            return known
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._recovery.sweep(None if self._scope == "all" else frozenset(self._own))
+            await self._end_cancelled()
+            await self._clock.sleep(SWEEP_S)
+
+    async def _end_cancelled(self) -> None:
+        """Ends the work on runs that another process has cancelled."""
+        for run in self._worker.runs:
+            head = await self._stores.journal.head(run)
+            if head is not None and head.status == "cancelling":
+                await self._scheduler.load(run, is_fresh=True)
+                await self._worker.interrupt(run)
+
+    def _will_move(self, head: Head) -> bool:
+        """Whether the run goes on by itself before long."""
+        return head.status != "waiting" or (
+            head.wake_at is not None and head.wake_at < self._clock.now() + timedelta(minutes=5)
+        )
+
+    def _raise_failed(self) -> None:
+        for task in self._background:
+            if task.done() and not task.cancelled():
+                with suppress(asyncio.InvalidStateError):
+                    error = task.exception()
+                    if error is not None:
+                        raise error
+
+
+def _nothing_usable(skipped: Sequence[SkippedFile]) -> str:
+    if not skipped:
+        return "the folders given by --files hold no files"
+    shown = "; ".join(f"{s.path}: {s.reason}" for s in skipped[:3])
+    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return f"none of the {len(skipped)} given files can be used: {shown}{more}"

@@ -1,0 +1,1 @@
+"""The words of collegium: frozen, typed nouns without any I/O."""

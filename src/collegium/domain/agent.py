@@ -1,0 +1,36 @@
+"""Agents, as data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+AgentKind = Literal["planner", "researcher", "operator", "writer", "overseer"]
+"""What an agent does with a task; see ``collegium.agents``."""
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One declared agent. The built-in ones are declared in the same TOML form as a user's.
+
+    Attributes:
+        kind: Which behaviour runs it.
+        capabilities: What tasks it may be given.
+        prompt: The system prompt itself, or the name of a prompt file with its version (``writer@1``).
+        tools: Names of the tools it may be given, ``*`` for every granted one.
+        model: A model's name, or None for the run's.
+        max_concurrent: Tasks it works on at once in one process.
+    """
+
+    name: str
+    kind: AgentKind
+    description: str
+    capabilities: tuple[str, ...]
+    prompt: str
+    version: str = "1"
+    tools: tuple[str, ...] = ()
+    model: str | None = None
+    max_steps: int = 12
+    max_concurrent: int = 8
+    temperature: float = 0.0
+    rating: float = 0.5

@@ -1,0 +1,295 @@
+"""Bodies: what each type of event says, beside its envelope.
+
+The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never change, new
+fields have defaults, a change of meaning is a new version with an upcaster. ``event.py`` has the table of types.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from collegium.domain.chat import ChatMessage, Finish, Json, ToolCall
+from collegium.domain.goal import Goal
+from collegium.domain.plan import Plan
+from collegium.domain.policy import Judgement
+from collegium.domain.result import Answer, TaskResult
+from collegium.domain.tool import Effect, ToolResult
+from collegium.domain.usage import Allotment, Usage
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all bodies: what an event says beside its envelope."""
+
+
+# Deciding: ``decide`` reads these and nothing else.
+
+
+class RunSubmitted(Body, frozen=True):
+    """The run exists. ``pins`` are the versions it keeps to: ``agent:writer`` -> digest, and so on."""
+
+    goal: Goal
+    pins: dict[str, str] = {}
+
+
+class RunPlanned(Body, frozen=True):
+    """The plan to be followed; ``source`` is ``model``, ``template`` or ``given``. ``problems``: why a model's was not taken."""
+
+    plan: Plan
+    source: Literal["model", "template", "given"]
+    problems: tuple[str, ...] = ()
+
+
+class RunReplanned(Body, frozen=True):
+    """A new plan; tasks that are settled keep their results."""
+
+    plan: Plan
+    reason: str
+
+
+class RunSaid(Body, frozen=True):
+    """The user adds something to a running run."""
+
+    text: str
+    principal: str
+
+
+class RunForked(Body, frozen=True):
+    """The run shares the events of ``parent`` up to ``at_seq``."""
+
+    parent: str
+    at_seq: int
+
+
+class RunCancelRequested(Body, frozen=True):
+    """No attempt is created after this."""
+
+    principal: str
+    reason: str = ""
+
+
+class RunFinished(Body, frozen=True):
+    """The end. ``missing`` says what a partial answer lacks; ``error`` is the code and ``reason`` the sentence of a failure."""
+
+    status: Literal["succeeded", "partial", "failed", "cancelled", "limited"]
+    answer: Answer | None = None
+    missing: tuple[str, ...] = ()
+    error: str | None = None
+    reason: str = ""
+
+
+class TaskReady(Body, frozen=True):
+    """Creates the attempt named in the envelope. ``not_before`` delays its publication."""
+
+    allotment: Allotment = Allotment()
+    not_before: datetime | None = None
+    is_alone: bool = False
+    """Whether it runs in a process of its own (after two lapses without progress)."""
+
+
+class TaskRouted(Body, frozen=True):
+    """Which agent was chosen, and why, for a person."""
+
+    agent: str
+    reason: str
+
+
+class TaskStarted(Body, frozen=True):
+    """A worker took the attempt; refused by the store unless it is the newest and not yet started."""
+
+    worker: str
+    agent: str
+    agent_version: str
+    model: str
+
+
+class TaskParked(Body, frozen=True):
+    """Closes the attempt without an outcome; the task goes on at ``wake_at`` or when what it waits for is there."""
+
+    reason: Literal["retry", "ask", "approval", "outcome_unknown", "delay", "drain"]
+    wake_at: datetime | None = None
+    error: str | None = None
+    detail: str = ""
+    usage: Usage = Usage()
+    """What this attempt took; a reservation without a recorded result counts in full."""
+
+
+class TaskLapsed(Body, frozen=True):
+    """The worker is dead; ``has_progressed`` says whether the attempt left a durable event of its own."""
+
+    worker: str
+    has_progressed: bool
+    usage: Usage = Usage()
+
+
+class TaskJudged(Body, frozen=True):
+    """What the overseer says of the result so far."""
+
+    judgement: Judgement
+
+
+class TaskSettled(Body, frozen=True):
+    """Closes the attempt, and the task for good. ``usage`` is what this attempt took. A skipped task has no attempt."""
+
+    outcome: Literal["succeeded", "failed", "skipped"]
+    result: TaskResult | None = None
+    error: str | None = None
+    reason: str = ""
+    usage: Usage = Usage()
+
+
+class TaskQuarantined(Body, frozen=True):
+    """Three attempts lapsed without progress; a person has to look."""
+
+    reason: str
+
+
+class ToolOutcomeUnknown(Body, frozen=True):
+    """It cannot be known whether a write fired."""
+
+    key: str
+    tool: str
+    detail: str
+
+
+class ApprovalRequested(Body, frozen=True):
+    """A person is asked; bound to tool version and argument hash, not to an attempt."""
+
+    approval: str
+    kind: Literal["plan", "tool", "verdict", "outcome"]
+    question: str
+    tool: str | None = None
+    tool_version: str | None = None
+    arguments_sha256: str | None = None
+    assignee: str | None = None
+    expires_at: datetime | None = None
+    default: Literal["approve", "reject"] = "reject"
+
+
+class ApprovalAnswered(Body, frozen=True):
+    """The answer; consumed once by the one intent that names it."""
+
+    approval: str
+    answer: str
+    principal: str
+    reason: str = ""
+
+
+class FeedbackGiven(Body, frozen=True):
+    """What a user thought of the answer."""
+
+    is_good: bool
+    principal: str
+    note: str = ""
+
+
+# Recording: written under a fence, folded by conversations, views, learning; never by ``decide``.
+
+
+class StepProposed(Body, frozen=True):
+    """One model call and its reply.
+
+    ``added`` are the messages of the conversation since the previous call of it, the reply not included: the whole prompt is
+    never stored again. ``request_sha256`` is the hash of the whole request.
+    """
+
+    step: int
+    added: tuple[ChatMessage, ...]
+    reply: ChatMessage
+    finish: Finish
+    model: str
+    usage: Usage
+    request_sha256: str
+    seconds: float = 0.0
+    is_fresh: bool = False
+    """Whether a new conversation starts here (its first message is ``added[0]``)."""
+
+
+class StepJudged(Body, frozen=True):
+    """What policy says of one proposed call."""
+
+    step: int
+    call: int
+    decision: Literal["allow", "deny", "ask"]
+    rule: str
+
+
+class ToolIntended(Body, frozen=True):
+    """Written, and durable, before a call that changes the world. ``arguments`` are in canonical form."""
+
+    step: int
+    call: int
+    key: str
+    tool: str
+    tool_version: str
+    effect: Effect
+    arguments: Json
+    arguments_sha256: str
+    approval: str | None = None
+
+
+class ToolFinished(Body, frozen=True):
+    """What a call gave. ``proposed`` is the model's call it answers."""
+
+    step: int
+    call: int
+    tool: str
+    effect: Effect
+    proposed: ToolCall
+    result: ToolResult
+    key: str | None = None
+    seconds: float = 0.0
+
+
+class LimitReserved(Body, frozen=True):
+    """An upper bound, durable before the calls it covers; without a ``limit.settled`` it counts as spent in full."""
+
+    reservation: str
+    allotment: Allotment
+
+
+class LimitSettled(Body, frozen=True):
+    """What the reservation's calls really took."""
+
+    reservation: str
+    usage: Usage
+
+
+class LimitExceeded(Body, frozen=True):
+    """A call was not made because it did not fit; texts name the cap, the number and what was left."""
+
+    limit: str
+    detail: str
+
+
+class MessageSent(Body, frozen=True):
+    """An agent's message on a board or to an inbox."""
+
+    message: str
+    topic: str
+    text: str
+
+
+class MemoryWritten(Body, frozen=True):
+    """A memory was written for the run."""
+
+    memory: str
+    tier: str
+    text: str
+
+
+class MemorySuperseded(Body, frozen=True):
+    """A memory replaces an older one."""
+
+    memory: str
+    superseded: str
+    reason: str
+
+
+class ContextCompacted(Body, frozen=True):
+    """The conversation's messages before ``upto_step`` are replaced by ``summary`` in later requests."""
+
+    upto_step: int
+    summary: str

@@ -1,0 +1,238 @@
+"""Every error collegium raises on purpose.
+
+::
+
+    CollegiumError
+    |-- UsageError                 wrong use or configuration            exit 2
+    |   |-- UnknownName            a model, agent, tool, run ... that does not exist
+    |   |-- MissingExtra           an optional dependency is not installed
+    |   |-- MissingKey             a provider's key is not set
+    |   `-- UnreadableInput        a file that cannot be taken
+    |-- InvalidPlan                a plan that may not run
+    |-- Conflict                   somebody else decided first: reload and decide again
+    |-- Fenced                     the attempt was taken over or is closed
+    |-- LimitReached               a cap holds before the call            exit 4
+    |-- NotFound                   a blob, record or document that is gone
+    |-- StoreError                 a store did not do what was asked      exit 5
+    |   |-- StoreUnavailable       it cannot be reached or is busy
+    |   |-- StoreFull              no space left
+    |   |-- StoreReadOnly          it may not be written
+    |   `-- StoreCorrupt           what was read is not what was written
+    |-- ToolError                  a tool call that did not succeed
+    `-- ModelError                 a model call that did not succeed
+        |-- ModelUnavailable       timeout, connection, 5xx               exit 5
+        |-- ModelRateLimited       429, 529
+        |-- ModelAuthError         the key is refused                     exit 2
+        |-- ModelNotFound          the server does not know the model     exit 2
+        |-- ModelRequestError      the request itself is refused
+        |-- ContextTooLong         the request does not fit the model
+        `-- ModelReplyError        the reply makes no sense
+
+Each class has a stable ``code``; ``retryable`` says whether the same call may succeed later. The text names what, which,
+the number, the cap and the next act. ``EXIT_CODES`` and ``HTTP_STATUS`` map classes to the faces of the system.
+"""
+
+from __future__ import annotations
+
+
+class CollegiumError(Exception):
+    """The root: ``str(error)`` is a sentence for a person, ``fields`` are for a program."""
+
+    code = "error"
+    retryable = False
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+
+
+class UsageError(CollegiumError):
+    """The caller asked for something that cannot be done as asked."""
+
+    code = "usage"
+
+
+class UnknownName(UsageError):
+    """A name that nothing answers to."""
+
+    code = "unknown_name"
+
+
+class MissingExtra(UsageError):
+    """An optional dependency is needed and not installed."""
+
+    code = "missing_extra"
+
+
+class MissingKey(UsageError):
+    """A provider is asked for and its key is not set."""
+
+    code = "missing_key"
+
+
+class UnreadableInput(UsageError):
+    """A file that cannot be taken as input."""
+
+    code = "unreadable_input"
+
+
+class InvalidPlan(CollegiumError):
+    """A plan that may not run; ``problems`` lists every reason."""
+
+    code = "invalid_plan"
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("the plan cannot run: " + "; ".join(problems), problems=problems)
+        self.problems = problems
+
+
+class Conflict(CollegiumError):
+    """The run's last deciding event is not the expected one."""
+
+    code = "conflict"
+    retryable = True
+
+
+class Fenced(CollegiumError):
+    """The attempt is no longer the newest of its task, or is closed."""
+
+    code = "fenced"
+
+
+class LimitReached(CollegiumError):
+    """A reservation does not fit what is left of a limit."""
+
+    code = "limited"
+
+
+class NotFound(CollegiumError):
+    """What the id names is not in the store."""
+
+    code = "not_found"
+
+
+class StoreError(CollegiumError):
+    """A store did not do what was asked."""
+
+    code = "store"
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, is busy or is closed."""
+
+    code = "store_unavailable"
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """The store's disk has no space left; nothing that was acknowledged is lost."""
+
+    code = "store_full"
+    retryable = True
+
+
+class StoreReadOnly(StoreError):
+    """The store may be read, not written."""
+
+    code = "store_read_only"
+
+
+class StoreCorrupt(StoreError):
+    """What was read is not what was written, or is of a newer version than this code."""
+
+    code = "store_corrupt"
+
+
+class ToolError(CollegiumError):
+    """A tool call that did not succeed; the text goes back to the agent."""
+
+    code = "tool"
+
+
+class ModelError(CollegiumError):
+    """A model call that did not succeed."""
+
+    code = "model"
+
+
+class ModelUnavailable(ModelError):
+    """The model's server timed out, refused the connection or answered 5xx."""
+
+    code = "model_unavailable"
+    retryable = True
+
+
+class ModelRateLimited(ModelError):
+    """The provider asks to slow down; ``retry_after_s`` is its own word or None."""
+
+    code = "model_rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **fields: object) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, **fields)
+        self.retry_after_s = retry_after_s
+
+
+class ModelAuthError(ModelError):
+    """The provider refuses the key."""
+
+    code = "model_auth"
+
+
+class ModelNotFound(ModelError):
+    """The server does not know the model."""
+
+    code = "model_not_found"
+
+
+class ModelRequestError(ModelError):
+    """The provider refuses the request itself; the same request will be refused again."""
+
+    code = "model_request"
+
+
+class ContextTooLong(ModelRequestError):
+    """The request does not fit the model's context."""
+
+    code = "context_too_long"
+
+
+class ModelReplyError(ModelError):
+    """The reply cannot be read: not JSON, cut off, or without any content."""
+
+    code = "model_reply"
+    retryable = True
+
+
+EXIT_CODES: dict[type[CollegiumError], int] = {
+    UsageError: 2,
+    InvalidPlan: 2,
+    ModelAuthError: 2,
+    ModelNotFound: 2,
+    LimitReached: 4,
+    StoreError: 5,
+    ModelUnavailable: 5,
+    ModelRateLimited: 5,
+    CollegiumError: 1,
+}
+"""Exit code of a command that ends with the error: the entry of the nearest class in its ``__mro__``."""
+
+HTTP_STATUS: dict[type[CollegiumError], int] = {
+    UsageError: 400,
+    InvalidPlan: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Fenced: 409,
+    LimitReached: 402,
+    StoreError: 503,
+    ModelUnavailable: 503,
+    ModelRateLimited: 503,
+    CollegiumError: 500,
+}
+"""Status of an HTTP reply that ends with the error, found like ``EXIT_CODES``."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The process exit code for ``error``: 1 for anything that is not of the tree."""
+    return next((EXIT_CODES[c] for c in type(error).__mro__ if c in EXIT_CODES), 1)

@@ -1,0 +1,56 @@
+"""Heads and fences: the two small rows of a run by which work is found and stale writers are refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+RunStatus = Literal[
+    "queued", "running", "waiting", "cancelling", "succeeded", "partial", "failed", "cancelled", "limited"
+]
+FINISHED: frozenset[str] = frozenset({"succeeded", "partial", "failed", "cancelled", "limited"})
+
+
+class HeadChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deciding append writes into the head: the run's status and the next moment anybody must look at it."""
+
+    status: RunStatus
+    wake_at: datetime | None
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """One row per run. ``seq`` and ``mac`` move with every append, the rest with deciding appends."""
+
+    run: str
+    tenant: str
+    status: RunStatus
+    seq: int
+    mac: str
+    deciding_seq: int
+    wake_at: datetime | None
+
+
+class HeadQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which heads to list; all given conditions must hold.
+
+    Attributes:
+        worker: Runs that have an open attempt of this worker.
+        due_before: Runs whose ``wake_at`` is not later, soonest first; otherwise newest run first.
+        after: Run id of the last head of the page before.
+    """
+
+    tenant: str | None = None
+    statuses: frozenset[str] | None = None
+    worker: str | None = None
+    due_before: datetime | None = None
+    after: str | None = None
+    limit: int = 100
+
+
+class Fence(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempt on whose behalf something is appended."""
+
+    task: str
+    attempt: int

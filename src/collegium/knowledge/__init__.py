@@ -1,0 +1,1 @@
+"""Knowledge: files to chunks, chunks to passages, passages to quotes."""

@@ -1,0 +1,1 @@
+"""Oversight: what an answer claims, held against its evidence."""

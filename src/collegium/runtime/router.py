@@ -1,0 +1,34 @@
+"""Routing: which agent gets a task, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from collegium.domain.agent import Agent
+from collegium.domain.errors import UnknownName
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """The chosen agent and the reason, as ``task.routed`` records it."""
+
+    agent: Agent
+    reason: str
+
+
+def route(capability: str, able: Sequence[Agent], load: Mapping[str, int]) -> Route:
+    """The agent among ``able`` with the most room, then the best rating, then the first name.
+
+    Args:
+        load: Tasks each agent works on in this process; missing is 0.
+
+    Raises UnknownName when nobody has the capability.
+    """
+    if not able:
+        raise UnknownName(f"no agent has the capability {capability!r}", capability=capability)
+    best = min(able, key=lambda a: (load.get(a.name, 0) / a.max_concurrent, -a.rating, a.name))
+    busy = f"{load.get(best.name, 0)} of {best.max_concurrent} tasks, rating {best.rating:.2f}"
+    if len(able) == 1:
+        return Route(agent=best, reason=f"the only agent for {capability!r}; {busy}")
+    return Route(agent=best, reason=f"the most room of {len(able)} agents for {capability!r}; {busy}")

@@ -1,0 +1,204 @@
+"""The worker: claims tasks from the bus and sees each attempt through to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collegium.agents.roster import Roster
+from collegium.domain.errors import CollegiumError, Fenced, LimitReached, NotFound, StoreError
+from collegium.domain.message import Claim, work_topic
+from collegium.domain.run import RunState
+from collegium.ports import Bus, Clock, Journal, Models, Scorer
+from collegium.runtime.attempt import Attempt
+from collegium.runtime.room import Rooms
+from collegium.runtime.router import route
+from collegium.runtime.scheduler import Scheduler
+from collegium.tools.toolbox import Toolbox
+
+IDLE_S = 1.0
+_log = logging.getLogger("collegium.worker")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """What all workers of a process work with."""
+
+    roster: Roster
+    models: Models
+    toolbox: Toolbox
+    scorer: Scorer
+    rooms: Rooms
+
+
+class Worker:
+    """Claims tasks and works on up to ``concurrency`` of them at once.
+
+    Args:
+        id: Name of this worker; a new one for every process, so that a dead one is never mistaken for a living one.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the glossary's word
+        team: Team,
+        *,
+        scheduler: Scheduler,
+        journal: Journal,
+        bus: Bus,
+        clock: Clock,
+        concurrency: int = 16,
+        capabilities: Sequence[str] | None = None,
+    ) -> None:
+        self.id = id
+        self._team = team
+        self._scheduler = scheduler
+        self._journal = journal
+        self._bus = bus
+        self._clock = clock
+        self._concurrency = concurrency
+        self._topics = tuple(work_topic(c) for c in capabilities or team.roster.capabilities)
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._load: Counter[str] = Counter()
+        self._is_draining = False
+
+    async def work(self) -> None:
+        """Works until it is drained. Raises ``StoreError`` when what was done can no longer be stored."""
+        while not self._is_draining:
+            self._raise_failed()
+            room = self._concurrency - len(self._tasks)
+            claims = await self._bus.claim(self._topics, "workers", limit=room) if room else ()
+            for claim in claims:
+                task = asyncio.create_task(self._handle(claim))
+                self._tasks[task] = str(claim.message.body["run"])
+                task.add_done_callback(self._forget)
+            if not claims:
+                await self._wait()
+
+    async def drain(self) -> None:
+        """Stops claiming, parks what is being worked on, and returns when all of it is stored."""
+        self._is_draining = True
+        await self._interrupt(list(self._tasks))
+
+    async def interrupt(self, run: str) -> None:
+        """Ends this worker's calls for ``run`` and closes their attempts."""
+        await self._interrupt([t for t, r in self._tasks.items() if r == run])
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """Runs that are being worked on."""
+        return frozenset(self._tasks.values())
+
+    async def _interrupt(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait(self) -> None:
+        """Until there may be work, or a task has ended and made room."""
+        if len(self._tasks) >= self._concurrency:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await self._bus.wait(self._topics, IDLE_S)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and isinstance(error := task.exception(), StoreError):
+            self._failed: StoreError | None = error
+
+    _failed: StoreError | None = None
+
+    def _raise_failed(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    async def _handle(self, claim: Claim) -> None:
+        body = claim.message.body
+        run, task_id, number = str(body["run"]), str(body["task"]), int(body["attempt"])
+        try:
+            state = await self._scheduler.load(run)
+        except NotFound:
+            await self._bus.settle(claim)
+            return
+        task = state.tasks.get(task_id)
+        if task is None or task.status != "ready" or task.attempt != number:
+            # A duplicate, or a message from before somebody else's decision.
+            await self._bus.settle(claim)
+            return
+        attempt = Attempt(
+            state, task, worker=self.id, scheduler=self._scheduler, journal=self._journal, clock=self._clock
+        )
+        chosen = route(task.task.capability, self._team.roster.able(task.task.capability), self._load)
+        model = chosen.agent.model or state.goal.model
+        started = await attempt.start(chosen, model)
+        await self._bus.settle(claim)
+        if started is None:
+            return
+        self._load[chosen.agent.name] += 1
+        try:
+            await self._see_through(attempt, started, chosen.agent.name, model)
+        finally:
+            self._load[chosen.agent.name] -= 1
+
+    async def _see_through(self, attempt: Attempt, state: RunState, agent: str, model: str) -> None:
+        """Works on a started attempt and closes it, whatever happens."""
+        failures = state.tasks[attempt.task.id].failures
+        try:
+            async with asyncio.timeout(self._seconds_left(state)):
+                await self._perform(attempt, state, agent, model)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None:
+                current.uncancel()
+            await self._stopped(attempt)
+            raise
+        except TimeoutError:
+            deadline = state.goal.limits.deadline_s
+            await attempt.settle_failed(LimitReached.code, f"the deadline of {deadline:g} s has passed")
+        except Fenced:
+            return
+        except StoreError:
+            raise
+        except CollegiumError as error:
+            await attempt.fail(error, failures)
+        except Exception as error:  # the worker's edge: a fault of ours ends one task, never the worker
+            _log.exception("task %s of %s failed unexpectedly", attempt.task.id, attempt.run)
+            await attempt.settle_failed("internal", f"{type(error).__name__}: {error}")
+
+    async def _perform(self, attempt: Attempt, state: RunState, agent: str, model: str) -> None:
+        opened = await self._team.models.open(model)
+        result, judgement = await attempt.perform(
+            state,
+            self._team.roster.get(agent),
+            opened,
+            room=await self._team.rooms.open(state),
+            roster=self._team.roster,
+            toolbox=self._team.toolbox,
+            scorer=self._team.scorer,
+            earlier=await self._earlier(state),
+        )
+        await attempt.succeed(result, judgement)
+
+    async def _stopped(self, attempt: Attempt) -> None:
+        """Closes an attempt whose work was ended from outside: cancelled for good, or drained to go on later."""
+        state = await self._scheduler.load(attempt.run, is_fresh=True)
+        if state.cancel is not None:
+            await attempt.settle_failed("cancelled", "the run was cancelled")
+        else:
+            await attempt.drain()
+
+    async def _earlier(self, state: RunState) -> str:
+        """Question and answer of the run that ``state`` continues."""
+        if state.goal.continues is None:
+            return ""
+        before = await self._scheduler.load(state.goal.continues)
+        answer = before.finished.answer.text if before.finished and before.finished.answer else "(no answer)"
+        return f"{before.goal.text}\n{answer}"
+
+    def _seconds_left(self, state: RunState) -> float | None:
+        if state.deadline is None:
+            return None
+        return max(0.0, (state.deadline - self._clock.now()).total_seconds())

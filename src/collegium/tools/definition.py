@@ -1,0 +1,219 @@
+"""Makes tools of typed functions."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, get_args
+
+import msgspec
+
+from collegium.domain.chat import Json
+from collegium.domain.errors import ToolError, UsageError
+from collegium.domain.tool import Effect, ToolDefinition, ToolResult
+from collegium.tools.context import ToolContext
+from collegium.tools.outcome import OutcomeUnknown, Reconciled, error_result, result_of
+from collegium.tools.signature import Signature
+from collegium.tools.thread import in_thread
+
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
+
+
+class Tool(Protocol):
+    """What a toolbox holds, whatever stands behind it."""
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What is known of the tool; never changes."""
+        ...
+
+    def bind(self, arguments: Json) -> dict[str, Any]:
+        """The checked arguments, as ``run`` takes them. Raises ``ToolError`` with a text for the model."""
+        ...
+
+    async def run(self, bound: dict[str, Any], context: ToolContext) -> ToolResult:
+        """Calls the tool with arguments from ``bind``."""
+        ...
+
+    async def reconcile(self, key: str, context: ToolContext) -> Reconciled:
+        """What became of the ``write`` with this key."""
+        ...
+
+
+class FunctionTool:
+    """A typed function with all a model and the ledger must know of it; made by ``tool``.
+
+    Attributes:
+        definition: Name, description, schema, effect, version.
+        function: The function itself, for its own tests.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        definition: ToolDefinition,
+        *,
+        signature: Signature,
+        reconcile: Callable[..., object] | None,
+    ) -> None:
+        self.definition = definition
+        self.function = function
+        self._signature = signature
+        self._reconcile = reconcile
+
+    def __repr__(self) -> str:
+        return f"<FunctionTool {self.definition.name} {self.definition.effect} {self.definition.version[:8]}>"
+
+    def bind(self, arguments: Json) -> dict[str, Any]:
+        """The arguments converted to the function's types. Raises ``ToolError`` with a text for the model."""
+        return self._signature.bind(arguments)
+
+    async def call(self, arguments: Json, context: ToolContext) -> ToolResult:
+        """``bind`` and ``run`` in one; arguments that do not fit give a failed result."""
+        try:
+            bound = self.bind(arguments)
+        except ToolError as error:
+            return error_result(error, tool=self.definition.name)
+        return await self.run(bound, context)
+
+    async def run(self, bound: dict[str, Any], context: ToolContext) -> ToolResult:
+        """What the function gave, within ``timeout_s``, as a result of bounded size.
+
+        A ``ToolError`` is the tool's own word that nothing was done: a failed result. So is any other
+        exception, and the end of the time, except for ``write``: there nobody knows whether it fired. A
+        synchronous function runs in a thread, which goes on after a timeout, because a thread cannot be
+        stopped.
+
+        Raises:
+            OutcomeUnknown: A ``write`` was begun and ended in anything but a return value or a ``ToolError``.
+            CollegiumError: The house itself failed (a store, a limit, a model): not for the agent.
+        """
+        name, timeout_s = self.definition.name, self.definition.timeout_s
+        if self._signature.context_parameter is not None:
+            bound = {**bound, self._signature.context_parameter: context}
+        scope = asyncio.timeout(timeout_s)
+        try:
+            async with scope:
+                value = await _invoke(self.function, bound, name=name)
+        except ToolError as error:
+            return error_result(error, tool=name)
+        except Exception as error:  # whatever a tool raises, the agent is told
+            if isinstance(error, TimeoutError) and scope.expired():
+                error = ToolError(f"{name} gave no result within {timeout_s:g} s; it was stopped or left behind")
+            if self.definition.effect == "write":
+                reason = f"{type(error).__name__}: {error}"
+                text = f"{name} was begun and it is not known whether it took effect: {reason}"
+                raise OutcomeUnknown(text, tool=name, key=context.key) from error
+            return error_result(error, tool=name)
+        return result_of(value, tool=name)
+
+    async def reconcile(self, key: str, context: ToolContext) -> Reconciled:
+        """What became of the call with ``key``; ``unknown`` where there is nobody to ask, or no answer."""
+        name, timeout_s = self.definition.name, self.definition.timeout_s
+        if self._reconcile is None:
+            return Reconciled(state="unknown", detail=f"{name} has no reconcile function")
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await _invoke(self._reconcile, {"key": key, "context": context}, name=name)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is no answer
+            return Reconciled(state="unknown", detail=f"asking {name} failed: {type(error).__name__}: {error}")
+        if not isinstance(answer, Reconciled):
+            return Reconciled(state="unknown", detail=f"{name} answered with a {type(answer).__name__}")
+        return answer
+
+
+def tool(
+    *,
+    effect: Effect,
+    capabilities: Sequence[str] = (),
+    timeout_s: float = 30.0,
+    name: str | None = None,
+    reconcile: Callable[..., object] | None = None,
+) -> Callable[[Callable[..., object]], FunctionTool]:
+    """Makes a ``FunctionTool`` of a typed function, synchronous or not.
+
+    The parameters' types make the JSON Schema, the docstring's ``Args:`` its descriptions, the docstring's
+    text up to the first section the tool's description. A parameter annotated ``ToolContext`` is filled in
+    and is no part of the schema. The version is a hash of name, description, schema, effect and source text:
+    of this function, not of what it calls.
+
+    Args:
+        effect: What calling it does: ``pure``, ``read``, ``idempotent_write`` (only where the far side
+            deduplicates by ``context.key``, or where doing it twice is doing it once), ``write``.
+        capabilities: The kinds of task it is meant for.
+        timeout_s: How long a call may take.
+        name: What models call it; the function's name by default.
+        reconcile: For ``write`` only: ``reconcile(key, context) -> Reconciled``, asked after a crash what
+            became of a call.
+
+    Raises:
+        UsageError: The function or one of these values cannot make a tool: what, which, what to do.
+    """
+
+    def make(function: Callable[..., object]) -> FunctionTool:
+        called = name if name is not None else getattr(function, "__name__", "")
+        _check(called, function, effect=effect, timeout_s=timeout_s, reconcile=reconcile)
+        signature = Signature(function, tool=called)
+        description = signature.description or called.replace("_", " ")
+        definition = ToolDefinition(
+            name=called,
+            description=description,
+            parameters=signature.schema,
+            effect=effect,
+            version=_version(called, description, signature.schema, effect, _source(function)),
+            capabilities=tuple(capabilities),
+            timeout_s=timeout_s,
+        )
+        return FunctionTool(function, definition, signature=signature, reconcile=reconcile)
+
+    return make
+
+
+async def _invoke(function: Callable[..., object], arguments: dict[str, Any], *, name: str) -> object:
+    if inspect.iscoroutinefunction(function):
+        awaitable: Awaitable[object] = function(**arguments)
+        return await awaitable
+    value = await in_thread(lambda: function(**arguments), name=f"tool-{name}")
+    return await value if inspect.isawaitable(value) else value
+
+
+def _check(
+    name: str,
+    function: Callable[..., object],
+    *,
+    effect: Effect,
+    timeout_s: float,
+    reconcile: Callable[..., object] | None,
+) -> None:
+    if not _NAME.match(name):
+        raise UsageError(f"{name!r} is no tool name: a letter, then up to 63 letters, digits, _ or -; give name=...")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise UsageError(f"the function of tool {name!r} is a generator: return one value instead of yielding")
+    if effect not in get_args(Effect):
+        raise UsageError(f"tool {name!r} has the effect {effect!r}; there are {', '.join(get_args(Effect))}")
+    if not (math.isfinite(timeout_s) and timeout_s > 0):
+        raise UsageError(f"tool {name!r} has timeout_s={timeout_s}: give a number of seconds above 0")
+    if reconcile is not None and effect != "write":
+        raise UsageError(f"tool {name!r} is {effect}: only a write is reconciled, the others simply run again")
+
+
+def _version(name: str, description: str, schema: Json, effect: Effect, source: str) -> str:
+    encoded = msgspec.json.encode((name, description, schema, effect, source), order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def _source(function: Callable[..., object]) -> str:
+    """The source text; where there is none (a shell, ``exec``), what it was compiled to."""
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return ""
+        constants = [value for value in code.co_consts if not inspect.iscode(value)]  # code shows its address
+        return f"{code.co_code.hex()} {constants!r} {code.co_names!r}"

@@ -1,0 +1,120 @@
+"""The tools that exist, who may call which, and the one door through which they are called."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import msgspec
+
+from collegium.domain.chat import ToolCall
+from collegium.domain.errors import ToolError, UnknownName, UsageError
+from collegium.domain.tool import ToolDefinition, ToolResult
+from collegium.tools.context import ToolContext
+from collegium.tools.definition import Tool
+from collegium.tools.outcome import Reconciled, error_result
+
+
+class AdmittedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that is granted and whose arguments fit. Next: the intent (for writes), then ``Toolbox.run``."""
+
+    call: ToolCall
+    definition: ToolDefinition
+    bound: dict[str, Any]
+
+
+class Toolbox:
+    """Tools by name.
+
+    A grant is the name of a tool; which names an agent and a task are granted is decided elsewhere, that
+    nothing else is called is decided here and only here.
+    """
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        """Holds ``tools``. Raises ``UsageError`` when two of them have the same name."""
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            name = tool.definition.name
+            if name in self._tools:
+                raise UsageError(f"there are two tools named {name!r}: rename one (name=... of @tool)", tool=name)
+            self._tools[name] = tool
+
+    @property
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        """All definitions, by name."""
+        return tuple(self._tools[name].definition for name in sorted(self._tools))
+
+    def matching(self, patterns: Iterable[str]) -> frozenset[str]:
+        """The names a grant stands for: names themselves, and patterns with ``*`` (``*`` alone is every tool).
+
+        Raises:
+            UnknownName: A name without ``*`` that no tool has. A pattern may match nothing.
+        """
+        names: set[str] = set()
+        for pattern in patterns:
+            if "*" in pattern:
+                names.update(fnmatch.filter(self._tools, pattern))
+            else:
+                names.add(self._find(pattern).definition.name)
+        return frozenset(names)
+
+    def granted(self, names: Iterable[str]) -> tuple[ToolDefinition, ...]:
+        """The definitions of ``names``, sorted by name: the same grant always makes the same prompt.
+
+        Raises:
+            UnknownName: A grant names a tool that does not exist.
+        """
+        return tuple(self._find(name).definition for name in sorted(set(names)))
+
+    def admit(self, call: ToolCall, *, granted: Collection[str]) -> AdmittedCall:
+        """Checks ``call`` before anything is written or done about it.
+
+        Raises:
+            ToolError: There is no such tool, it is not granted, or the arguments do not fit. The text is for
+                the model and names only tools it may call.
+        """
+        tool = self._tools.get(call.name)
+        if tool is None:
+            near = difflib.get_close_matches(call.name, granted, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else _may_call(granted)
+            raise ToolError(f"there is no tool {call.name!r}; {hint}", tool=call.name)
+        if call.name not in granted:
+            raise ToolError(f"{call.name} is not granted to this task; {_may_call(granted)}", tool=call.name)
+        return AdmittedCall(call=call, definition=tool.definition, bound=tool.bind(call.arguments))
+
+    async def run(self, admitted: AdmittedCall, context: ToolContext) -> ToolResult:
+        """Calls the tool; for a write the intent is durable by now.
+
+        Raises:
+            OutcomeUnknown: A ``write`` was begun and nobody can say whether it fired.
+            CollegiumError: The house itself failed; see ``FunctionTool.run``.
+        """
+        return await self._tools[admitted.call.name].run(admitted.bound, context)
+
+    async def call(self, call: ToolCall, *, granted: Collection[str], context: ToolContext) -> ToolResult:
+        """``admit`` and ``run`` in one, for what needs no intent; a refused call is a failed result."""
+        try:
+            admitted = self.admit(call, granted=granted)
+        except ToolError as error:
+            return error_result(error, tool=call.name)
+        return await self.run(admitted, context)
+
+    async def reconcile(self, name: str, key: str, context: ToolContext) -> Reconciled:
+        """What became of the write ``key`` of the tool ``name``; ``unknown`` for a tool that is gone."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return Reconciled(state="unknown", detail=f"there is no tool {name!r} any more")
+        return await tool.reconcile(key, context)
+
+    def _find(self, name: str) -> Tool:
+        if name not in self._tools:
+            near = difflib.get_close_matches(name, self._tools, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(self._tools))}"
+            raise UnknownName(f"there is no tool {name!r}; {hint}", tool=name)
+        return self._tools[name]
+
+
+def _may_call(granted: Collection[str]) -> str:
+    return f"you may call {', '.join(sorted(granted))}" if granted else "you may call no tools: answer without"
