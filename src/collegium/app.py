@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 import msgspec
 
@@ -33,6 +34,7 @@ from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.worker import Team, Worker
 
 DEFAULT_TENANT = "default"
+Scope = Literal["own", "all", "none"]
 SWEEP_S = 1.0
 VIEW_S = 0.25
 _FLUSH_EVERY_BYTES = 16 * 1024 * 1024
@@ -78,7 +80,8 @@ class Collegium:
     """A team, its stores and its models.
 
     Args:
-        scope: ``own``: this process works on the runs it submits or resumes, and on no others. ``all``: on every run of the
+        scope: ``own``: this process works on the runs it submits or resumes, and on no others. ``all``: on every run of
+        the
             store. ``none``: it only submits and looks.
         default_model: Name of the model for goals that name none.
     """
@@ -92,7 +95,7 @@ class Collegium:
         clock: Clock,
         ids: Ids,
         default_model: str,
-        scope: str = "own",
+        scope: Scope = "own",
         concurrency: int = 16,
     ) -> None:
         self._stores = stores
@@ -103,9 +106,7 @@ class Collegium:
         self._default_model = default_model
         self._scope = scope
         self._scheduler = Scheduler(stores.journal, stores.bus, clock=clock, ids=ids)
-        self._recovery = Recovery(
-            self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock
-        )
+        self._recovery = Recovery(self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock)
         self._worker = Worker(
             ids.new("wrk"),
             team,
@@ -173,7 +174,8 @@ class Collegium:
         Args:
             files: Paths of files and folders, or files that were read already.
             plan: Follow this plan instead of making one; it is checked first.
-            continues: A run to ask on from: its answer is shown to the team, and its files are used when none are given.
+            continues: A run to ask on from: its answer is shown to the team, and its files are used when none are
+            given.
             idempotency_key: The same key again gives the run of the first time.
 
         Raises:
@@ -240,7 +242,10 @@ class Collegium:
         return await self._scheduler.load(run, is_fresh=True)
 
     async def result(self, run: str) -> RunReport:
-        """The report of a run, once it has ended or waits for a person. Raises ``StoreError`` when work cannot go on."""
+        """The report of a run, once it has ended or waits for a person.
+
+        Raises ``StoreError`` when work cannot go on.
+        """
         while True:
             head = await self._stores.journal.head(run)
             if head is None:
@@ -312,7 +317,9 @@ class Collegium:
             known = await self._put_if_absent(record)
         if known.value["body_sha256"] != digest:
             raise UsageError(
-                f"the idempotency key {key!r} was used for another goal: take a new key", key=key, run=known.value["run"]
+                f"the idempotency key {key!r} was used for another goal: take a new key",
+                key=key,
+                run=known.value["run"],
             )
         return str(known.value["run"])
 

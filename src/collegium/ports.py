@@ -1,7 +1,8 @@
 """Every plug point of collegium: the narrow waist between the rooms and the world.
 
 Each port is born with two implementations and a behavioural conformance suite in ``collegium.testing.conformance``.
-No port speaks of SQL, transactions or connections. All I/O is async; implementations are safe for use from one event loop.
+No port speaks of SQL, transactions or connections. All I/O is async; implementations are safe for use from one event
+loop.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ class Journal(Protocol):
 
 
 class Bus(Protocol):
-    """Messages by topic: work that is claimed, and streams that are read. At least once; what decides is the journal."""
+    """Messages by topic: work that is claimed, and streams that are read.
+
+    At least once; what decides is the journal.
+    """
 
     async def publish(self, message: Message) -> bool:
         """Whether the message was new: an unsettled message with the same id on the same topic is not published twice."""
@@ -105,7 +109,10 @@ class Bus(Protocol):
         ...
 
     async def settle(self, claim: Claim, *, requeue_after_s: float | None = None) -> None:
-        """Removes the claimed message, or gives it back to be claimed again after a delay. A stale claim changes nothing."""
+        """Removes the claimed message, or gives it back to be claimed again after a delay.
+
+        A stale claim changes nothing.
+        """
         ...
 
     async def read(self, topic: str, after: int = 0, limit: int = 1_000) -> tuple[Message, ...]:
@@ -131,7 +138,8 @@ class Records(Protocol):
     async def put(self, record: Record, *, expected: int | None = None) -> Record:
         """Stores ``record.value``; returns it with its new version.
 
-        ``expected`` is the version that must be there: 0 for "not there yet", None for whatever is. Raises ``Conflict``.
+        ``expected`` is the version that must be there: 0 for "not there yet", None for whatever is. Raises
+        ``Conflict``.
         """
         ...
 
@@ -158,7 +166,8 @@ class Blobs(Protocol):
     def put(self, tenant: str, data: bytes) -> str:
         """Orders the bytes to be stored and returns their hex SHA-256.
 
-        They are durable with the next journal barrier of this process, or with ``flush``; putting them again renews their age.
+        They are durable with the next journal barrier of this process, or with ``flush``; putting them again renews
+        their age.
         """
         ...
 
@@ -178,9 +187,7 @@ class Blobs(Protocol):
 class Index(Protocol):
     """Chunks that are searched by words, by meaning, or both. Namespaces never see each other."""
 
-    async def upsert(
-        self, namespace: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]] | None
-    ) -> None:
+    async def upsert(self, namespace: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]] | None) -> None:
         """Adds or replaces chunks by id, all or none; ``vectors`` (n, dim) are L2-normalised, None for words only.
 
         The chunks of one document (``chunk.sha256``) come in one call: from then on ``has`` answers for it.
@@ -254,7 +261,10 @@ class Extractor(Protocol):
         ...
 
     async def extract(self, path: str, data: bytes) -> Extraction:
-        """Text and structure of a file. Raises ``UnreadableInput`` saying why (binary, broken, encrypted, unknown kind)."""
+        """Text and structure of a file.
+
+        Raises ``UnreadableInput`` saying why (binary, broken, encrypted, unknown kind).
+        """
         ...
 
 
@@ -274,7 +284,8 @@ class Scorer(Protocol):
 class Model(Protocol):
     """A language model behind any API.
 
-    Both calls raise the ``ModelError`` tree and nothing else; cancelling the awaiting task ends the call at the provider as
+    Both calls raise the ``ModelError`` tree and nothing else; cancelling the awaiting task ends the call at the
+    provider as
     far as its protocol allows. A reply's ``usage.cost_usd`` comes from the provider's price table.
     """
 
@@ -300,7 +311,10 @@ class Models(Protocol):
     """Finds a model by its name (``openai:NAME``, ``local:PATH`` ...); connections are shared between callers."""
 
     async def open(self, name: str) -> Model:
-        """The model, ready to be called. Raises ``UsageError`` (unknown name, missing key or extra) or ``ModelError``."""
+        """The model, ready to be called.
+
+        Raises ``UsageError`` (unknown name, missing key or extra) or ``ModelError``.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -321,7 +335,10 @@ class Cache(Protocol):
 
 
 class Workspace(Protocol):
-    """A run's own work folder. Paths are relative with /; leaving the folder, by ``..`` or a link, is refused (``ToolError``)."""
+    """A run's own work folder.
+
+    Paths are relative with /; leaving the folder, by ``..`` or a link, is refused (``ToolError``).
+    """
 
     async def list(self) -> tuple[str, ...]:
         """Paths of all files, sorted."""
@@ -332,7 +349,10 @@ class Workspace(Protocol):
         ...
 
     async def write(self, path: str, data: bytes) -> None:
-        """Creates or replaces a file, all of it or nothing; missing folders are made. The same write twice is the same."""
+        """Creates or replaces a file, all of it or nothing; missing folders are made.
+
+        The same write twice is the same.
+        """
         ...
 
 

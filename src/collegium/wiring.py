@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import os
-import platform
+import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.extract.extractor import FileExtractor
+from collegium.adapters.inputs import DiskInputs
+from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.models.cassette import CassetteModels
+from collegium.adapters.models.connections import Timeouts
+from collegium.adapters.models.defaults import default_model_name, probe_loopback
+from collegium.adapters.models.local import LocalSettings
+from collegium.adapters.models.profiles import ProfileChange
+from collegium.adapters.models.registry import ModelRegistry, ModelSettings
+from collegium.adapters.models.retrying import RetryPolicy
+from collegium.adapters.presence import FilePresence
+from collegium.adapters.scorers.lexical import LexicalScorer
+from collegium.adapters.sqlite.bus import SqliteBus
+from collegium.adapters.sqlite.cache import SqliteCache
+from collegium.adapters.sqlite.index import SqliteIndex
+from collegium.adapters.sqlite.store import SqliteStore, open_store
+from collegium.adapters.tools.workspace import FolderWorkspaces
 from collegium.agents.roster import Roster, builtin_agents, builtin_prompt, parse
-from collegium.app import Collegium, Stores
+from collegium.app import Collegium, Scope, Stores
 from collegium.config import Settings, load_settings
 from collegium.domain.agent import Agent
-from collegium.domain.errors import UnreadableInput, UsageError
+from collegium.domain.chain import PUBLIC_KEY
+from collegium.domain.errors import UsageError
 from collegium.domain.ids import Ids
-from collegium.ports import Embedder, Models, Scorer
+from collegium.domain.usage import Price
+from collegium.knowledge.library import Library
+from collegium.ports import Bus, Clock, Embedder, Models
 from collegium.runtime.room import IndexingProgress, Rooms
 from collegium.runtime.worker import Team
 from collegium.tools.builtin import builtin_tools
@@ -34,7 +54,7 @@ async def open_collegium(
     *,
     tools: Sequence[Tool] = (),
     agents: Sequence[Agent] = (),
-    scope: str = "own",
+    scope: Scope = "own",
     model: str | None = None,
     record: Path | None = None,
     replay: Path | None = None,
@@ -53,6 +73,8 @@ async def open_collegium(
         model: Name of the default model; chosen from settings, keys and what runs on this machine when not given.
         record: Write every model call to this cassette.
         replay: Answer every model call from this cassette; needs no key and no network.
+        on_indexing: Told how far the reading of a run's files is.
+        on_pull: Told how far the fetching of a local model is.
 
     Raises:
         UsageError: settings that cannot be.
@@ -60,25 +82,33 @@ async def open_collegium(
     """
     settings = settings or load_settings(None, os.environ, {})
     clock = SystemClock()
-    ids = Ids(lambda: time.time_ns() // 1_000_000)
-    stores, close = _stores(settings)
+    roster = Roster((*builtin_agents(), *_declared(settings), *agents))
+    store = open_store(_sqlite_path(settings), clock=clock, chain_key=_chain_key(settings))
     try:
-        await stores.presence.dead()  # the folder is readable, or the error comes now
-        models = _models(settings, stores, clock=clock, on_pull=on_pull, record=record, replay=replay)
+        stores = Stores(
+            journal=store.journal,
+            bus=_bus(settings, scope, clock),
+            records=store.records,
+            blobs=store.blobs,
+            presence=FilePresence(settings.data_dir / "workers"),
+        )
+        models = _models(settings, clock, on_pull)
+        if record is not None or replay is not None:
+            models = CassetteModels(models, record=record, replay=replay)
         team = Team(
-            roster=Roster((*builtin_agents(), *_declared(settings), *agents)),
+            roster=roster,
             models=models,
             toolbox=Toolbox((*builtin_tools(), *tools)),
-            scorer=_scorer(),
-            rooms=_rooms(settings, stores, on_indexing),
+            scorer=LexicalScorer(),
+            rooms=_rooms(settings, store, on_indexing),
         )
         app = Collegium(
             stores,
             team,
-            inputs=_inputs(settings),
+            inputs=DiskInputs(max_files=settings.inputs.max_files, max_file_bytes=settings.inputs.max_file_bytes),
             clock=clock,
-            ids=ids,
-            default_model=model or await default_model(settings, os.environ),
+            ids=Ids(lambda: time.time_ns() // 1_000_000),
+            default_model=model or await default_model(settings),
             scope=scope,
             concurrency=settings.worker.concurrency,
         )
@@ -88,4 +118,102 @@ async def open_collegium(
         finally:
             await app.aclose()
     finally:
-        await close()
+        await store.aclose()
+
+
+async def default_model(settings: Settings) -> str:
+    """The model for goals that name none: from the settings, a provider whose key is set, or this machine."""
+    return settings.model or await default_model_name(os.environ, probe_loopback)
+
+
+def has_local_extra() -> bool:
+    """Whether ``[local]`` is installed: embeddings, document formats and the engine for local models."""
+    return all(find_spec(name) is not None for name in ("numpy", "tokenizers", "wordllama", "xllamacpp"))
+
+
+def read_agents(path: Path) -> tuple[Agent, ...]:
+    """The agents declared in a TOML file; ``prompt_file`` is looked up beside it. Raises ``UsageError``."""
+
+    def prompt(name: str) -> str:
+        beside = path.parent / name
+        if not beside.is_file():
+            return builtin_prompt(name)
+        return beside.read_text("utf-8").strip()
+
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the agents file {path} cannot be read: {error}", path=str(path)) from error
+    return parse(text, source=str(path), prompt=prompt)
+
+
+def _declared(settings: Settings) -> tuple[Agent, ...]:
+    return tuple(agent for path in settings.agents.files for agent in read_agents(path))
+
+
+def _sqlite_path(settings: Settings) -> Path:
+    scheme, separator, rest = settings.store.partition(":///")
+    if scheme != "sqlite" or not separator or not rest:
+        raise UsageError(
+            f"the store {settings.store!r} cannot be opened: this version knows sqlite:///PATH", store=settings.store
+        )
+    return Path(rest).expanduser()
+
+
+def _chain_key(settings: Settings) -> bytes:
+    path = settings.journal.chain_key_file
+    if path is None:
+        return PUBLIC_KEY
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"the chain key file {path} cannot be read: {error.strerror}", path=str(path)) from error
+    if len(key) < 32:
+        raise UsageError(f"the chain key file {path} holds {len(key)} bytes and at least 32 are needed", path=str(path))
+    return key
+
+
+def _bus(settings: Settings, scope: Scope, clock: Clock) -> Bus:
+    # Work topics are rebuilt from the heads, so a process that works on its own runs only needs no file for them.
+    return SqliteBus(settings.data_dir / "bus.db", clock) if scope == "all" else MemoryBus(clock)
+
+
+def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> Models:
+    wanted = settings.models
+    cache = SqliteCache(settings.data_dir / "cache.db", clock) if wanted.cache else None
+    return ModelRegistry(
+        environ=os.environ,
+        data_dir=settings.data_dir,
+        clock=clock,
+        random=random.random,
+        settings=ModelSettings(
+            profiles={n: ProfileChange(**p.model_dump()) for n, p in wanted.profiles.items()},
+            prices={n: Price(input_usd=p.input_usd, output_usd=p.output_usd) for n, p in wanted.prices.items()},
+            retry=RetryPolicy(attempts=wanted.max_attempts),
+            timeouts=Timeouts(total_s=wanted.timeout_s),
+            local=LocalSettings(context_tokens=wanted.context_tokens, idle_s=wanted.idle_s),
+        ),
+        cache=cache,
+        progress=on_pull,
+    )
+
+
+def _rooms(settings: Settings, store: SqliteStore, on_indexing: IndexingProgress | None) -> Rooms:
+    library = Library(
+        SqliteIndex(settings.data_dir / "index.db"),
+        _embedder(),
+        extractor=FileExtractor(max_bytes=settings.inputs.max_file_bytes),
+        blobs=store.blobs,
+        records=store.records,
+    )
+    workspaces = FolderWorkspaces(settings.data_dir / "runs")
+    return Rooms(library, workspaces, store.blobs, on_indexing=on_indexing)
+
+
+def _embedder() -> Embedder | None:
+    """The packaged static model; without ``[local]`` search goes by words alone."""
+    if find_spec("numpy") is None or find_spec("tokenizers") is None or find_spec("wordllama") is None:
+        return None
+    from collegium.adapters.embedders.static import StaticEmbedder
+
+    return StaticEmbedder()

@@ -158,26 +158,33 @@ def _fenced(run: str, task: str, attempt: int, why: str) -> Fenced:
 
 
 class Doubts:
-    """Attempts of this process whose earlier appends failed: nothing later of theirs may be stored.
+    """Attempts of this process whose earlier appends failed: nothing may be stored that was ordered in ignorance of it.
 
     An effect can never be durable without its cause, and appends are ordered before anybody knows whether those before
     them were stored. A ``Fenced`` refusal needs no memory: the fence row refuses for ever. A ``StoreError`` puts the attempt in
-    doubt for good (a decision closes it and creates the next one). A ``Conflict`` is undone by deciding again, so its doubt
-    ends when the caller has heard of it. A failed *start* casts no doubt: the attempt may belong to somebody else here.
+    doubt for good (a decision closes it and creates the next one). A ``Conflict`` is undone by deciding again: what was
+    ordered before the caller heard of it fails, what comes later is welcome. A failed *start* casts no doubt: the attempt may
+    belong to somebody else here.
     """
 
     def __init__(self) -> None:
-        self._lost: set[tuple[str, str, int]] = set()
-        self._unheard: dict[tuple[str, str, int], set[object]] = {}
+        self._doubts: dict[tuple[str, str, int], _Doubt] = {}
+        self._tickets = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._lost) + len(self._unheard)
+        return len(self._doubts)
 
-    def check(self, append: Append) -> None:
-        """Raises ``Fenced`` when an earlier append of the same attempt failed."""
+    def ticket(self) -> int:
+        """A number for the next append; later ones are larger."""
+        self._tickets += 1
+        return self._tickets
+
+    def check(self, append: Append, ticket: int) -> None:
+        """Raises ``Fenced`` when an earlier append of the same attempt failed and the caller could not know."""
         key = _key(append)
-        if key is not None and (key in self._lost or key in self._unheard):
+        doubt = None if key is None else self._doubts.get(key)
+        if key is not None and doubt is not None and (doubt.is_lasting or doubt.unheard or ticket <= doubt.until):
             raise Fenced(
                 f"an earlier append of attempt {key[2]} of task {key[1]} in {key[0]} was not stored, so this one is not either",
                 run=key[0],
@@ -191,25 +198,32 @@ class Doubts:
         if key is None or append.is_start:
             return
         with self._lock:
-            if isinstance(error, StoreError):
-                self._lost.add(key)
-            elif isinstance(error, Conflict) or key in self._unheard:
-                self._unheard.setdefault(key, set()).add(receipt)
+            if isinstance(error, StoreError | Conflict) or key in self._doubts:
+                doubt = self._doubts.setdefault(key, _Doubt())
+                doubt.is_lasting = doubt.is_lasting or isinstance(error, StoreError)
+                doubt.unheard.add(receipt)
 
     def heard(self, append: Append, receipt: object) -> None:
         """Takes note that the caller knows of the failure of ``append``."""
         key = _key(append)
         with self._lock:
-            if key in self._unheard:
-                self._unheard[key].discard(receipt)
-                if not self._unheard[key]:
-                    del self._unheard[key]
+            if key in self._doubts and receipt in self._doubts[key].unheard:
+                self._doubts[key].unheard.discard(receipt)
+                self._doubts[key].until = self._tickets
 
     def closed(self, run: str, task: str, attempt: int) -> None:
         """Forgets an attempt that is closed: from now on its fence row refuses."""
         with self._lock:
-            self._lost.discard((run, task, attempt))
-            self._unheard.pop((run, task, attempt), None)
+            self._doubts.pop((run, task, attempt), None)
+
+
+class _Doubt:
+    __slots__ = ("is_lasting", "unheard", "until")
+
+    def __init__(self) -> None:
+        self.is_lasting = False
+        self.unheard: set[object] = set()
+        self.until = 0
 
 
 def _key(append: Append) -> tuple[str, str, int] | None:

@@ -17,7 +17,8 @@ _HIDDEN = frozenset({"__pycache__", "node_modules"})
 class DiskInputs:
     """Files by path; a folder stands for every file below it, hidden ones and links out of it left aside.
 
-    A file's path in answers is relative to the folder that was named, or its name when the file itself was named; two of
+    A file's path in answers is relative to the folder that was named, or its name when the file itself was named; two
+    of
     the same name are told apart by the folder in front.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from collegium.agents.talk import Talk
 from collegium.domain.agent import Agent
+from collegium.domain.document import SkippedFile
 from collegium.domain.goal import Goal
 from collegium.domain.plan import Task
 from collegium.domain.result import Evidence, TaskResult
@@ -18,7 +19,8 @@ from collegium.ports import Clock, Model, Retriever, Scorer, Workspace
 class Desk:
     """What an agent is given. ``inputs`` are the results of the tasks this one depends on, by their ids.
 
-    ``said`` is what the user added while the run was going on, ``earlier`` the answer of the run this one continues.
+    ``said`` is what the user added while the run was going on, ``earlier`` the answer of the run this one continues,
+    ``skipped`` the input files that could not be used.
     """
 
     agent: Agent
@@ -34,6 +36,7 @@ class Desk:
     clock: Clock
     said: tuple[str, ...] = ()
     earlier: str = ""
+    skipped: tuple[SkippedFile, ...] = ()
 
     @property
     def model(self) -> Model:
@@ -44,6 +47,11 @@ class Desk:
     def question(self) -> str:
         """What the task asks, with what the user added since."""
         return "\n".join((self.task.instructions or self.task.title, *self.said))
+
+    @property
+    def inquiry(self) -> str:
+        """What to search for: the question, and the earlier answer it may only hint at ("and who leads it?")."""
+        return f"{self.question}\n{self.earlier}" if self.earlier else self.question
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

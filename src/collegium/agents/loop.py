@@ -37,7 +37,5 @@ async def _carry_out(desk: Desk, calls: tuple[ToolCall, ...], granted: set[str])
     calls = calls[:MAX_CALLS_PER_STEP]
     effects: dict[str, Effect] = {t.name: t.effect for t in desk.tools}
     if all(effects.get(c.name, "pure") in ("pure", "read") for c in calls):
-        return tuple(
-            await asyncio.gather(*(desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls)))
-        )
+        return tuple(await asyncio.gather(*(desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls))))
     return tuple([await desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from collegium.agents.desk import Desk
 from collegium.agents.operator import operate
 from collegium.agents.overseer import judge
 from collegium.agents.planner import plan
-from collegium.agents.researcher import research
+from collegium.agents.researcher import look, research
 from collegium.agents.writer import Judged, settle, write
 from collegium.domain.errors import UsageError
 from collegium.domain.policy import Judgement
@@ -27,6 +29,13 @@ async def perform(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement | N
             done = await operate(desk)
             return await settle(desk, done.text, await judge(desk, done.text, may_revise=False))
         case "writer":
-            return await write(desk, judged)
+            return await write(await _with_evidence(desk), judged)
         case "overseer":
             raise UsageError(f"agent {desk.agent.name!r} checks answers and is given no tasks of its own")
+
+
+async def _with_evidence(desk: Desk) -> Desk:
+    """The desk with evidence: a plan may have a writer write without anybody having looked into the documents."""
+    if desk.evidence or not desk.retriever.documents:
+        return desk
+    return replace(desk, inputs={**desk.inputs, "documents": await look(desk)})

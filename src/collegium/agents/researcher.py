@@ -18,11 +18,12 @@ LIMIT_PASSAGES = 12
 
 async def research(desk: Desk) -> TaskResult:
     """Evidence for the task: from a search over all documents, and from what a capable model looks up itself."""
+    notes = tuple(f"{s.path}: {s.reason}" for s in desk.skipped)
     if not desk.retriever.documents:
-        return TaskResult(text="There are no documents to look into.")
-    found = await gather(desk.retriever, desk.question, limit=LIMIT_PASSAGES)
+        return TaskResult(text="There are no documents to look into.", notes=notes)
+    found = await gather(desk.retriever, desk.inquiry, limit=LIMIT_PASSAGES)
     if desk.model.profile.tool_mode != "native" or not desk.model.profile.can_plan:
-        return TaskResult(evidence=_evidence(found))
+        return TaskResult(evidence=_evidence(found), notes=notes)
     reply = await work(
         desk,
         ChatMessage(role="system", text=desk.agent.prompt),
@@ -30,7 +31,12 @@ async def research(desk: Desk) -> TaskResult:
     )
     looked_up = [p for t in desk.talk.turns for _, f in sorted(t.finished.items()) for p in _places(f.result.data)]
     read = [Passage(chunk=await _chunk(desk, place), score=place.score) for place in looked_up]
-    return TaskResult(text=reply.text, evidence=_evidence((*found, *read)))
+    return TaskResult(text=reply.text, evidence=_evidence((*found, *read)), notes=notes)
+
+
+async def look(desk: Desk) -> TaskResult:
+    """Evidence from one search over all documents, without a model."""
+    return TaskResult(evidence=_evidence(await gather(desk.retriever, desk.inquiry, limit=LIMIT_PASSAGES)))
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Tool calls for models that have none of their own: a constrained JSON choice of one tool or a final answer.
 
-Conversations always hold native tool calls; these pure functions translate the request on its way out and the reply on its
+Conversations always hold native tool calls; these pure functions translate the request on its way out and the reply on
+its
 way in, so that no agent knows what kind of model it talks to.
 """
 
@@ -48,9 +49,7 @@ def from_schema(reply: ModelReply, *, call_id: str) -> ModelReply:
         ) from error
     if isinstance(choice, dict) and isinstance(choice.get("tool"), str):
         arguments = choice.get("arguments")
-        call = ToolCall(
-            id=call_id, name=choice["tool"], arguments=arguments if isinstance(arguments, dict) else {}
-        )
+        call = ToolCall(id=call_id, name=choice["tool"], arguments=arguments if isinstance(arguments, dict) else {})
         return msgspec.structs.replace(reply, text="", tool_calls=(call,), finish="tool_calls")
     if isinstance(choice, dict) and isinstance(choice.get("answer"), str):
         return msgspec.structs.replace(reply, text=choice["answer"])

@@ -1,6 +1,7 @@
 """A task's conversation while an attempt works on it: asks models, calls tools, records each step.
 
-The agent's code runs from its beginning in every attempt. Whatever an earlier attempt has made durable is handed out again
+The agent's code runs from its beginning in every attempt. Whatever an earlier attempt has made durable is handed out
+again
 instead of being done again, so that the code arrives where the other one stopped without one repeated call.
 """
 
@@ -280,7 +281,6 @@ class Talk:
         if is_translated and request.tools:
             return from_schema(reply, call_id=call_id)
         return reply
-
 
 
 def _done_before(entry: books.Entry) -> str:

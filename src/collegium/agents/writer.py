@@ -29,8 +29,10 @@ Judged = Callable[[Judgement], Awaitable[None]]
 async def write(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement]:
     """The answer to the desk's question, every sentence cited or marked unverified.
 
-    A model that writes well writes it, and once more where the overseer finds sentences without support; what is then still
-    unsupported is replaced by the best quote or marked. For other models the answer is taken from the sources word by word.
+    A model that writes well writes it, and once more where the overseer finds sentences without support; what is then
+    still
+    unsupported is replaced by the best quote or marked. For other models the answer is taken from the sources word by
+    word.
     """
     if desk.goal.output_schema is not None:
         result, judgement = await _write_json(desk, desk.goal.output_schema)
@@ -122,4 +124,3 @@ def _sentences(data: Json) -> str:
 
     walk("", data)
     return "\n".join(f"- {line}" for line in lines)
-

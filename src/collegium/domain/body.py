@@ -1,6 +1,7 @@
 """Bodies: what each type of event says, beside its envelope.
 
-The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never change, new
+The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never change,
+new
 fields have defaults, a change of meaning is a new version with an upcaster. ``event.py`` has the table of types.
 """
 
@@ -35,7 +36,10 @@ class RunSubmitted(Body, frozen=True):
 
 
 class RunPlanned(Body, frozen=True):
-    """The plan to be followed; ``source`` is ``model``, ``template`` or ``given``. ``problems``: why a model's was not taken."""
+    """The plan to be followed; ``source`` is ``model``, ``template`` or ``given``.
+
+    ``problems``: why a model's was not taken.
+    """
 
     plan: Plan
     source: Literal["model", "template", "given"]
@@ -71,7 +75,10 @@ class RunCancelRequested(Body, frozen=True):
 
 
 class RunFinished(Body, frozen=True):
-    """The end. ``missing`` says what a partial answer lacks; ``error`` is the code and ``reason`` the sentence of a failure."""
+    """The end.
+
+    ``missing`` says what a partial answer lacks; ``error`` is the code and ``reason`` the sentence of a failure.
+    """
 
     status: Literal["succeeded", "partial", "failed", "cancelled", "limited"]
     answer: Answer | None = None
@@ -191,7 +198,8 @@ class FeedbackGiven(Body, frozen=True):
 class StepProposed(Body, frozen=True):
     """One model call and its reply.
 
-    ``added`` are the messages of the conversation since the previous call of it, the reply not included: the whole prompt is
+    ``added`` are the messages of the conversation since the previous call of it, the reply not included: the whole
+    prompt is
     never stored again. ``request_sha256`` is the hash of the whole request.
     """
 

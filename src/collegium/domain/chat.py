@@ -119,7 +119,8 @@ def estimate_tokens(text: str) -> int:
 def upper_bound_tokens(request: ModelRequest) -> int:
     """An upper bound of the input tokens of ``request``, chat template and tool descriptions included.
 
-    A byte-level tokenizer never makes more tokens than there are bytes; that bound is what limits reserve, because a guess
+    A byte-level tokenizer never makes more tokens than there are bytes; that bound is what limits reserve, because a
+    guess
     would let a limit be overrun. What was not used is given back when the call is settled.
     """
     total = 64

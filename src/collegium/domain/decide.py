@@ -1,6 +1,7 @@
 """What to do next: one pure function of a run's state and the time.
 
-Every rule of orchestration is here; whoever may append (any worker, any server) evaluates it and appends what it says with
+Every rule of orchestration is here; whoever may append (any worker, any server) evaluates it and appends what it says
+with
 ``expected``. Two who do so at once get the same answer, and one of them a ``Conflict``.
 """
 
@@ -110,9 +111,7 @@ def _from_pending(state: RunState, task: TaskState) -> Decision | None:
     if lost and (task.task.needs == "all" or len(lost) == len(needed)):
         names = ", ".join(repr(n.task.title) for n in lost)
         return Decision(
-            body=b.TaskSettled(
-                outcome="skipped", error="skipped", reason=f"it needs {names}, which gave no result"
-            ),
+            body=b.TaskSettled(outcome="skipped", error="skipped", reason=f"it needs {names}, which gave no result"),
             task=task.task.id,
         )
     return Decision(body=b.TaskReady(), task=task.task.id, attempt=task.attempt + 1)
@@ -131,11 +130,7 @@ def _allot(state: RunState, decisions: tuple[Decision, ...]) -> tuple[Decision, 
     waiting = sum(1 for t in state.tasks.values() if not t.is_settled and not t.is_open) or 1
     cost_usd = tokens = None
     if limits.cost_usd is not None:
-        left = (
-            limits.cost_usd
-            - state.usage.cost_usd
-            - sum((t.allotment.cost_usd or ZERO_USD for t in held), ZERO_USD)
-        )
+        left = limits.cost_usd - state.usage.cost_usd - sum((t.allotment.cost_usd or ZERO_USD for t in held), ZERO_USD)
         cost_usd = (max(left, ZERO_USD) / waiting).quantize(_MICRO_USD, rounding=ROUND_FLOOR)
     if limits.tokens is not None:
         left_tokens = limits.tokens - state.usage.tokens - sum(t.allotment.tokens or 0 for t in held)
@@ -178,16 +173,12 @@ def _finish(state: RunState) -> b.RunFinished:
     lost = [t for t in state.tasks.values() if t.status != "succeeded"]
     limited = next((t for t in lost if t.error == "limited"), None)
     if limited is not None:
-        return b.RunFinished(
-            status="limited", answer=answer, missing=missing, error="limited", reason=limited.reason
-        )
+        return b.RunFinished(status="limited", answer=answer, missing=missing, error="limited", reason=limited.reason)
     if not lost:
         return b.RunFinished(status="succeeded", answer=answer)
     first = next((t for t in lost if t.status != "skipped"), lost[0])
     status: EndStatus = "failed" if answer is None else "partial"
-    return b.RunFinished(
-        status=status, answer=answer, missing=missing, error=first.error, reason=first.reason
-    )
+    return b.RunFinished(status=status, answer=answer, missing=missing, error=first.error, reason=first.reason)
 
 
 def _missing(state: RunState) -> tuple[str, ...]:
@@ -220,6 +211,4 @@ def _answer(state: RunState) -> Answer | None:
 
 def _citations(results: list[TaskResult]) -> tuple[Citation, ...]:
     claims = [c for r in results for c in r.claims]
-    return tuple(
-        msgspec.structs.replace(q, claim=i) for i, claim in enumerate(claims) for q in claim.citations
-    )
+    return tuple(msgspec.structs.replace(q, claim=i) for i, claim in enumerate(claims) for q in claim.citations)

@@ -8,7 +8,10 @@ import msgspec
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file given with a goal; its bytes are the blob ``sha256``. ``path`` is relative to the root that was given, with /."""
+    """A file given with a goal; its bytes are the blob ``sha256``.
+
+    ``path`` is relative to the root that was given, with /.
+    """
 
     path: str
     sha256: str
@@ -54,8 +57,10 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """A passage that is indexed: ``text`` equals the document's extracted text from ``start`` to ``end``.
 
-    ``id`` is made of the document's hash, the chunker's version and the offsets: the same file always gives the same ids.
-    ``context`` (title and headings) is indexed and shown with the text but is no part of it. A chunk of ``table`` kind holds
+    ``id`` is made of the document's hash, the chunker's version and the offsets: the same file always gives the same
+    ids.
+    ``context`` (title and headings) is indexed and shown with the text but is no part of it. A chunk of ``table`` kind
+    holds
     whole rows, one per line or one JSON record; ``columns`` name their cells in order.
     """
 

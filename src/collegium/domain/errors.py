@@ -28,7 +28,8 @@
         |-- ContextTooLong         the request does not fit the model
         `-- ModelReplyError        the reply makes no sense
 
-Each class has a stable ``code``; ``retryable`` says whether the same call may succeed later. The text names what, which,
+Each class has a stable ``code``; ``retryable`` says whether the same call may succeed later. The text names what,
+which,
 the number, the cap and the next act. ``EXIT_CODES`` and ``HTTP_STATUS`` map classes to the faces of the system.
 """
 

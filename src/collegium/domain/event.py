@@ -121,9 +121,7 @@ def decode_body(type_: str, v: int, data: bytes) -> Body:
     try:
         body: Body = _DECODERS[type_].decode(data)
     except msgspec.MsgspecError as error:
-        raise StoreCorrupt(
-            f"the body of an event of type {type_!r} cannot be read: {error}", type=type_
-        ) from error
+        raise StoreCorrupt(f"the body of an event of type {type_!r} cannot be read: {error}", type=type_) from error
     return body
 
 

@@ -16,19 +16,35 @@ _MONTHS: Final = {
 _MONTH: Final = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 _DATES: Final = (
     re.compile(r"\b(?P<year>(?:19|20)\d{2})-(?P<number>\d{2})(?:-(?P<day>\d{2}))?\b"),
-    re.compile(rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? {_MONTH}\b\.?,?(?: (?P<year>(?:19|20)\d{{2}}))?", re.IGNORECASE),
-    re.compile(rf"\b{_MONTH}\b\.? (?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,? (?P<year>(?:19|20)\d{{2}}))?", re.IGNORECASE),
+    re.compile(
+        rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? {_MONTH}\b\.?,?(?: (?P<year>(?:19|20)\d{{2}}))?", re.IGNORECASE
+    ),
+    re.compile(
+        rf"\b{_MONTH}\b\.? (?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,? (?P<year>(?:19|20)\d{{2}}))?", re.IGNORECASE
+    ),
     re.compile(rf"\b{_MONTH}\b (?P<year>(?:19|20)\d{{2}})\b", re.IGNORECASE),
 )
 _TIME: Final = re.compile(r"\b(\d{1,2}):(\d{2})(?::\d{2})?\b")
-_CURRENCIES: Final = {"\u20ac": "eur", "$": "usd", "\u00a3": "gbp", "eur": "eur", "euro": "eur", "usd": "usd", "gbp": "gbp", "chf": "chf"}
+_CURRENCIES: Final = {
+    "\u20ac": "eur",
+    "$": "usd",
+    "\u00a3": "gbp",
+    "eur": "eur",
+    "euro": "eur",
+    "usd": "usd",
+    "gbp": "gbp",
+    "chf": "chf",
+}
 _MAGNITUDES: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "bn": 1e9, "billion": 1e9}
 _NUMBER: Final = re.compile(
-    r"(?P<currency>[\u20ac$\u00a3]|\b(?:EUR|USD|GBP|CHF)\b)?[ \u00a0]?(?<![\w.])(?P<number>\d{1,3}(?:[,\u2019\u00a0]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*)"
+    r"(?P<currency>[\u20ac$\u00a3]|\b(?:EUR|USD|GBP|CHF)\b)?[ \u00a0]?"
+    r"(?<![\w.])(?P<number>\d{1,3}(?:[,\u2019\u00a0]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*)"
     r"(?:[ \u00a0-]?(?P<unit>%|[^\W\d_]+))?",
 )
 _WORD_NUMBER: Final = re.compile(
-    rf"\b(?P<number>{'|'.join(sorted(set(NUMBER_WORDS) - {'one', 'zero'}, key=len, reverse=True))})\b(?:[ -](?P<unit>[a-z]+))?", re.IGNORECASE
+    rf"\b(?P<number>{'|'.join(sorted(set(NUMBER_WORDS) - {'one', 'zero'}, key=len, reverse=True))})\b"
+    r"(?:[ -](?P<unit>[a-z]+))?",
+    re.IGNORECASE,
 )
 _NAME: Final = re.compile(r"(?<![.!?:] )(?<!^)\b[A-Z][\w\u2019'-]*[a-z0-9][\w-]*\b|\b[A-Z]{2,}\b", re.MULTILINE)
 _DENIAL: Final = re.compile(
@@ -37,7 +53,16 @@ _DENIAL: Final = re.compile(
     r"|fail(?:s|ed)? to|refus(?:es|ed)|unable|lacks?)\b",
     re.IGNORECASE,
 )
-_UNITS: Final = {"percent": "%", "per": "%", "percentage": "%", "s": "second", "sec": "second", "min": "minut", "ms": "ms", "h": "hour"}
+_UNITS: Final = {
+    "percent": "%",
+    "per": "%",
+    "percentage": "%",
+    "s": "second",
+    "sec": "second",
+    "min": "minut",
+    "ms": "ms",
+    "h": "hour",
+}
 
 
 class Quantity(NamedTuple):

@@ -13,7 +13,10 @@ PRIORITIES: Final[dict[str, int]] = {"urgent": 0, "high": 1, "normal": 2, "low":
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message on a topic. ``id`` is chosen by the publisher: the same id among unsettled messages is published once."""
+    """A message on a topic.
+
+    ``id`` is chosen by the publisher: the same id among unsettled messages is published once.
+    """
 
     id: str
     topic: str

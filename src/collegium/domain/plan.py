@@ -75,9 +75,7 @@ def validate(plan: Plan, *, capabilities: Collection[str], limit_tasks: int = 64
             problems.append(f"task {task.id!r} has no id or no title")
         if task.capability not in capabilities:
             offered = ", ".join(sorted(capabilities))
-            problems.append(
-                f"task {task.id!r} asks for the capability {task.capability!r}; there is {offered}"
-            )
+            problems.append(f"task {task.id!r} asks for the capability {task.capability!r}; there is {offered}")
         problems += [
             f"task {task.id!r} depends on {dep!r}, which is no task of the plan"
             for dep in task.depends_on

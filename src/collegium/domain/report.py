@@ -59,7 +59,21 @@ class ReportedTask(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     reason: str
     seconds: float
-    usage: Usage
+    usage: ReportedUsage
+
+
+class ReportedUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run took; every field is always there.
+
+    ``cost_usd`` is a number for reading: the journal has it exact.
+    """
+
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    model_calls: int
+    tool_calls: int
 
 
 class ReportedPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +113,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     error: str | None
     reason: str
-    usage: Usage
+    usage: ReportedUsage
     seconds: float
 
 
@@ -127,7 +141,7 @@ def report(state: RunState, now: datetime) -> RunReport:
         missing=() if finished is None else finished.missing,
         error=None if finished is None else finished.error,
         reason="" if finished is None else finished.reason,
-        usage=state.usage,
+        usage=_usage(state.usage),
         seconds=round((end - state.submitted_at).total_seconds(), 3),
     )
 
@@ -172,7 +186,18 @@ def _task(task: TaskState, end: datetime) -> ReportedTask:
         route=task.route,
         reason=task.reason,
         seconds=0.0 if started is None else round((settled - started).total_seconds(), 3),
-        usage=task.usage,
+        usage=_usage(task.usage),
+    )
+
+
+def _usage(usage: Usage) -> ReportedUsage:
+    return ReportedUsage(
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=float(usage.cost_usd),
+        model_calls=usage.model_calls,
+        tool_calls=usage.tool_calls,
     )
 
 

@@ -1,6 +1,7 @@
 """The state of a run: one pure fold over its deciding events.
 
-``apply`` is the only way a state comes into being. Recording events move ``seq`` and nothing else, so that what is decided
+``apply`` is the only way a state comes into being. Recording events move ``seq`` and nothing else, so that what is
+decided
 never depends on what merely was recorded; conversations and views fold those (``conversation.py``).
 """
 
@@ -72,7 +73,10 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a run. ``tasks`` holds the plan's tasks in the plan's order, and the planning task where there is one."""
+    """What is known of a run.
+
+    ``tasks`` holds the plan's tasks in the plan's order, and the planning task where there is one.
+    """
 
     id: str
     tenant: str
@@ -141,9 +145,7 @@ def apply(state: RunState | None, event: Event) -> RunState:
     body = event.body
     if state is None:
         if not isinstance(body, b.RunSubmitted):
-            raise StoreCorrupt(
-                f"run {event.run} begins with {event.type} at seq {event.seq}, not with run.submitted"
-            )
+            raise StoreCorrupt(f"run {event.run} begins with {event.type} at seq {event.seq}, not with run.submitted")
         return _submitted(event, body)
     if event.seq <= state.seq:
         raise StoreCorrupt(f"run {event.run}: seq {event.seq} follows seq {state.seq}")
@@ -157,9 +159,7 @@ def apply(state: RunState | None, event: Event) -> RunState:
     if on_task is None:
         return state
     if event.task is None or event.task not in state.tasks:
-        raise StoreCorrupt(
-            f"run {event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}"
-        )
+        raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
     task = on_task(state.tasks[event.task], event, body)
     return msgspec.structs.replace(state, tasks={**state.tasks, event.task: task})
 

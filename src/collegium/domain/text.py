@@ -1,4 +1,7 @@
-"""Words of a text: where they stand, their stems, and how rare they are. Pure functions, the same for index and scorer."""
+"""Words of a text: where they stand, their stems, and how rare they are.
+
+Pure functions, the same for index and scorer.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from typing import Final, NamedTuple
 
 import unicodedata
 
-_WORD: Final = re.compile(
-    r"\d[\d.,:/\u2019-]*\d|\d+|[^\W\d_]+(?:['\u2019][^\W\d_]{1,2}(?![^\W\d_]))?", re.UNICODE
-)
+_WORD: Final = re.compile(r"\d[\d.,:/\u2019-]*\d|\d+|[^\W\d_]+(?:['\u2019][^\W\d_]{1,2}(?![^\W\d_]))?", re.UNICODE)
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GROUPED: Final = re.compile(r"\d{1,3}(?:[,\u2019]\d{3})+(?:\.\d+)?")
 
@@ -20,8 +21,10 @@ STOPWORDS: Final = frozenset(
     """a about above after again all also am an and any are as at be because been before being below between both but by
     can could did do does doing down during each either else ever every few for from further get gets getting give given
     had has have having he her here hers him his how however i if in into is it its itself just let like made make many
-    may me might more most much must my neither no nor not now of off on once one only or other our ours out over own per
-    please put s same say says shall she should since so some such t take than that the their theirs them then there these
+    may me might more most much must my neither no nor not now of off on once one only or other our ours out over own
+    per
+    please put s same say says shall she should since so some such t take than that the their theirs them then there
+    these
     they this those through thus to too under until up upon us use used using very via want was we were what when where
     whether which while who whom whose why will with within without would yet you your yours""".split()
 )
@@ -30,7 +33,8 @@ STOPWORDS: Final = frozenset(
 NUMBER_WORDS: Final[Mapping[str, str]] = {
     word: str(number)
     for number, word in enumerate(
-        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+        seventeen
         eighteen nineteen twenty""".split()
     )
 } | {

@@ -37,7 +37,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """US dollars for a million tokens; where a provider has tiers, the highest, so that a reservation is an upper bound."""
+    """US dollars for a million tokens; where a provider has tiers, the highest, so that a reservation is an upper
+    bound.
+    """
 
     input_usd: Decimal
     output_usd: Decimal
@@ -47,9 +49,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         """Exact cost of one call; ``input_tokens`` includes ``cached_input_tokens``."""
         cached = self.input_usd if self.cached_input_usd is None else self.cached_input_usd
         fresh = input_tokens - cached_input_tokens
-        return (
-            fresh * self.input_usd + cached_input_tokens * cached + output_tokens * self.output_usd
-        ) / _PER_MILLION
+        return (fresh * self.input_usd + cached_input_tokens * cached + output_tokens * self.output_usd) / _PER_MILLION
 
 
 FREE = Price(input_usd=ZERO_USD, output_usd=ZERO_USD)

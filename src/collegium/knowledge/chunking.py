@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -14,7 +13,7 @@ from collegium.domain.sentences import sentences
 CHUNKER: Final = "c1"
 """Version of the rules in this file: part of every chunk's id."""
 
-TARGET: Final = 700
+TARGET: Final = 500
 """Characters from which a chunk is not made longer."""
 LONGEST: Final = 900
 """Characters above which a chunk is cut; only a table row may be longer (up to four times)."""
@@ -34,8 +33,8 @@ def chunks(extraction: Extraction, *, document: str, key: str) -> tuple[Chunk, .
     """
     title = extraction.title or _name(document)
     made: list[Chunk] = []
-    for group in _groups(_with_body(extraction)):
-        first = group[0]
+    for group in _groups(list(extraction.blocks) or [Block(start=0, end=len(extraction.text))]):
+        first = next((block for block in group if block.kind != "heading"), group[-1])
         context = _context(title, first)
         for start, end in _spans(extraction.text, group):
             made.append(
@@ -54,25 +53,8 @@ def chunks(extraction: Extraction, *, document: str, key: str) -> tuple[Chunk, .
     return tuple(made)
 
 
-def _with_body(extraction: Extraction) -> list[Block]:
-    """The blocks, without the headings that the blocks after them stand under (these have them as context)."""
-    blocks = list(extraction.blocks) or [Block(start=0, end=len(extraction.text))]
-    kept = [
-        block
-        for block, after in pairwise([*blocks, None])
-        if block is not None and (block.kind != "heading" or not _covers(block, after))
-    ]
-    return kept or blocks
-
-
-def _covers(heading: Block, after: Block | None) -> bool:
-    if after is None or after.kind == "heading" and len(after.headings) <= len(heading.headings):
-        return False
-    return after.headings[: len(heading.headings)] == heading.headings or bool(after.columns)
-
-
 def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Neighbours that may share a chunk: the same headings, the same kind and the same columns."""
+    """Neighbours that may share a chunk: the same headings, the same kind and the same columns; a heading begins one."""
     group: list[Block] = []
     for block in blocks:
         if group and not _alike(group[-1], block):
@@ -84,6 +66,10 @@ def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
 
 
 def _alike(one: Block, two: Block) -> bool:
+    if one.kind == "heading":
+        return two.headings[: len(one.headings)] == one.headings and two.kind not in {"table", "code"}
+    if two.kind == "heading":
+        return False
     tables = (one.kind == "table", two.kind == "table")
     codes = (one.kind == "code", two.kind == "code")
     if tables[0] != tables[1] or codes[0] != codes[1] or one.columns != two.columns:

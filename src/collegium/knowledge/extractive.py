@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from collegium.domain.document import Chunk, Citation, Passage
-from collegium.knowledge.matching import Matcher
-from collegium.knowledge.question import Part, answers, parts
+from collegium.domain.document import Citation, Passage
+from collegium.domain.facts import dates, quantities
+from collegium.domain.text import terms
+from collegium.knowledge.links import named
+from collegium.knowledge.matching import Matcher, Weights
+from collegium.knowledge.question import Part, parts
 from collegium.knowledge.units import Unit, units
 from collegium.ports import Embedder
 
@@ -38,13 +41,16 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """Thresholds of ``select``; the defaults were measured on the handbook example (``benchmarks/handbook.py``)."""
 
-    answer: float = 0.42
+    answer: float = 0.36
     """Least score of a quote; below it the documents have no answer."""
-    further: float = 0.50
-    """Least score of a second quote."""
-    gain: float = 0.15
-    """What a further quote must add to what is covered."""
-    most: int = 4
+    beside: float = 0.8
+    """Share of the best score from which a second place of the same document is quoted too."""
+    rival: float = 0.8
+    """Share of the best score from which another document's number for the same thing is a contradiction."""
+    shared: float = 0.4
+    """Share of the best quote's words that such a place has too."""
+    most: int = 6
+    weights: Weights = Weights()
 
 
 async def select(
@@ -55,22 +61,79 @@ async def select(
     pool = list({(u.chunk.document, u.start, u.end): u for p in passages for u in units(p)}.values())
     if not pool:
         return ()
-    asked = parts(question)
-    matcher = await Matcher.build(question, pool, embedder=embedder)
+    matcher = await Matcher.build(question, pool, embedder=embedder, weights=tuning.weights)
     chosen: list[tuple[Unit, float]] = []
-    for part in asked:
-        for unit, score in _for_part(part, pool, matcher, tuning):
-            if all(unit is not known for known, _ in chosen):
-                chosen.append((unit, score))
+    for part in parts(question):
+        carried = _carried(question, [unit for unit, _ in chosen])
+        ranked = sorted(
+            ((unit, matcher.score(part, unit, carried=carried)) for unit in pool),
+            key=lambda item: (-item[1], item[0].chunk.document, item[0].start),
+        )
+        best, score = ranked[0]
+        if score < tuning.answer:
+            continue
+        _add(chosen, best, score)
+        for link in matcher.linked(best)[:1]:
+            _add(chosen, link.unit, score)
+        for unit in _disagreeing(part, best, score, ranked, tuning):
+            _add(chosen, unit, score)
+        for unit, further in _beside(best, score, ranked, tuning):
+            _add(chosen, unit, further)
     return tuple(_quote(unit, score) for unit, score in chosen[: tuning.most])
 
 
-def _for_part(part: Part, pool: Sequence[Unit], matcher: Matcher, tuning: Tuning) -> list[tuple[Unit, float]]:
-    ranked = sorted(((unit, matcher.score(part, unit)) for unit in pool), key=lambda item: (-item[1], item[0].start))
-    best, score = ranked[0]
-    if score < tuning.answer:
-        return []
-    return [(best, score)]
+def _add(chosen: list[tuple[Unit, float]], unit: Unit, score: float) -> None:
+    """Adds a unit unless one that overlaps it is there."""
+    for known, _ in chosen:
+        if known.chunk.document == unit.chunk.document and known.start < unit.end and unit.start < known.end:
+            return
+    chosen.append((unit, score))
+
+
+def _carried(question: str, chosen: Sequence[Unit]) -> list[str]:
+    """Names and dates in the quotes so far that the question does not have."""
+    asked = set(terms(question))
+    found: dict[str, None] = {}
+    for unit in chosen:
+        for name in named(unit.quote):
+            if not set(terms(name)) <= asked:
+                found[name] = None
+        for value in dates(unit.quote):
+            if len(value) == 10:
+                found[value] = None
+    return list(found)
+
+
+def _beside(
+    best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning
+) -> list[tuple[Unit, float]]:
+    """Another place of the same document that answers nearly as well."""
+    for unit, further in ranked:
+        if further < tuning.beside * score:
+            break
+        apart = unit.start >= best.end or unit.end <= best.start
+        if unit.chunk.document == best.chunk.document and apart and not unit.is_heading:
+            return [(unit, further)]
+    return []
+
+
+def _disagreeing(
+    part: Part, best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning
+) -> list[Unit]:
+    """Places in other documents that answer about as well and give another number for the same thing."""
+    said = quantities(best.quote)
+    subject = set(terms(best.text))
+    for unit, other_score in ranked:
+        if other_score < tuning.rival * score:
+            break
+        if unit.chunk.document == best.chunk.document or unit.size > best.size:
+            continue
+        theirs = quantities(unit.quote)
+        for mine in said:
+            same = {q.value for q in theirs if q.unit and q.unit == mine.unit}
+            if same and mine.value not in same and len(subject & set(terms(unit.text))) >= tuning.shared * len(subject):
+                return [unit]
+    return []
 
 
 def _quote(unit: Unit, score: float) -> Quote:

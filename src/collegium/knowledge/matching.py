@@ -5,115 +5,201 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
+from collegium.domain.facts import dates, quantities
 from collegium.domain.text import rarity, terms, words
-from collegium.knowledge.question import Part, answers
+from collegium.knowledge.answers import found_answers
+from collegium.knowledge.links import Link, follows, links, named
+from collegium.knowledge.question import WEAK, Part, parts
 from collegium.knowledge.units import Unit
 from collegium.ports import Embedder
 
-IN_CONTEXT: Final = 0.75
-IN_COLUMNS: Final = 0.9
-AROUND: Final = 0.5
-REST: Final = 0.35
-SOFT_FLOOR: Final = 0.18
-SOFT_TOP: Final = 0.75
-SOFT_MOST: Final = 0.8
-WRONG_KIND: Final = 0.6
-W_WORDS: Final = 0.6
-W_MEANING: Final = 0.25
-W_PASSAGE: Final = 0.15
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """What each sign counts. Measured on the handbook example; see ``docs/explanation/retrieval.md``."""
+
+    context: float = 0.75
+    columns: float = 0.9
+    around: float = 0.4
+    told: float = 0.7
+    rest: float = 0.3
+    pointed: float = 0.8
+    linked: float = 0.75
+    weak: float = 0.35
+    unseen: float = 0.6
+    near_floor: float = 0.2
+    near_top: float = 0.75
+    near_most: float = 0.85
+    wrong_kind: float = 0.6
+    wrong_date: float = 0.6
+    meaning: float = 0.3
+    passage: float = 0.12
+    longer: float = 0.025
+    carried: float = 0.15
+    counted: float = 0.06
+    heading: float = 0.1
 
 
 class Matcher:
-    """Scores units of one question's passages; built once per question."""
+    """Scores the units of one question's passages; built once per question."""
 
-    def __init__(self, weights: Mapping[str, float], near: Mapping[str, Mapping[str, float]], meaning: Mapping[tuple[str, int], float]) -> None:
-        self._weights = weights
-        self._near = near
-        self._meaning = meaning
-        self._bags: dict[int, tuple[set[str], set[str], set[str], set[str]]] = {}
+    def __init__(self, question: str, pool: Sequence[Unit], *, weights: Weights) -> None:
+        self.w = weights
+        chunks = {unit.chunk.id: unit.chunk for unit in pool}
+        self._rarity = rarity(terms(f"{c.context} {c.text}") for c in chunks.values())
+        self._unseen = weights.unseen * max(self._rarity.values(), default=1.0)
+        self._near: Mapping[str, Mapping[str, float]] = {}
+        self._meaning: dict[tuple[str, int], float] = {}
+        self._bags: dict[int, _Bag] = {}
+        self._question = question
+        self._dates = tuple(value for value in dates(question) if "-" in value)
+        self.links = links(named(question), pool)
+        self._thing_terms = {link.thing: frozenset(terms(link.thing)) for link in self.links}
 
     @classmethod
-    async def build(cls, question: str, pool: Sequence[Unit], *, embedder: Embedder | None) -> Matcher:
+    async def build(
+        cls, question: str, pool: Sequence[Unit], *, embedder: Embedder | None, weights: Weights | None = None
+    ) -> Matcher:
         """Reads rarity off the pool and, with an embedder, which words and sentences are near in meaning."""
-        from collegium.knowledge.question import parts
-
-        weights = rarity([*(terms(f"{u.chunk.context} {u.text}") for u in pool)])
-        near: dict[str, dict[str, float]] = {}
-        meaning: dict[tuple[str, int], float] = {}
+        matcher = cls(question, pool, weights=weights or Weights())
         if embedder is not None:
-            asked = list(dict.fromkeys(parts(question)))
-            near = await _near(question, pool, embedder)
-            vectors = await embedder.embed([p.text for p in asked] + [f"{u.chunk.context.splitlines()[0] if u.chunk.context else ''} {u.text}" for u in pool])
-            for n, part in enumerate(asked):
-                for m, unit in enumerate(pool):
-                    meaning[part.text, id(unit)] = _dot(vectors[n], vectors[len(asked) + m])
-        return cls(weights, near, meaning)
+            await matcher._embed(question, pool, embedder)
+        return matcher
 
     def weight(self, term: str) -> float:
-        return self._weights.get(term, max(self._weights.values(), default=1.0))
+        """How much a term of the question counts."""
+        weight = self._rarity.get(term, self._unseen)
+        return weight * self.w.weak if term in WEAK else weight
 
-    def covered(self, term: str, unit: Unit) -> float:
-        """How much of ``term`` the unit says, 0 to 1."""
-        own, columns, context, around = self._bag(unit)
-        best = 0.0
-        if term in own:
+    def score(self, part: Part, unit: Unit, *, carried: Sequence[str] = ()) -> float:
+        """0 to 1. ``carried`` are names and dates that answers to earlier parts brought in."""
+        total = got = 0.0
+        linked = self.linked(unit)
+        for term, factor in self._asked(part):
+            weight = self.weight(term) * factor
+            total += weight
+            got += weight * self._covered(term, unit, linked)
+        score = got / total if total else 0.0
+        meaning = self._meaning.get((part.text, id(unit)))
+        if meaning is not None:
+            score = (1 - self.w.meaning) * score + self.w.meaning * max(meaning, 0.0)
+        score = (1 - self.w.passage) * score + self.w.passage * min(unit.passage_score, 1.0)
+        if carried:
+            score += self.w.carried * self._brings(unit, carried)
+        if part.counted and part.answer in {"number", "duration"}:
+            score += self.w.counted * any(q.unit == part.counted for q in quantities(unit.quote))
+        if not self.answers(part, unit):
+            score *= self.w.wrong_kind
+        if self._wrong_date(unit):
+            score *= self.w.wrong_date
+        return score - self.w.longer * (unit.size - 1) - self.w.heading * unit.is_heading
+
+    def answers(self, part: Part, unit: Unit) -> bool:
+        """Whether the unit holds something of the kind that is asked for, and that the question did not bring itself."""
+        if part.answer == "any":
+            return True
+        there = found_answers(part.answer, unit.text) or found_answers(part.answer, unit.quote)
+        return bool(there - found_answers(part.answer, self._question))
+
+    def _asked(self, part: Part) -> list[tuple[str, float]]:
+        """The terms to look for, each with what it counts for this part."""
+        named_terms = frozenset[str]().union(*self._thing_terms.values()) if part.points_back else frozenset()
+        found = [(term, 1.0) for term in part.terms] + [(term, self.w.told) for term in part.told]
+        return found + [(term, self.w.pointed if term in named_terms else self.w.rest) for term in part.rest]
+
+    def linked(self, unit: Unit) -> tuple[Link, ...]:
+        """Links from things that the question names to ``unit``, which does not name them itself."""
+        own = self._bag(unit).own
+        return tuple(
+            link for link in self.links if not self._thing_terms[link.thing] <= own and follows(link, unit)
+        )
+
+    def _covered(self, term: str, unit: Unit, linked: Sequence[Link]) -> float:
+        bag = self._bag(unit)
+        if term in bag.own:
             return 1.0
-        if term in columns:
-            best = IN_COLUMNS
-        elif term in context:
-            best = IN_CONTEXT
-        elif term in around:
-            best = AROUND
+        best = 0.0
+        if term in bag.columns:
+            best = self.w.columns
+        elif term in bag.context:
+            best = self.w.context
+        elif term in bag.around:
+            best = self.w.around
+        if best < self.w.linked and any(term in self._thing_terms[link.thing] for link in linked):
+            best = self.w.linked
         near = self._near.get(term)
         if near:
-            for bag, worth in ((own, 1.0), (columns, IN_COLUMNS), (context, IN_CONTEXT)):
-                for other in bag:
+            for there, worth in ((bag.own, 1.0), (bag.columns, self.w.columns), (bag.context, self.w.context)):
+                for other in there:
                     best = max(best, near.get(other, 0.0) * worth)
         return best
 
-    def score(self, part: Part, unit: Unit) -> float:
-        """0 to 1."""
-        total = got = 0.0
-        for group, factor in ((part.terms, 1.0), (part.rest, REST)):
-            for term in group:
-                weight = self.weight(term) * factor
-                total += weight
-                got += weight * self.covered(term, unit)
-        words_score = got / total if total else 0.0
-        meaning = self._meaning.get((part.text, id(unit)))
-        score = words_score if meaning is None else (W_WORDS * words_score + W_MEANING * max(meaning, 0.0)) / (W_WORDS + W_MEANING)
-        score = (1 - W_PASSAGE) * score + W_PASSAGE * min(unit.passage_score, 1.0)
-        return score if answers(part.answer, unit.text) else score * WRONG_KIND
+    def _wrong_date(self, unit: Unit) -> bool:
+        there = self._bag(unit).dates
+        return bool(self._dates) and bool(there) and not any(_on(value, there) for value in self._dates)
 
-    def _bag(self, unit: Unit) -> tuple[set[str], set[str], set[str], set[str]]:
+    def _brings(self, unit: Unit, carried: Sequence[str]) -> float:
+        bag = self._bag(unit)
+        for value in carried:
+            if value[:1].isdigit():
+                if bag.dates and _on(value, bag.dates):
+                    return 1.0
+            elif set(terms(value)) <= bag.own:
+                return 1.0
+        return 0.0
+
+    def _bag(self, unit: Unit) -> _Bag:
         bag = self._bags.get(id(unit))
         if bag is None:
             values = " ".join(value for _, value in unit.cells) if unit.cells else unit.text
-            bag = (
-                set(terms(values)),
-                set(terms(" ".join(name for name, _ in unit.cells))),
-                set(terms(f"{unit.chunk.context} {unit.chunk.document}")),
-                set(terms(unit.around)),
+            bag = _Bag(
+                frozenset(terms(values)),
+                frozenset(terms(" ".join(name for name, _ in unit.cells))),
+                frozenset(terms(f"{unit.chunk.context} {unit.chunk.document}")),
+                frozenset(terms(unit.around)),
+                tuple(value for value in dates(unit.quote) if "-" in value),
             )
             self._bags[id(unit)] = bag
         return bag
 
+    async def _embed(self, question: str, pool: Sequence[Unit], embedder: Embedder) -> None:
+        import numpy as np
 
-async def _near(question: str, pool: Sequence[Unit], embedder: Embedder) -> dict[str, dict[str, float]]:
-    """For each term of the question the terms of the pool that are near in meaning, with how near (0 to 1)."""
-    import numpy as np
+        asked = _surfaces([question])
+        there = _surfaces(f"{unit.chunk.context} {unit.text}" for unit in pool if unit.size == 1)
+        if asked and there:
+            vectors: Any = np.asarray(await embedder.embed([*asked.values(), *there.values()]))
+            cosines = vectors[: len(asked)] @ vectors[len(asked) :].T
+            scaled = (cosines - self.w.near_floor) / (self.w.near_top - self.w.near_floor)
+            near = np.clip(scaled, 0.0, 1.0) * self.w.near_most
+            names = list(there)
+            self._near = {
+                term: {names[m]: float(near[n, m]) for m in np.flatnonzero(near[n])} for n, term in enumerate(asked)
+            }
+        texts = [part.text for part in parts(question)]
+        said = [f"{unit.chunk.context.partition(chr(10))[0]} {unit.text}" for unit in pool]
+        sentences: Any = np.asarray(await embedder.embed([*texts, *said]))
+        cosines = sentences[: len(texts)] @ sentences[len(texts) :].T
+        for n, text in enumerate(texts):
+            for m, unit in enumerate(pool):
+                self._meaning[text, id(unit)] = float(cosines[n, m])
 
-    asked = _surfaces([question])
-    there = _surfaces(f"{unit.chunk.context} {unit.text}" for unit in pool)
-    if not asked or not there:
-        return {}
-    vectors: Any = np.asarray(await embedder.embed([*asked.values(), *there.values()]))
-    cosines = vectors[: len(asked)] @ vectors[len(asked) :].T
-    near = np.clip((cosines - SOFT_FLOOR) / (SOFT_TOP - SOFT_FLOOR), 0.0, 1.0) * SOFT_MOST
-    names = list(there)
-    return {
-        term: {names[m]: float(near[n, m]) for m in np.flatnonzero(near[n])} for n, term in enumerate(asked)
-    }
+
+class _Bag(msgspec.Struct, frozen=True):
+    own: frozenset[str]
+    columns: frozenset[str]
+    context: frozenset[str]
+    around: frozenset[str]
+    dates: tuple[str, ...]
+
+
+def _on(value: str, there: Sequence[str]) -> bool:
+    """Whether the day ``value`` is one of ``there``, or lies in the span of two of them."""
+    if any(value == other or other.endswith(value) or value.endswith(other) or other.startswith(value) for other in there):
+        return True
+    days = sorted(day for day in there if len(day) == 10)
+    return len(days) >= 2 and len(value) == 10 and days[0] <= value <= days[-1]
 
 
 def _surfaces(texts: Iterable[str]) -> dict[str, str]:
@@ -125,7 +211,3 @@ def _surfaces(texts: Iterable[str]) -> dict[str, str]:
             if word.stem in kept and not word.stem[0].isdigit():
                 found.setdefault(word.stem, text[word.start : word.end].lower())
     return found
-
-
-def _dot(one: Sequence[float], two: Sequence[float]) -> float:
-    return float(sum(a * b for a, b in zip(one, two, strict=True)))

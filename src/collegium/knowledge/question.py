@@ -1,15 +1,14 @@
-"""What a question asks: its parts, its words by weight, and the kind of thing that would answer it."""
+"""What a question asks: its parts, the words of each, and the kind of thing that would answer it."""
 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from collegium.domain.text import terms
-
-AnswerType = Literal["number", "duration", "time", "person", "any"]
+from collegium.domain.text import stem, terms
+from collegium.knowledge.answers import AnswerType, answer_type
 
 _PART: Final = re.compile(
     r"(?<=[?.;!])\s+|[,;]?\s+(?:and|or|but)(?:\s+also)?\s+(?=(?:(?:by|on|in|at|from|to|for|until|within|with|of|after)\s+)?"
@@ -17,58 +16,38 @@ _PART: Final = re.compile(
     re.IGNORECASE,
 )
 _ASKS: Final = re.compile(r"\b(?:who|whom|whose|what|which|when|where|why|how)\b|\?", re.IGNORECASE)
-_TYPES: Final[tuple[tuple[AnswerType, re.Pattern[str]], ...]] = (
-    (
-        "duration",
-        re.compile(
-            r"\bhow (?:long|soon|fast|quickly|old|late|early|far ahead)\b"
-            r"|\b(?:within|after) (?:what|which|how)\b|\bretention period\b|\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        "number",
-        re.compile(
-            r"\bhow (?:many|much|large|big|high|often|strongly|small|low|expensive|heavy|wide)\b|\bby how\b"
-            r"|\b(?:what|which) (?:share|percentage|number|port|version|release|amount|price|cost|fee|limit|size|rate|threshold)\b",
-            re.IGNORECASE,
-        ),
-    ),
-    (
-        "time",
-        re.compile(
-            r"\bwhen\b|\b(?:what|which) (?:\w+ )?(?:day|weekday|date|time|month|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
-            re.IGNORECASE,
-        ),
-    ),
-    ("person", re.compile(r"\b(?:who|whom|whose)\b|\bby name\b|\b(?:which|what) (?:person|colleague|engineer|manager)\b", re.IGNORECASE)),
+_POINTS_BACK: Final = re.compile(r"\b(?:it|its|they|them|their|he|she|his|her|that|this|those|these|there|then|one)\b", re.IGNORECASE)
+_COUNTED: Final = re.compile(
+    r"\bhow (?:many|much) (?:more |other |different |new |full )?([a-z]{3,})|\bnumber of ([a-z]{3,})|\b(?:what|which) ([a-z]{3,})", re.IGNORECASE
 )
-_MONTHS: Final = "january|february|march|april|may|june|july|august|september|october|november|december"
-_DAYS: Final = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
-_SMALL_NUMBERS: Final = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|half|quarter|third"
-_ANSWERS: Final[dict[AnswerType, re.Pattern[str]]] = {
-    "number": re.compile(rf"\d|\b(?:{_SMALL_NUMBERS}|none|never)\b", re.IGNORECASE),
-    "duration": re.compile(
-        rf"(?:\d|\b(?:{_SMALL_NUMBERS}|a|an|next|same|working)\b)[\w.,: -]{{0,20}}?\b(?:second|minute|hour|day|night|week|month|quarter|year|immediately"
-        rf"|s|ms|min|h)s?\b|\bat once\b|\bimmediately\b|_(?:seconds|minutes|hours|days|ms)\b",
-        re.IGNORECASE,
-    ),
-    "time": re.compile(
-        rf"\b(?:{_MONTHS}|{_DAYS})s?\b|\d{{1,2}}[:.]\d{{2}}\b|\d{{4}}-\d{{2}}|\b(?:19|20)\d{{2}}\b|\b(?:noon|midnight|daily|nightly|weekly|monthly|quarterly|"
-        r"yearly|every)\b",
-        re.IGNORECASE,
-    ),
-    "person": re.compile(r"[A-Z][\w'\u2019-]+ (?:[A-Z]\. |van |von |de |da |del )?[A-Z][\w'\u2019-]+|\b[\w.]+@[\w.]+\b"),
-}
+
+WEAK: Final = frozenset(
+    stem(word)
+    for word in """actually allowed already ask asked become begin belong bring call called came case change chance come current
+    currently day different due end ever exactly expect far fast find finish finished first follow full general give given go goes
+    going good great happen happened happens hand hold holds important instead keep kind know last late leave let like long look
+    lose main matter mean means name need needed needs new next nowadays number often old order part people person place place
+    point possible quickly reach really regularly regular right run said see seen set show soon somebody someone something start
+    still stop sure taken tell thing things think time today together told try turn two understand usual usually wait want way
+    week well whole word work works write year years""".split()
+)
+"""Words that say little about what a question is about; they count less."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is asked: ``text`` of the question, its ``terms`` and those of the rest, which it may lean on."""
+    """One thing that is asked: ``text`` of the question and what would answer it.
+
+    ``terms`` are its own words, ``told`` those that it certainly leans on (what the question states before asking, and the
+    rest of it when the part only points back), ``rest`` those of its other parts. ``counted`` is what ``how many`` counts.
+    """
 
     text: str
     terms: tuple[str, ...]
+    told: tuple[str, ...]
     rest: tuple[str, ...]
     answer: AnswerType
+    counted: str = ""
+    points_back: bool = False
 
 
 def parts(question: str) -> tuple[Part, ...]:
@@ -77,27 +56,22 @@ def parts(question: str) -> tuple[Part, ...]:
     asking = [n for n, piece in enumerate(pieces) if _ASKS.search(piece)]
     if not asking:
         pieces, asking = [question.strip()], [0]
+    stated = list(dict.fromkeys(t for n, piece in enumerate(pieces) if n not in asking for t in terms(piece)))
     whole = list(dict.fromkeys(terms(question)))
-    found: list[Part] = []
-    for n in asking:
-        own = tuple(dict.fromkeys(terms(pieces[n])))
-        found.append(
-            Part(
-                text=pieces[n],
-                terms=own or tuple(whole),
-                rest=tuple(term for term in whole if term not in own) if own else (),
-                answer=_answer_type(pieces[n]),
-            )
-        )
-    return tuple(found)
+    return tuple(_part(pieces[n], stated, whole, is_first=n == asking[0]) for n in asking)
 
 
-def answers(kind: AnswerType, text: str) -> bool:
-    """Whether ``text`` holds something of the kind that is asked for."""
-    return kind == "any" or _ANSWERS[kind].search(text) is not None
-
-
-def _answer_type(text: str) -> AnswerType:
-    """The kind that is asked for first."""
-    found = [(match.start(), kind) for kind, pattern in _TYPES if (match := pattern.search(text))]
-    return min(found)[1] if found else "any"
+def _part(text: str, stated: list[str], whole: list[str], *, is_first: bool) -> Part:
+    own = tuple(dict.fromkeys(terms(text)))
+    empty = not any(term not in WEAK for term in own)
+    told = tuple(term for term in (whole if empty else stated) if term not in own)
+    counted = next((word for match in [_COUNTED.search(text)] if match for word in match.groups() if word), "")
+    return Part(
+        text=text,
+        terms=own or tuple(whole),
+        told=told if own else (),
+        rest=tuple(term for term in whole if term not in own and term not in told) if own else (),
+        answer=answer_type(text),
+        counted=stem(counted) if counted else "",
+        points_back=not is_first and _POINTS_BACK.search(text) is not None,
+    )

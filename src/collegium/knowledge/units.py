@@ -13,12 +13,15 @@ from collegium.domain.document import Chunk, Passage
 from collegium.domain.sentences import sentences
 
 _LONGEST_RECORD: Final = 1_500
+_LONGEST_RUN: Final = 600
+_MOST_SENTENCES: Final = 3
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """A quotable piece: ``quote`` lies at ``start`` to ``end`` of the document, ``text`` says it for a reader.
 
-    ``around`` is what stands beside it in the same passage, ``cells`` are the named values of a row.
+    ``around`` is what stands beside it in the same passage, ``cells`` are the named values of a row, ``size`` is its number of
+    sentences.
     """
 
     chunk: Chunk
@@ -28,20 +31,23 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     around: str = ""
     cells: tuple[tuple[str, str], ...] = ()
+    size: int = 1
+    is_heading: bool = False
     passage_score: float = 0.0
 
 
 def units(passage: Passage) -> tuple[Unit, ...]:
-    """The units of a passage in order."""
+    """The units of a passage in order: rows, records, and runs of one to three sentences."""
     chunk = passage.chunk
     spans = list(_spans(chunk))
     found: list[Unit] = []
-    for number, (start, end) in enumerate(spans):
+    for first, last in _runs(len(spans), together=chunk.kind == "prose"):
+        start, end = spans[first][0], spans[last][1]
         quote = chunk.text[start:end]
+        if len(quote) > _LONGEST_RUN and last > first:
+            continue
         cells = _cells(quote, chunk) if chunk.kind == "table" else ()
-        around = "" if chunk.kind == "table" else " ".join(
-            chunk.text[a:b] for n, (a, b) in enumerate(spans) if 0 < abs(n - number) <= 1
-        )
+        beside = [spans[n] for n in (first - 1, last + 1) if 0 <= n < len(spans) and chunk.kind != "table"]
         found.append(
             Unit(
                 chunk=chunk,
@@ -49,12 +55,25 @@ def units(passage: Passage) -> tuple[Unit, ...]:
                 end=chunk.start + end,
                 quote=quote,
                 text=_readable(quote, cells),
-                around=around,
+                around=" ".join(chunk.text[a:b] for a, b in beside),
                 cells=cells,
+                size=last - first + 1,
+                is_heading=last == 0 and _is_heading(quote, chunk),
                 passage_score=passage.score,
             )
         )
     return tuple(found)
+
+
+def _is_heading(quote: str, chunk: Chunk) -> bool:
+    plain = quote.strip("# \t*=").casefold()
+    return any(plain == part.strip().casefold() for part in chunk.context.split(" > "))
+
+
+def _runs(count: int, *, together: bool) -> Iterator[tuple[int, int]]:
+    for first in range(count):
+        for last in range(first, min(first + (_MOST_SENTENCES if together else 1), count)):
+            yield first, last
 
 
 def _spans(chunk: Chunk) -> Iterator[tuple[int, int]]:

@@ -101,7 +101,10 @@ def _candidates(
     named = [evidence[n - 1] for n in sentence.sources if 0 < n <= len(evidence)]
     wanted = set(terms(sentence.text))
     shared = sorted(
-        ((sum(weights.get(t, 1.0) for t in wanted.intersection(terms(f"{c.context} {c.text}"))), -n) for n, c in enumerate(evidence)),
+        (
+            (sum(weights.get(t, 1.0) for t in wanted.intersection(terms(f"{c.context} {c.text}"))), -n)
+            for n, c in enumerate(evidence)
+        ),
         reverse=True,
     )
     others = [evidence[-n] for share, n in shared if share > 0]

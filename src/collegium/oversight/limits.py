@@ -1,7 +1,8 @@
 """Limits inside one attempt: reserved before the call from an upper bound, settled after it with what it took.
 
 The attempt's allotment was given by a decision and is durable; inside it a reservation needs no write of its own
-(``docs/explanation/journal.md``, section 6), because an attempt that ends without a word is charged its whole allotment.
+(``docs/explanation/journal.md``, section 6), because an attempt that ends without a word is charged its whole
+allotment.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class AttemptLimits:
     def reserve(self, request: ModelRequest, profile: ModelProfile) -> Reservation:
         """Takes the upper bound of ``request`` out of what is left.
 
-        Raises LimitReached when it does not fit, naming the cap, the need and the rest; also under a money limit when nobody
+        Raises LimitReached when it does not fit, naming the cap, the need and the rest; also under a money limit when
+        nobody
         knows the model's price.
         """
         tokens = upper_bound_tokens(request) + request.max_output_tokens

@@ -68,7 +68,11 @@ def _sentence(answer: str, start: int, end: int) -> AnswerSentence:
     plain = text.strip("*_` ")
     talk = _TALK.match(plain) is not None and not any(c.isdigit() for c in plain)
     is_claim = not (
-        plain.startswith("#") or plain.endswith(("?", ":")) or _RULE.fullmatch(plain) or (talk and not sources) or not terms(plain)
+        plain.startswith("#")
+        or plain.endswith(("?", ":"))
+        or _RULE.fullmatch(plain)
+        or (talk and not sources)
+        or not terms(plain)
     )
     return AnswerSentence(
         start=start, end=end, text=text, sources=tuple(dict.fromkeys(sources)), is_claim=is_claim,

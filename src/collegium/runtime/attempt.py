@@ -85,9 +85,7 @@ class Attempt:
         def proposal(state: RunState) -> Sequence[Decision]:
             nonlocal is_ours
             task = state.tasks[self.task.id]
-            is_ours = (
-                task.status == "ready" and task.attempt == self.number and state.cancel is None
-            )
+            is_ours = task.status == "ready" and task.attempt == self.number and state.cancel is None
             return decisions if is_ours else ()
 
         try:
@@ -157,6 +155,7 @@ class Attempt:
             clock=self._clock,
             said=state.said,
             earlier=earlier,
+            skipped=room.skipped,
         )
         return await perform(desk, self._judged)
 
@@ -174,19 +173,13 @@ class Attempt:
         """
         usage = self.limits.spent
         if isinstance(error, UnknownOutcome):
-            unknown = b.ToolOutcomeUnknown(
-                key=error.intended.key, tool=error.intended.tool, detail=error.message
-            )
-            parked = b.TaskParked(
-                reason="outcome_unknown", error=error.code, detail=error.message, usage=usage
-            )
+            unknown = b.ToolOutcomeUnknown(key=error.intended.key, tool=error.intended.tool, detail=error.message)
+            parked = b.TaskParked(reason="outcome_unknown", error=error.code, detail=error.message, usage=usage)
             await self._close([self._decision(unknown), self._decision(parked)])
         elif error.retryable and failures + 1 < self._max_attempts:
             delay = min(FIRST_BACKOFF_S * 2**failures, MAX_BACKOFF_S)
             wake_at = self._clock.now() + timedelta(seconds=delay)
-            parked = b.TaskParked(
-                reason="retry", wake_at=wake_at, error=error.code, detail=error.message, usage=usage
-            )
+            parked = b.TaskParked(reason="retry", wake_at=wake_at, error=error.code, detail=error.message, usage=usage)
             await self._close([self._decision(parked)])
         else:
             await self.settle_failed(error.code, error.message)
@@ -218,14 +211,10 @@ class Attempt:
         return Decision(body=body, task=self.task.id, attempt=self.number)
 
 
-def _granted(
-    agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: Toolbox
-) -> tuple[ToolDefinition, ...]:
+def _granted(agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: Toolbox) -> tuple[ToolDefinition, ...]:
     """What the agent may use for this task: its own tools, narrowed by the task's list where it has one."""
     names = {d.name for d in toolbox.definitions}
     own = names if "*" in agent.tools else names & {*agent.tools, *state.goal.tools}
     if for_task:
         own = (own | set(for_task)) & set(for_task) & names
     return toolbox.granted(own)
-
-

@@ -17,9 +17,7 @@ from collegium.runtime.scheduler import Scheduler
 class Recovery:
     """Looks after due runs and the runs of dead workers."""
 
-    def __init__(
-        self, scheduler: Scheduler, *, journal: Journal, presence: Presence, clock: Clock
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, *, journal: Journal, presence: Presence, clock: Clock) -> None:
         self._scheduler = scheduler
         self._journal = journal
         self._presence = presence
@@ -103,5 +101,3 @@ class Recovery:
         while events := await self._journal.read(run, after):
             talk, after = converse(events, task, talk), events[-1].seq
         return talk
-
-

@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from collegium.domain.document import InputFile, SkippedFile
+from collegium.domain.document import InputFile, Passage, SkippedFile
+from collegium.domain.errors import NotFound
 from collegium.domain.run import RunState
 from collegium.knowledge.library import Library
-from collegium.knowledge.scope import RunKnowledge
-from collegium.ports import Blobs, Workspace, Workspaces
+from collegium.ports import Blobs, Retriever, Workspace, Workspaces
 
 KEPT_RUNS = 64
 IndexingProgress = Callable[[str, int, int, str], None]
@@ -22,35 +22,53 @@ IndexingProgress = Callable[[str, int, int, str], None]
 class Room:
     """Where the tasks of one run work."""
 
-    knowledge: RunKnowledge
+    knowledge: Retriever
     workspace: Workspace
+    skipped: tuple[SkippedFile, ...] = ()
+    """Input files that could not be used."""
 
-    @property
-    def skipped(self) -> tuple[SkippedFile, ...]:
-        """Input files that could not be used."""
-        return self.knowledge.skipped
+
+class NoKnowledge:
+    """No documents at all, for work that needs none."""
+
+    documents: tuple[str, ...] = ()
+
+    async def search(self, query: str, *, limit: int = 8) -> tuple[Passage, ...]:
+        """Nothing."""
+        return ()
+
+    async def text(self, document: str) -> str:
+        """Raises ``NotFound``."""
+        raise NotFound(f"there is no document {document!r}: this task has none", document=document)
 
 
 class KeptWorkspace:
-    """A work folder whose every written version is kept as a blob, durable with the next barrier of the run."""
+    """A run's work folder, opened when it is first used; every written version is kept as a blob.
 
-    def __init__(self, folder: Workspace, blobs: Blobs, *, tenant: str) -> None:
-        self._folder = folder
+    A version is durable with the next barrier of the run.
+    """
+
+    def __init__(self, workspaces: Workspaces, blobs: Blobs, *, tenant: str, run: str) -> None:
+        self._workspaces = workspaces
         self._blobs = blobs
         self._tenant = tenant
+        self._run = run
 
     async def list(self) -> tuple[str, ...]:
         """Paths of all files, sorted."""
-        return await self._folder.list()
+        return await (await self._folder()).list()
 
     async def read(self, path: str) -> bytes:
         """A file's bytes."""
-        return await self._folder.read(path)
+        return await (await self._folder()).read(path)
 
     async def write(self, path: str, data: bytes) -> None:
         """Creates or replaces a file and keeps the version."""
-        await self._folder.write(path, data)
+        await (await self._folder()).write(path, data)
         self._blobs.put(self._tenant, data)
+
+    async def _folder(self) -> Workspace:
+        return await self._workspaces.open(self._tenant, self._run)
 
 
 class Rooms:
@@ -72,6 +90,8 @@ class Rooms:
 
     async def open(self, state: RunState) -> Room:
         """The room of ``state``'s run; its documents are indexed when this returns."""
+        if not state.goal.files:
+            return self.bare(state)
         task = self._rooms.get(state.id)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.create_task(self._open(state))
@@ -81,6 +101,15 @@ class Rooms:
         # Shielded: one task of the run that is cancelled must not take the documents from the others.
         return await asyncio.shield(task)
 
+    def bare(self, state: RunState) -> Room:
+        """The run's room without its documents."""
+        return Room(knowledge=NoKnowledge(), workspace=self._workspace(state))
+
+    def prepare(self, state: RunState) -> None:
+        """Begins to read the run's documents, so that they are ready when the first task asks for them."""
+        if state.goal.files and state.id not in self._rooms:
+            self._rooms[state.id] = asyncio.create_task(self._open(state))
+
     async def _open(self, state: RunState) -> Room:
         files: tuple[InputFile, ...] = state.goal.files
 
@@ -89,5 +118,7 @@ class Rooms:
                 self._on_indexing(state.id, done, total, path)
 
         knowledge = await self._library.open(state.tenant, files, progress=report)
-        folder = await self._workspaces.open(state.tenant, state.id)
-        return Room(knowledge=knowledge, workspace=KeptWorkspace(folder, self._blobs, tenant=state.tenant))
+        return Room(knowledge=knowledge, workspace=self._workspace(state), skipped=knowledge.skipped)
+
+    def _workspace(self, state: RunState) -> KeptWorkspace:
+        return KeptWorkspace(self._workspaces, self._blobs, tenant=state.tenant, run=state.id)

@@ -24,7 +24,8 @@ Proposal = Callable[[RunState], Sequence[Decision]]
 class Scheduler:
     """Advances runs.
 
-    States of runs that are being worked on are kept in memory; they are only ever folded from events that the journal has
+    States of runs that are being worked on are kept in memory; they are only ever folded from events that the journal
+    has
     given back. A state that turns out to be old costs one ``Conflict`` and a reload, never a wrong decision.
     """
 
@@ -75,7 +76,8 @@ class Scheduler:
     ) -> RunState:
         """Appends what ``proposal`` says, and everything that follows from it, as one decision.
 
-        On a ``Conflict`` the run is loaded again and the proposal asked again. ``recording`` bodies are appended with it in
+        On a ``Conflict`` the run is loaded again and the proposal asked again. ``recording`` bodies are appended with
+        it in
         the name of ``fence``.
 
         Raises:
@@ -136,7 +138,8 @@ class Scheduler:
             for x in recording
             if fence is not None
         ]
-        # A start comes before what it covers, an end after what it ends: recorded bodies stand behind the first decision
+        # A start comes before what it covers, an end after what it ends: recorded bodies stand behind the first
+        # decision
         # of a start and before those of an end; the fence row is right in both orders only like this.
         starts = [d for d in decisions if isinstance(d.body, (b.TaskRouted, b.TaskStarted))]
         others = [d for d in decisions if not isinstance(d.body, (b.TaskRouted, b.TaskStarted))]
@@ -198,4 +201,3 @@ class Scheduler:
 
     def _lock(self, run: str) -> asyncio.Lock:
         return self._locks.setdefault(run, asyncio.Lock())
-

@@ -169,12 +169,20 @@ class Worker:
             await attempt.settle_failed("internal", f"{type(error).__name__}: {error}")
 
     async def _perform(self, attempt: Attempt, state: RunState, agent: str, model: str) -> None:
+        declared = self._team.roster.get(agent)
+        rooms = self._team.rooms
+        if declared.kind == "planner":
+            # Plans are made from the names of the documents; reading them can go on meanwhile.
+            rooms.prepare(state)
+            room = rooms.bare(state)
+        else:
+            room = await rooms.open(state)
         opened = await self._team.models.open(model)
         result, judgement = await attempt.perform(
             state,
-            self._team.roster.get(agent),
+            declared,
             opened,
-            room=await self._team.rooms.open(state),
+            room=room,
             roster=self._team.roster,
             toolbox=self._team.toolbox,
             scorer=self._team.scorer,

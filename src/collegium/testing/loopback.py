@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Self
+from typing import Self, cast
 
 import msgspec
 
@@ -60,8 +60,13 @@ class LoopbackServer:
     @property
     def url(self) -> str:
         """``http://127.0.0.1:PORT``, without a slash."""
-        assert self._server is not None, "the server is not started"
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http://127.0.0.1:{self._started.sockets[0].getsockname()[1]}"
+
+    @property
+    def _started(self) -> asyncio.Server:
+        if self._server is None:
+            raise RuntimeError("the server is not started")
+        return self._server
 
     @property
     def connections(self) -> int:
@@ -83,8 +88,7 @@ class LoopbackServer:
 
     async def serve_forever(self) -> None:
         """Returns when cancelled."""
-        assert self._server is not None, "the server is not started"
-        await self._server.serve_forever()
+        await self._started.serve_forever()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -118,13 +122,12 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, server: LoopbackServer) -> None:
         self._server = server
+        self._transport: asyncio.Transport
         self._buffer = b""
-        self._transport: asyncio.Transport | None = None
         self._sending: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._server.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -133,8 +136,7 @@ class _Connection(asyncio.Protocol):
             self._sending.cancel()
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -158,7 +160,6 @@ class _Connection(asyncio.Protocol):
         return HttpRequest(method=method, path=path, headers=headers, body=rest[:size])
 
     def _send(self, answer: HttpAnswer) -> None:
-        assert self._transport is not None
         if isinstance(answer.body, bytes) and not answer.delay_s:
             self._transport.write(_head(answer, len(answer.body)) + answer.body)
             if answer.is_cut:
@@ -167,7 +168,6 @@ class _Connection(asyncio.Protocol):
             self._sending = asyncio.get_running_loop().create_task(self._send_slowly(answer))
 
     async def _send_slowly(self, answer: HttpAnswer) -> None:
-        assert self._transport is not None
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
         if isinstance(answer.body, bytes):
@@ -187,7 +187,8 @@ class _Connection(asyncio.Protocol):
 
 
 def _head(answer: HttpAnswer, size: int | None) -> bytes:
-    lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Status')}", f"Content-Type: {answer.content_type}"]
+    status = f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Status')}"
+    lines = [status, f"Content-Type: {answer.content_type}"]
     if size is None:
         lines.append("Transfer-Encoding: chunked")
     else:

@@ -110,7 +110,8 @@ def reply_answer(reply: ModelReply, *, stream: bool, delay_s: float = 0.0) -> Ht
     """``reply`` as a Chat Completions server sends it, whole or streamed."""
     if not stream:
         return HttpAnswer(body=_encode(_completion(reply)), delay_s=delay_s)
-    return stream_answer([b"data: %b\n\n" % _encode(c) for c in _chunks(reply)] + [b"data: [DONE]\n\n"], delay_s=delay_s)
+    events = [b"data: %b\n\n" % _encode(chunk) for chunk in _chunks(reply)]
+    return stream_answer([*events, b"data: [DONE]\n\n"], delay_s=delay_s)
 
 
 def stream_answer(pieces: Sequence[bytes], *, delay_s: float = 0.0, is_cut: bool = False) -> HttpAnswer:

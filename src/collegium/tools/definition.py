@@ -9,6 +9,7 @@ import math
 import re
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
+from types import CodeType
 from typing import Any, Final, Protocol, get_args
 
 import msgspec
@@ -213,7 +214,15 @@ def _source(function: Callable[..., object]) -> str:
         return textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
         code = getattr(function, "__code__", None)
-        if code is None:
-            return ""
-        constants = [value for value in code.co_consts if not inspect.iscode(value)]  # code shows its address
-        return f"{code.co_code.hex()} {constants!r} {code.co_names!r}"
+        return "" if code is None else _compiled(code)
+
+
+def _compiled(code: CodeType) -> str:
+    """Instructions, names and constants, written the same in every process: no addresses, no order of sets."""
+    constants = []
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            constants.append(_compiled(value))
+        else:
+            constants.append(repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value))
+    return f"{code.co_code.hex()} {constants} {code.co_names!r}"

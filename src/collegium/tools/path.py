@@ -29,11 +29,11 @@ def work_path(path: str) -> tuple[str, ...]:
     if not path.strip():
         raise _refused(path, "it is empty", "name a file, for example notes.md")
     _check_characters(path)
-    if path.startswith(("/", "~")) or _DRIVE.match(path):
+    names = tuple(name for name in path.split("/") if name != ".")
+    if path.startswith("/") or (names and (names[0].startswith("~") or _DRIVE.match(names[0]))):
         raise _refused(path, "it does not start in the work folder", "use a relative path such as reports/summary.md")
     if path.endswith("/"):
         raise _refused(path, "it names a folder", "name a file in it; folders are made as needed")
-    names = tuple(name for name in path.split("/") if name != ".")
     if ".." in names:
         raise _refused(path, "it leaves the work folder (..)", "use a path below it")
     if "" in names or not names:

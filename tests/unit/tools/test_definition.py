@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -236,9 +237,15 @@ def test_the_version_changes_with_what_the_tool_is():
     assert first == make(one)
     assert first != make(one, name="plus")
     assert first != make(one, effect="read")
-    exec("def one(n: int) -> int:\n  'Add one.'\n  return n + 1", unsourced := {})
-    exec("def one(n: int) -> int:\n  'Add one.'\n  return n + 2", other := {})
-    assert make(unsourced["one"]) == make(unsourced["one"]) != make(other["one"])
+
+
+def test_without_a_source_the_version_is_of_what_was_compiled():
+    def version(added: int) -> str:
+        names: dict[str, Any] = {}
+        exec(f"def plus(n: int) -> int:\n  return [n + {added} for _ in (1,)][0]", names)
+        return tool(effect="pure")(names["plus"]).definition.version
+
+    assert version(1) == version(1) != version(2)
 
 
 async def stream():

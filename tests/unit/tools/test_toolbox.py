@@ -67,9 +67,7 @@ async def test_a_granted_call_is_made(toolbox: Toolbox, context: ToolContext):
         (call("search", text=1), {"search"}, "text: expected str, got int"),
     ],
 )
-async def test_a_call_that_may_not_be_made_is_not(
-    context: ToolContext, wanted: ToolCall, granted: set[str], said: str
-):
+async def test_a_call_that_may_not_be_made_is_not(context: ToolContext, wanted: ToolCall, granted: set[str], said: str):
     done: list[str] = []
     toolbox = Toolbox([named("search", done), named("delete_all", done)])
     result = await toolbox.call(wanted, granted=granted, context=context)

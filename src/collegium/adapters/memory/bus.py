@@ -68,8 +68,7 @@ class MemoryBus:
         entry = topic.queues[group].entries[seq]
         entry.deliveries += 1
         entry.token = str(self._token)
-        entry.hidden_until_s = self._clock.monotonic() + self._rules.hide_s
-        topic.queues[group].hidden.add(seq)
+        topic.queues[group].hide(seq, self._clock.monotonic() + self._rules.hide_s)
         message = msgspec.structs.replace(topic.messages[seq].message, deliveries=entry.deliveries)
         return Claim(message=message, group=group, token=entry.token)
 
@@ -81,14 +80,12 @@ class MemoryBus:
         if queue is None or seq not in queue.entries or queue.entries[seq].token != claim.token:
             return
         if requeue_after_s is None:
-            queue.remove(seq)
+            del queue.entries[seq]
             if topic.unsettled.get(claim.message.id) == seq:
                 del topic.unsettled[claim.message.id]
             return
-        entry = queue.entries[seq]
-        entry.token = None
-        entry.hidden_until_s = self._clock.monotonic() + requeue_after_s
-        queue.hidden.add(seq)
+        queue.entries[seq].token = None
+        queue.hide(seq, self._clock.monotonic() + requeue_after_s)
         self._due_in_s([claim.message.topic])
         self._signals.stir(claim.message.topic)
 
@@ -113,9 +110,9 @@ class MemoryBus:
         next_s = math.inf
         for name in topics:
             for queue in self._topics.get(name, _Topic()).queues.values():
-                shown, due_s = queue.show(now)
+                has_shown, due_s = queue.show(now)
                 next_s = min(next_s, due_s)
-                if shown:
+                if has_shown:
                     self._signals.happened(name)
         return next_s - now
 
@@ -137,43 +134,54 @@ class _Stored:
 
 @dataclass(slots=True)
 class _Entry:
-    """An unsettled message as one group sees it; hidden while its seq is in ``_Queue.hidden``."""
+    """An unsettled message as one group sees it."""
 
     rank: float
     deliveries: int = 0
     token: str | None = None
-    hidden_until_s: float = 0.0
+    hidden_until_s: float | None = None
 
 
 @dataclass(slots=True)
 class _Queue:
+    """What one group has not settled. Both heaps hold stale places too, which are dropped when they come first."""
+
     entries: dict[int, _Entry] = field(default_factory=dict)
-    hidden: set[int] = field(default_factory=set)
     ready: list[tuple[float, int]] = field(default_factory=list)
+    hidden: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, seq: int, rank: float) -> None:
         self.entries[seq] = _Entry(rank)
         heappush(self.ready, (rank, seq))
 
-    def remove(self, seq: int) -> None:
-        del self.entries[seq]
-        self.hidden.discard(seq)
+    def hide(self, seq: int, until_s: float) -> None:
+        self.entries[seq].hidden_until_s = until_s
+        heappush(self.hidden, (until_s, seq))
 
     def first(self) -> tuple[float, int] | None:
-        """The best message to be claimed; the heap drops what is settled or hidden on the way."""
+        """The best message to be claimed."""
         while self.ready:
-            if self.ready[0][1] in self.entries and self.ready[0][1] not in self.hidden:
+            entry = self.entries.get(self.ready[0][1])
+            if entry is not None and entry.hidden_until_s is None:
                 return self.ready[0]
             heappop(self.ready)
         return None
 
-    def show(self, now: float) -> tuple[int, float]:
-        """How many hidden messages came back, and when the next one does."""
-        shown = [seq for seq in self.hidden if self.entries[seq].hidden_until_s <= now]
-        for seq in shown:
-            self.hidden.discard(seq)
-            heappush(self.ready, (self.entries[seq].rank, seq))
-        return len(shown), min((self.entries[seq].hidden_until_s for seq in self.hidden), default=math.inf)
+    def show(self, now: float) -> tuple[bool, float]:
+        """Whether hidden messages came back, and when the next one does."""
+        has_shown = False
+        while self.hidden:
+            until_s, seq = self.hidden[0]
+            entry = self.entries.get(seq)
+            is_stale = entry is None or entry.hidden_until_s != until_s
+            if until_s > now and not is_stale:
+                return has_shown, until_s
+            heappop(self.hidden)
+            if entry is not None and not is_stale:
+                entry.hidden_until_s = None
+                heappush(self.ready, (entry.rank, seq))
+                has_shown = True
+        return has_shown, math.inf
 
 
 @dataclass(slots=True)
@@ -189,7 +197,7 @@ class _Topic:
             seq
             for queue in self.queues.values()
             for seq, entry in queue.entries.items()
-            if seq not in queue.hidden or entry.token is None
+            if entry.hidden_until_s is None or entry.token is None
         }
         return len(waiting)
 

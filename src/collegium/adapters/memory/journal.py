@@ -56,7 +56,7 @@ class MemoryJournal:
         request = prepare(run, drafts, expected=expected, fence=fence, head=head)
         receipt = MemoryReceipt(request, self._doubts)
         try:
-            self._doubts.check(request)
+            self._doubts.check(request, self._doubts.ticket())
             known = self._fences.get(run, {})
             admitted = admit(request, self._heads.get(run), known.get)
         except CollegiumError as error:

@@ -82,7 +82,7 @@ class CachingModel:
         try:
             data = await self._cache.get(key)
             return None if data is None else _DECODE(data)
-        except (StoreError, msgspec.DecodeError):  # a cache that is away, or a reply of another version: ask the model
+        except (StoreError, msgspec.DecodeError):  # the cache is away, or holds a reply of another version
             return None
 
     async def _keep(self, key: str, reply: ModelReply) -> None:

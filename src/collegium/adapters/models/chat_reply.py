@@ -28,11 +28,10 @@ def whole_reply(completion: Completion, pricing: Pricing, *, where: str) -> Mode
     Raises:
         ModelReplyError: no choice, nothing in it, or arguments that are no JSON object.
     """
-    if not completion.choices or completion.choices[0].message is None:
+    choice = completion.choices[0] if completion.choices else None
+    said = choice.message if choice is not None else None
+    if choice is None or said is None:
         raise ModelReplyError(f"{where} sent a reply without a message", url=where)
-    choice = completion.choices[0]
-    said = choice.message
-    assert said is not None
     return _reply(
         text=said.content or "",
         refusal=said.refusal or "",

@@ -140,9 +140,26 @@ def encode_request(request: ModelRequest, model: str, dialect: Dialect, *, strea
         if request.tool_choice != "auto":
             body.tool_choice = request.tool_choice
     if request.output_schema is not None:
-        schema = request.output_schema
-        strict: bool | UnsetType = is_strict_schema(schema) if dialect.has_strict else UNSET
-        body.response_format = _ResponseFormat(_JsonSchema(name="answer", schema=schema, strict=strict))
+        body.response_format = _response_format(request.output_schema, dialect)
+    _set_options(body, request, dialect)
+    if stream:
+        body.stream = True
+        body.stream_options = _StreamOptions(include_usage=True)
+    return _ENCODE(body)
+
+
+def prefix_key(request: ModelRequest) -> str:
+    """A key that is the same for all requests that share their tools and first ``cached_prefix`` messages."""
+    prefix = _ENCODE((request.tools, request.messages[: request.cached_prefix]))
+    return hashlib.sha256(prefix).hexdigest()[:32]
+
+
+def _response_format(schema: Json, dialect: Dialect) -> _ResponseFormat:
+    strict: bool | UnsetType = is_strict_schema(schema) if dialect.has_strict else UNSET
+    return _ResponseFormat(_JsonSchema(name="answer", schema=schema, strict=strict))
+
+
+def _set_options(body: _Body, request: ModelRequest, dialect: Dialect) -> None:
     if dialect.has_sampling:
         body.temperature = request.temperature
         if request.stop:
@@ -157,25 +174,13 @@ def encode_request(request: ModelRequest, model: str, dialect: Dialect, *, strea
         body.prompt_cache_key = prefix_key(request)
     if dialect.has_cache_prompt:
         body.cache_prompt = True
-    if stream:
-        body.stream = True
-        body.stream_options = _StreamOptions(include_usage=True)
-    return _ENCODE(body)
-
-
-def prefix_key(request: ModelRequest) -> str:
-    """A key that is the same for all requests that share their tools and first ``cached_prefix`` messages."""
-    prefix = _ENCODE((request.tools, request.messages[: request.cached_prefix]))
-    return hashlib.sha256(prefix).hexdigest()[:32]
 
 
 def _message(message: ChatMessage) -> _Message:
     if message.role == "tool":
         return _Message("tool", message.text, tool_call_id=message.call_id or "")
     if message.tool_calls:
-        calls = [
-            _Call(c.id, _Function(c.name, arguments=_ENCODE(c.arguments).decode())) for c in message.tool_calls
-        ]
+        calls = [_Call(c.id, _Function(c.name, arguments=_ENCODE(c.arguments).decode())) for c in message.tool_calls]
         return _Message(message.role, message.text or None, tool_calls=calls)
     return _Message(message.role, message.text)
 

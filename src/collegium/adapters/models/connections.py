@@ -15,9 +15,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
     def for_aiohttp(self) -> aiohttp.ClientTimeout:
         """The same, as aiohttp takes it."""
-        return aiohttp.ClientTimeout(
-            total=self.total_s, sock_connect=self.connect_s, sock_read=self.between_bytes_s
-        )
+        return aiohttp.ClientTimeout(total=self.total_s, sock_connect=self.connect_s, sock_read=self.between_bytes_s)
 
 
 class Connections:

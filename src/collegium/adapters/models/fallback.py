@@ -19,14 +19,12 @@ _TOOL_MODES = ("none", "schema", "native")
 class FallbackModel:
     """The first model of ``models`` that answers, each behind a circuit breaker.
 
-    Any error but a refused request (``ModelRequestError``, ``ContextTooLong``: another model would get the same) goes on
-    to the next model; when all have failed the last error is raised. A stream that has begun is not begun again
+    Any error but a refused request (``ModelRequestError``, ``ContextTooLong``: another model would get the same) goes
+    on to the next model; when all have failed the last error is raised. A stream that has begun is not begun again
     elsewhere. The profile promises only what every model of the chain can do, at the highest price of them.
     """
 
-    def __init__(
-        self, models: Sequence[Model], *, clock: Clock, policy: BreakerPolicy | None = None
-    ) -> None:
+    def __init__(self, models: Sequence[Model], *, clock: Clock, policy: BreakerPolicy | None = None) -> None:
         if not models:
             raise ValueError("a chain needs at least one model")
         self._models = tuple(models)

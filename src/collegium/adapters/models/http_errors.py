@@ -22,7 +22,7 @@ from collegium.domain.errors import (
 )
 
 # Providers quote keys in their texts, masked or not; nothing that looks like one is passed on.
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|key|rk|AIza|gsk|xai)[-_][\w*.-]{6,}|\bAIza[\w*-]{10,}|\bBearer\s+\S+")
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai)[-_][\w*.-]{6,}|\bAIza[\w*-]{10,}|\bBearer\s+[\w.~+/=*-]{6,}")
 _CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 _CONTEXT_TEXT = re.compile(
     r"maximum context length|context (?:length|size|window)|prompt is too long|input is too long|too many tokens"
@@ -41,11 +41,16 @@ class _Problem(msgspec.Struct):
     is_json: bool = True
 
 
+def blot_keys(text: str) -> str:
+    """``text`` with ``***`` for everything that looks like a provider's key; JSON stays JSON."""
+    return _KEY_LIKE.sub("***", text)
+
+
 def scrub(text: str, secret: str = "") -> str:
     """``text`` without ``secret`` and without anything that looks like a key, on one line, at most 300 characters."""
     if secret:
         text = text.replace(secret, "***")
-    text = " ".join(_KEY_LIKE.sub("***", text).split())
+    text = " ".join(blot_keys(text).split())
     return text if len(text) <= 300 else text[:297] + "..."
 
 

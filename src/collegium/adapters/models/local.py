@@ -143,7 +143,8 @@ class LocalServer:
         package_root = str(Path(collegium.__file__).parents[1])
         environment = {name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_TOKEN"))}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH", ""))))
-        command = [sys.executable, "-m", "collegium.adapters.models.local_server", msgspec.json.encode(self.spec).decode()]
+        spec = msgspec.json.encode(self.spec).decode()
+        command = [sys.executable, "-m", "collegium.adapters.models.local_server", spec]
         try:
             # Not through `subprocess`: the server outlives this process, and nothing here may kill or wait for it.
             self._child = os.posix_spawn(
@@ -213,9 +214,7 @@ class LocalModel:
         connect: Makes the lean adapter for a server that runs.
     """
 
-    def __init__(
-        self, server: LocalServer, profile: ModelProfile, *, connect: Callable[[ServerState], Model]
-    ) -> None:
+    def __init__(self, server: LocalServer, profile: ModelProfile, *, connect: Callable[[ServerState], Model]) -> None:
         self._server = server
         self._profile = profile
         self._connect = connect

@@ -77,9 +77,7 @@ def main(spec: ServerSpec) -> int:
 
     key = secrets.token_urlsafe(32)
     server = xllamacpp.Server(_parameters(xllamacpp, spec, key))
-    state = ServerState(
-        instance=secrets.token_hex(8), pid=os.getpid(), url=f"{server.listening_address}/v1", key=key
-    )
+    state = ServerState(instance=secrets.token_hex(8), pid=os.getpid(), url=f"{server.listening_address}/v1", key=key)
     write_state(spec.file(".json"), state)
     _log.info("serving %s at %s", spec.model, server.listening_address)
     _serve(server, spec, state)

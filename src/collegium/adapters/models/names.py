@@ -61,8 +61,7 @@ def parse_name(text: str) -> ModelName:
         name, at, url = rest.rpartition("@")
         if not at or not name or not url.startswith(("http://", "https://")):
             raise UnknownName(
-                f"{text!r} needs a model and a URL: openai-compatible:NAME@URL, "
-                f"e.g. {_EXAMPLES['openai-compatible']}",
+                f"{text!r} needs a model and a URL: openai-compatible:NAME@URL, e.g. {_EXAMPLES['openai-compatible']}",
                 name=text,
             )
         return ModelName(text=text, provider=provider, name=name, base_url=url.rstrip("/"))
@@ -72,6 +71,10 @@ def parse_name(text: str) -> ModelName:
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     """``Did you mean 'x'? `` with the nearest of ``known``, or nothing where none is near."""
     near = difflib.get_close_matches(wrong, known, n=2, cutoff=0.6)
+    # "smolm2" is near "smollm2-135m-instruct" by its first word.
+    first = {name.partition("-")[0]: name for name in known}
+    near += [first[word] for word in difflib.get_close_matches(wrong, list(first), n=1, cutoff=0.7)]
+    near = list(dict.fromkeys(near))[:2]
     return f"Did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
 
 

@@ -123,7 +123,7 @@ class OpenAICompatibleModel:
     async def aclose(self) -> None:
         """Nothing of its own to close: the connections belong to the registry."""
 
-    def _post(self, body: bytes) -> aiohttp.client._RequestContextManager:  # noqa: SLF001 - aiohttp names it no other way
+    def _post(self, body: bytes) -> aiohttp.client._RequestContextManager:
         # Redirects are not followed: a POST would become a GET, and the key would travel to another host.
         return self._connections.session().post(
             self._url, data=body, headers=self._headers, timeout=self._timeout, allow_redirects=False
@@ -146,7 +146,7 @@ class OpenAICompatibleModel:
 
     def _texts(self, events: list[bytes], assembler: ReplyAssembler) -> tuple[str, bool]:
         """What ``events`` add to the text, and whether the server said that the stream is done."""
-        texts = []
+        texts: list[str] = []
         for data in events:
             if data == b"[DONE]":
                 return "".join(texts), True

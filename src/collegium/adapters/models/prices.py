@@ -18,7 +18,7 @@ from collegium.domain.usage import ZERO_USD, Price, Usage
 from collegium.ports import Clock
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, ModelPrice
+    from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 _PER_MILLION = Decimal(1_000_000)
 
@@ -101,19 +101,13 @@ def _exact(price: ModelPrice, usage: Usage, written: int) -> Decimal:
     return total / _PER_MILLION
 
 
-def _rate(price: object, input_tokens: int) -> Decimal | None:
+def _rate(price: Decimal | TieredPrices | None, input_tokens: int) -> Decimal | None:
     if price is None or isinstance(price, Decimal):
         return price
-    from genai_prices.types import TieredPrices
-
-    assert isinstance(price, TieredPrices)
     return next((t.price for t in reversed(price.tiers) if input_tokens > t.start), price.base)
 
 
-def _top(price: object) -> Decimal:
+def _top(price: Decimal | TieredPrices) -> Decimal:
     if isinstance(price, Decimal):
         return price
-    from genai_prices.types import TieredPrices
-
-    assert isinstance(price, TieredPrices)
     return max([price.base, *(tier.price for tier in price.tiers)])

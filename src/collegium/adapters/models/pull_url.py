@@ -17,9 +17,7 @@ _CHUNK = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
 
 
-async def download(
-    url: str, target: Path, *, sha256: str, progress: Callable[[int, int | None], None]
-) -> None:
+async def download(url: str, target: Path, *, sha256: str, progress: Callable[[int, int | None], None]) -> None:
     """Puts the file at ``url`` to ``target``, verified, at once.
 
     What has come is in ``.NAME.part``; another call asks only for the rest of it (``Range``), and begins again where
@@ -37,9 +35,8 @@ async def download(
         async with aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False) as session:
             await _fetch(session, url, part, progress)
     except (aiohttp.ClientError, TimeoutError) as error:
-        done = part.stat().st_size if part.exists() else 0
         raise ModelUnavailable(
-            f"{http_errors.transport_error(error, where=url, model='').message}; {done:,} bytes are kept: "
+            f"{http_errors.transport_error(error, where=url, model='').message}; {_size(part):,} bytes are kept: "
             "pull again to go on",
             url=url,
         ) from error
@@ -55,7 +52,7 @@ async def download(
 async def _fetch(
     session: aiohttp.ClientSession, url: str, part: Path, progress: Callable[[int, int | None], None]
 ) -> None:
-    done = part.stat().st_size if part.exists() else 0
+    done = _size(part)
     headers = {"Range": f"bytes={done}-", "Accept-Encoding": "identity"} if done else {"Accept-Encoding": "identity"}
     async with session.get(url, headers=headers) as response:
         if response.status == 416:  # the part is already as long as the file, or longer: the hash tells
@@ -73,6 +70,10 @@ async def _fetch(
                 progress(done, total)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _refused(status: int, url: str) -> UsageError | ModelUnavailable:

@@ -72,7 +72,8 @@ async def _download(
     try:
         while not talking.done():
             progress(min(_grown(folder), entry.download_bytes), entry.download_bytes)
-            await asyncio.wait({talking, waiting := asyncio.ensure_future(clock.sleep(_POLL_S))}, return_when="FIRST_COMPLETED")
+            waiting = asyncio.ensure_future(clock.sleep(_POLL_S))
+            await asyncio.wait({talking, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
     finally:
         if process.returncode is None and not talking.done():
@@ -81,6 +82,10 @@ async def _download(
     _, stderr = talking.result()
     if process.returncode != 0:
         raise _pip_failed(entry, stderr.decode(errors="replace"))
+    return _wheel(folder)
+
+
+def _wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 

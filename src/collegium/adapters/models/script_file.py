@@ -28,23 +28,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from collegium.adapters.models.error_codes import MODEL_ERRORS, model_error
 from collegium.adapters.models.script import Step
 from collegium.domain import errors
 from collegium.domain.chat import Finish, Json, ToolCall
 from collegium.domain.usage import Usage
-
-_ERRORS: dict[str, type[errors.ModelError]] = {
-    kind.code: kind
-    for kind in (
-        errors.ModelUnavailable,
-        errors.ModelRateLimited,
-        errors.ModelAuthError,
-        errors.ModelNotFound,
-        errors.ModelRequestError,
-        errors.ContextTooLong,
-        errors.ModelReplyError,
-    )
-}
 
 
 class ScriptedCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -108,9 +96,7 @@ def load_script(path: str) -> ScriptFile:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise errors.UnreadableInput(
-            f"the script {path!r} cannot be read: {error.strerror}", path=path
-        ) from error
+        raise errors.UnreadableInput(f"the script {path!r} cannot be read: {error.strerror}", path=path) from error
     try:
         if file.suffix == ".json":
             return msgspec.json.decode(data, type=ScriptFile)
@@ -137,15 +123,12 @@ def _step(step: ScriptedStep) -> Step:
 def _error(step: ScriptedStep) -> errors.ModelError | None:
     if step.error is None:
         return None
-    kind = _ERRORS.get(step.error)
-    if kind is None:
+    if step.error not in MODEL_ERRORS:
         raise errors.UnreadableInput(
-            f"the script asks for the error {step.error!r}; known are {', '.join(_ERRORS)}", error=step.error
+            f"the script asks for the error {step.error!r}; known are {', '.join(MODEL_ERRORS)}", error=step.error
         )
     text = step.message or f"the script says {step.error}"
-    if kind is errors.ModelRateLimited:
-        return errors.ModelRateLimited(text, retry_after_s=step.retry_after_s)
-    return kind(text)
+    return model_error(step.error, text, retry_after_s=step.retry_after_s)
 
 
 def _texts(value: list[str] | str) -> tuple[str, ...]:

@@ -111,7 +111,9 @@ class ScriptedModel:
     def _reply(self, step: Step, request: ModelRequest) -> ModelReply:
         text = step.text_for(request)
         usage = step.usage or Usage(
-            input_tokens=estimate_tokens(request_text(request)), output_tokens=max(1, estimate_tokens(text)), model_calls=1
+            input_tokens=estimate_tokens(request_text(request)),
+            output_tokens=max(1, estimate_tokens(text)),
+            model_calls=1,
         )
         calls = step.numbered_calls(len(self.script.requests))
         finish = step.finish or ("tool_calls" if calls else "stop")

@@ -118,17 +118,19 @@ class SqliteJournal:
 class SqliteReceipt(Item):
     """Implements ``Receipt``: an append on its way through the writer."""
 
-    __slots__ = ("_part", "_request", "_writer", "rows")
+    __slots__ = ("_part", "_request", "_ticket", "_writer", "rows")
 
     def __init__(self, request: Append, part: JournalPart, writer: Writer) -> None:
         super().__init__()
         self.rows: list[EventRow] = []
         self._request = request
+        self._ticket = part.doubts.ticket()
         self._part = part
         self._writer = writer
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Lets the journal's part of the transaction check and gather the append."""
+        self._part.doubts.check(self._request, self._ticket)
         self.rows = self._part.admit(self._request, connection)
 
     def failed(self, error: CollegiumError) -> None:

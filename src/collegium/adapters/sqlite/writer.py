@@ -53,7 +53,7 @@ class Item:
         raise NotImplementedError
 
     def failed(self, error: CollegiumError) -> None:
-        """Takes note that nothing of it is stored; called in the writer's thread before the next transaction."""
+        """Takes note that nothing of it is stored; called in the writer's thread before any later item is applied."""
 
 
 class WriterStats:
@@ -189,10 +189,9 @@ class Writer:
         for part in self._parts:
             part.ended(is_committed=error is None)
         for item in items:
-            if item.error is None:
+            if error is not None and item.error is None:
                 item.error = error
-            if item.error is not None:
-                item.failed(item.error)
+                item.failed(error)
         return error
 
     def _write(self, items: Sequence[Item]) -> None:
@@ -209,6 +208,7 @@ class Writer:
                 item.apply(connection)
             except CollegiumError as refusal:
                 item.error = refusal
+                item.failed(refusal)  # now: the next item may depend on it
         for part in self._parts:
             part.flush(connection)
         connection.execute("COMMIT")

@@ -1,0 +1,42 @@
+"""OpenAI's Responses API, on the SDK's aiohttp transport."""
+
+from __future__ import annotations
+
+import httpx2
+from openai import AsyncOpenAI, DefaultAioHttpClient
+from pydantic_ai.models.openai import OpenAIResponsesModel, OpenAIResponsesModelSettings
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from collegium.adapters.models.chat_wire import prefix_key
+from collegium.adapters.models.connections import Timeouts
+from collegium.adapters.models.rich_vendor import Vendor
+from collegium.domain.chat import ModelRequest
+
+
+def open_vendor(name: str, *, key: str, base_url: str | None, timeouts: Timeouts) -> Vendor:
+    """The model ``name`` at OpenAI, or at a transparent proxy to it (``base_url``)."""
+    timeout = httpx2.Timeout(timeouts.between_bytes_s, connect=timeouts.connect_s)
+    client = AsyncOpenAI(
+        api_key=key,
+        base_url=base_url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=DefaultAioHttpClient(timeout=timeout),
+    )
+    model = OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=client))
+    # The Responses API has no stop texts.
+    return Vendor(model=model, settings=_settings, close=client.close, has_stop=False)
+
+
+def _settings(request: ModelRequest) -> OpenAIResponsesModelSettings:
+    settings = OpenAIResponsesModelSettings(
+        max_tokens=request.max_output_tokens,
+        temperature=request.temperature,
+        # The conversation is ours and in the journal; nothing of it stays at the vendor.
+        openai_store=False,
+    )
+    if request.tools and request.tool_choice != "auto":
+        settings["tool_choice"] = request.tool_choice
+    if request.cached_prefix:
+        settings["openai_prompt_cache_key"] = prefix_key(request)
+    return settings

@@ -1,0 +1,76 @@
+"""Kinds of answers: which kind a question wants, and whether a text holds one that the question did not bring itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+AnswerType = Literal["number", "money", "duration", "date", "time", "person", "any"]
+
+_TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
+    (
+        "duration",
+        r"\bhow (?:long|soon|fast|quickly|old|late|early|far ahead)\b|\b(?:within|after) (?:what|which|how)\b|\bretention period\b"
+        r"|\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b",
+    ),
+    (
+        "money",
+        r"\bhow much (?:money|do(?:es)? .{0,40}\b(?:cost|pay|earn|paid)|is .{0,30}\b(?:paid|bonus|fee|salary|allowance)|may .{0,40}\b(?:cost|spend))"
+        r"|\bhow much .{0,40}\b(?:paid|pay|cost|spend|spent|lose|lost|earn|reimburs\w+|allowance)\b|\bhow expensive\b"
+        r"|\bwhat (?:does|do|did|may|can|will|is) .{0,60}\b(?:cost|price|fee|pay|salary|bonus)\b|\b(?:what|which) (?:price|fee|cost|salary|bonus|amount of money)\b",
+    ),
+    (
+        "number",
+        r"\bhow (?:many|much|large|big|high|often|strongly|small|low|heavy|wide|full)\b|\bby how\b"
+        r"|\b(?:what|which) (?:share|percentage|number|port|version|release|amount|limit|size|rate|threshold|level|value)\b",
+    ),
+    (
+        "date",
+        r"\b(?:what|which) (?:\w+ ){0,2}(?:date|day)\b(?! of the week)|\b(?:first|last) day\b|\bdate (?:of|is|when|on)\b",
+    ),
+    (
+        "time",
+        r"\bwhen\b|\b(?:what|which) (?:\w+ )?(?:weekday|time|month|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
+    ),
+    ("person", r"\b(?:who|whom|whose)\b|\bby name\b|\b(?:which|what) (?:person|colleague|engineer|manager)\b"),
+)
+_ASKED: Final = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _TYPES)
+_MONTH: Final = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
+_DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?"
+_SMALL: Final = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|half|a quarter|a third|none|once|twice)"
+_SPAN: Final = r"(?:second|minute|hour|day|night|week|month|quarter|year)s?"
+_FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
+    "number": re.compile(rf"\d+(?:[.,:]\d+)*|\b{_SMALL}\b", re.IGNORECASE),
+    "money": re.compile(
+        r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|[\u20ac$\u00a3])", re.IGNORECASE
+    ),
+    "duration": re.compile(
+        rf"(?:\d[\d.,]*|\b(?:{_SMALL}|next|same))[ -]?(?:\w+ ){{0,2}}{_SPAN}\b|\d\s?(?:s|ms|min|h)\b|\b(?:at once|immediately)\b"
+        rf"|{_SPAN}\W{{1,4}}\d|\d[^\n]{{0,20}}\bunit\W+{_SPAN}",
+        re.IGNORECASE,
+    ),
+    "date": re.compile(rf"\b\d{{1,2}}\.? {_MONTH}\b|\b{_MONTH} \d{{1,2}}\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b", re.IGNORECASE),
+    "time": re.compile(
+        rf"\b{_MONTH}\b|\b{_DAY}\b|\d{{1,2}}[:.]\d{{2}}\b|\d{{4}}-\d{{2}}|\b(?:19|20)\d{{2}}\b|\b(?:noon|midnight|daily|nightly|weekly|monthly|quarterly|yearly)\b"
+        r"|\bevery (?:\w+ )?(?:day|night|week|month|year|quarter|spring|autumn)\b",
+        re.IGNORECASE,
+    ),
+    "person": re.compile(r"(?<![.!?:] )(?<!^)(?<!\n)\b[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff] (?:(?:[A-Z]\.|van|von|de|da|del) )?[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff]\b|^[A-Z][a-z]+ [A-Z][a-z]+ \("),
+}
+
+
+def answer_type(question: str) -> AnswerType:
+    """The kind of thing that ``question`` asks for first."""
+    found = [(match.start(), n, kind) for n, (kind, pattern) in enumerate(_ASKED) if (match := pattern.search(question))]
+    return min(found)[2] if found else "any"
+
+
+def found_answers(kind: AnswerType, text: str) -> frozenset[str]:
+    """The things of ``kind`` in ``text``, in lower case."""
+    pattern = _FOUND.get(kind)
+    return frozenset(match.group().lower() for match in pattern.finditer(text)) if pattern is not None else frozenset()
+
+
+def holds_answer(kind: AnswerType, text: str, *, question: str) -> bool:
+    """Whether ``text`` holds something of ``kind`` that ``question`` does not hold."""
+    return kind == "any" or bool(found_answers(kind, text) - found_answers(kind, question))
