@@ -208,8 +208,9 @@ class Doubts:
         key = _key(append)
         with self._lock:
             if key in self._doubts and receipt in self._doubts[key].unheard:
-                self._doubts[key].unheard.discard(receipt)
+                # In this order: the writer's thread must never see both unset.
                 self._doubts[key].until = self._tickets
+                self._doubts[key].unheard.discard(receipt)
 
     def closed(self, run: str, task: str, attempt: int) -> None:
         """Forgets an attempt that is closed: from now on its fence row refuses."""

@@ -35,8 +35,9 @@ async def research(desk: Desk) -> TaskResult:
 
 
 async def look(desk: Desk) -> TaskResult:
-    """Evidence from one search over all documents, without a model."""
-    return TaskResult(evidence=_evidence(await gather(desk.retriever, desk.inquiry, limit=LIMIT_PASSAGES)))
+    """Evidence for the whole goal from one search over all documents, without a model."""
+    inquiry = "\n".join(dict.fromkeys((desk.goal.text, desk.inquiry)))
+    return TaskResult(evidence=_evidence(await gather(desk.retriever, inquiry, limit=LIMIT_PASSAGES)))
 
 
 class _Place(msgspec.Struct, frozen=True):

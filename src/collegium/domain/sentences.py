@@ -26,7 +26,7 @@ def sentences(text: str) -> tuple[Span, ...]:
     """``(start, end)`` of every sentence of ``text`` in order, without the white space around it.
 
     A list item, table row, heading or line of columns never shares a sentence with its neighbours; lines that a margin
-    broke belong together. Versions (``1.2.3``), URLs, abbreviations and initials do not end a sentence.
+    broke belong together, as do a term and the indented definition below it. Versions (``1.2.3``), URLs, abbreviations and initials do not end a sentence.
     """
     return tuple(span for block in _blocks(text) for span in _split(text, *block))
 
@@ -53,8 +53,14 @@ def _breaks(previous: str, line: str) -> bool:
         return True
     if previous.lstrip().startswith(("|", "#", "```", "~~~")):
         return True
+    if _indent(line) >= _indent(previous) + 2 and not previous.rstrip().endswith((".", ":", "?", "!")):
+        return False
     wrapped = len(previous.rstrip()) >= _LONG_LINE or line.lstrip()[:1].islower()
     return not wrapped
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
 
 
 def _split(text: str, start: int, end: int) -> Iterator[Span]:

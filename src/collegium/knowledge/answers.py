@@ -17,7 +17,8 @@ _TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
         "money",
         r"\bhow much (?:money|do(?:es)? .{0,40}\b(?:cost|pay|earn|paid)|is .{0,30}\b(?:paid|bonus|fee|salary|allowance)|may .{0,40}\b(?:cost|spend))"
         r"|\bhow much .{0,40}\b(?:paid|pay|cost|spend|spent|lose|lost|earn|reimburs\w+|allowance)\b|\bhow expensive\b"
-        r"|\bwhat (?:does|do|did|may|can|will|is) .{0,60}\b(?:cost|price|fee|pay|salary|bonus)\b|\b(?:what|which) (?:price|fee|cost|salary|bonus|amount of money)\b",
+        r"|\bwhat (?:does|do|did|may|can|will|should) .{0,60}\bcosts?\b|\bwhat is the (?:\w+ )?(?:price|fee|cost|salary|bonus|allowance) (?:of|for)\b"
+        r"|\b(?:what|which) (?:price|fee|cost|salary|bonus|sum|amount of money)\b",
     ),
     (
         "number",

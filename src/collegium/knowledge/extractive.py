@@ -47,8 +47,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the best score from which a second place of the same document is quoted too."""
     rival: float = 0.8
     """Share of the best score from which another document's number for the same thing is a contradiction."""
-    shared: float = 0.4
-    """Share of the best quote's words that such a place has too."""
+    shared: float = 0.75
+    """Share of what the best quote says of the question that such a place says too."""
     most: int = 6
     weights: Weights = Weights()
 
@@ -75,7 +75,9 @@ async def select(
         _add(chosen, best, score)
         for link in matcher.linked(best)[:1]:
             _add(chosen, link.unit, score)
-        for unit in _disagreeing(part, best, score, ranked, tuning):
+        for unit in _indirect(part, best, question, pool, matcher):
+            _add(chosen, unit, score)
+        for unit in _disagreeing(part, best, score, ranked, matcher, tuning):
             _add(chosen, unit, score)
         for unit, further in _beside(best, score, ranked, tuning):
             _add(chosen, unit, further)
@@ -118,22 +120,47 @@ def _beside(
 
 
 def _disagreeing(
-    part: Part, best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning
+    part: Part, best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], matcher: Matcher, tuning: Tuning
 ) -> list[Unit]:
-    """Places in other documents that answer about as well and give another number for the same thing."""
+    """A place in another document that answers about as well and gives another number for the same thing."""
     said = quantities(best.quote)
-    subject = set(terms(best.text))
     for unit, other_score in ranked:
         if other_score < tuning.rival * score:
             break
-        if unit.chunk.document == best.chunk.document or unit.size > best.size:
+        if unit.chunk.document == best.chunk.document or matcher.alike(part, best, unit) < tuning.shared:
             continue
         theirs = quantities(unit.quote)
         for mine in said:
             same = {q.value for q in theirs if q.unit and q.unit == mine.unit}
-            if same and mine.value not in same and len(subject & set(terms(unit.text))) >= tuning.shared * len(subject):
+            if same and mine.value not in same:
                 return [unit]
     return []
+
+
+def _indirect(
+    part: Part, best: Unit, question: str, pool: Sequence[Unit], matcher: Matcher
+) -> list[Unit]:
+    """Where the best place only describes who or what it is: the place that says it, found by a name they share.
+
+    "The deputy lead of Watchtower hands them out" and "Watchtower | deputy lead: Nell Brannigan".
+    """
+    if part.answer != "person" or matcher.answers(part, best):
+        return []
+    asked = set(terms(question))
+    around = f"{best.text} {best.around}"
+    fresh = [name for name in named(f". {around}") if not set(terms(name)) <= asked]
+    said = set(terms(around))
+    found: list[tuple[float, int, Unit]] = []
+    for number, unit in enumerate(pool):
+        if unit.chunk.document == best.chunk.document or not matcher.answers(part, unit):
+            continue
+        values = {" ".join(value.lower().split()) for _, value in unit.cells}
+        held = set(terms(unit.text))
+        shared = [name for name in fresh if name.lower() in values or (not values and set(terms(name)) <= held)]
+        if shared:
+            role = sum(matcher.weight(term) for term in (said & held) - set(terms(" ".join(shared))))
+            found.append((role - 0.5 * (unit.size - 1), -number, unit))
+    return [max(found)[2]] if found and max(found)[0] > 0 else []
 
 
 def _quote(unit: Unit, score: float) -> Quote:

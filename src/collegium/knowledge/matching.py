@@ -28,6 +28,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     linked: float = 0.75
     weak: float = 0.35
     unseen: float = 0.6
+    named: float = 0.4
     near_floor: float = 0.2
     near_top: float = 0.75
     near_most: float = 0.85
@@ -48,7 +49,9 @@ class Matcher:
         self.w = weights
         chunks = {unit.chunk.id: unit.chunk for unit in pool}
         self._rarity = rarity(terms(f"{c.context} {c.text}") for c in chunks.values())
-        self._unseen = weights.unseen * max(self._rarity.values(), default=1.0)
+        self._top = max(self._rarity.values(), default=1.0)
+        self._unseen = weights.unseen * self._top
+        self._named = frozenset(term for name in named(question) for term in terms(name))
         self._near: Mapping[str, Mapping[str, float]] = {}
         self._meaning: dict[tuple[str, int], float] = {}
         self._bags: dict[int, _Bag] = {}
@@ -70,6 +73,8 @@ class Matcher:
     def weight(self, term: str) -> float:
         """How much a term of the question counts."""
         weight = self._rarity.get(term, self._unseen)
+        if term in self._named:
+            return max(weight, self.w.named * self._top)
         return weight * self.w.weak if term in WEAK else weight
 
     def score(self, part: Part, unit: Unit, *, carried: Sequence[str] = ()) -> float:
@@ -95,16 +100,26 @@ class Matcher:
             score *= self.w.wrong_date
         return score - self.w.longer * (unit.size - 1) - self.w.heading * unit.is_heading
 
+    def alike(self, part: Part, one: Unit, two: Unit) -> float:
+        """How much of what ``one`` says of the part ``two`` says too, 0 to 1."""
+        links = self.linked(one), self.linked(two)
+        said = both = 0.0
+        for term, factor in self._asked(part):
+            weight = self.weight(term) * factor
+            mine, theirs = self._covered(term, one, links[0]), self._covered(term, two, links[1])
+            said += weight * mine
+            both += weight * min(mine, theirs)
+        return both / said if said else 0.0
+
     def answers(self, part: Part, unit: Unit) -> bool:
         """Whether the unit holds something of the kind that is asked for, and that the question did not bring itself."""
         if part.answer == "any":
             return True
-        there = found_answers(part.answer, unit.text) or found_answers(part.answer, unit.quote)
-        return bool(there - found_answers(part.answer, self._question))
+        return bool(found_answers(part.answer, unit.text) - found_answers(part.answer, self._question))
 
     def _asked(self, part: Part) -> list[tuple[str, float]]:
         """The terms to look for, each with what it counts for this part."""
-        named_terms = frozenset[str]().union(*self._thing_terms.values()) if part.points_back else frozenset()
+        named_terms = self._named if part.points_back else frozenset[str]()
         found = [(term, 1.0) for term in part.terms] + [(term, self.w.told) for term in part.told]
         return found + [(term, self.w.pointed if term in named_terms else self.w.rest) for term in part.rest]
 
@@ -196,10 +211,12 @@ class _Bag(msgspec.Struct, frozen=True):
 
 def _on(value: str, there: Sequence[str]) -> bool:
     """Whether the day ``value`` is one of ``there``, or lies in the span of two of them."""
+    if len(there) == 2 and len(value) == len(there[0]) == len(there[1]) == 10 and there[0] < there[1]:
+        return there[0] <= value < there[1]
     if any(value == other or other.endswith(value) or value.endswith(other) or other.startswith(value) for other in there):
         return True
     days = sorted(day for day in there if len(day) == 10)
-    return len(days) >= 2 and len(value) == 10 and days[0] <= value <= days[-1]
+    return len(days) >= 2 and len(value) == 10 and days[0] <= value < days[-1]
 
 
 def _surfaces(texts: Iterable[str]) -> dict[str, str]:

@@ -28,7 +28,7 @@ WEAK: Final = frozenset(
     going good great happen happened happens hand hold holds important instead keep kind know last late leave let like long look
     lose main matter mean means name need needed needs new next nowadays number often old order part people person place place
     point possible quickly reach really regularly regular right run said see seen set show soon somebody someone something start
-    still stop sure taken tell thing things think time today together told try turn two understand usual usually wait want way
+    still stop sure take taken tell thing things think time today together told took try turn two understand usual usually wait want way
     week well whole word work works write year years""".split()
 )
 """Words that say little about what a question is about; they count less."""
@@ -58,10 +58,12 @@ def parts(question: str) -> tuple[Part, ...]:
         pieces, asking = [question.strip()], [0]
     stated = list(dict.fromkeys(t for n, piece in enumerate(pieces) if n not in asking for t in terms(piece)))
     whole = list(dict.fromkeys(terms(question)))
-    return tuple(_part(pieces[n], stated, whole, is_first=n == asking[0]) for n in asking)
+    before = " ".join(piece for n, piece in enumerate(pieces) if n not in asking)
+    return tuple(_part(pieces[n], stated, whole, before=before, is_first=n == asking[0]) for n in asking)
 
 
-def _part(text: str, stated: list[str], whole: list[str], *, is_first: bool) -> Part:
+def _part(text: str, stated: list[str], whole: list[str], *, before: str, is_first: bool) -> Part:
+    kind = answer_type(text)
     own = tuple(dict.fromkeys(terms(text)))
     empty = not any(term not in WEAK for term in own)
     told = tuple(term for term in (whole if empty else stated) if term not in own)
@@ -71,7 +73,7 @@ def _part(text: str, stated: list[str], whole: list[str], *, is_first: bool) -> 
         terms=own or tuple(whole),
         told=told if own else (),
         rest=tuple(term for term in whole if term not in own and term not in told) if own else (),
-        answer=answer_type(text),
+        answer=answer_type(before) if kind == "any" else kind,
         counted=stem(counted) if counted else "",
         points_back=not is_first and _POINTS_BACK.search(text) is not None,
     )

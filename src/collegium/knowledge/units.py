@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import msgspec
 from collegium.domain.document import Chunk, Passage
 from collegium.domain.sentences import sentences
 
+_LEAD: Final = re.compile(r"^(?:[-*+\u2022\u2013#>]+|\d{1,3}[.)])\s+")
 _LONGEST_RECORD: Final = 1_500
 _LONGEST_RUN: Final = 600
 _MOST_SENTENCES: Final = 3
@@ -150,7 +152,7 @@ def _said(value: Any) -> str:
 def _readable(quote: str, cells: tuple[tuple[str, str], ...]) -> str:
     if cells:
         return "; ".join(f"{_plain(name)}: {value}" for name, value in cells if value)
-    return " ".join(quote.split()).lstrip("-*+\u2022# ").strip()
+    return _LEAD.sub("", " ".join(quote.split()))
 
 
 def _plain(name: str) -> str:

@@ -78,12 +78,15 @@ class SqliteBus:
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
         """Up to ``limit`` messages, urgent ones first, then oldest, hidden from ``group`` for the hide time."""
+        topics = list(dict.fromkeys(topics))
         self._show(topics)
         self._signals.looked(topics)
+        if limit < 1 or not topics:
+            return ()
         await self._register(topics, group)
         find = sql.ready(len(topics))
         values = [value for topic in topics for value in (topic, group, limit)] + [limit]
-        if limit < 1 or not self._file.read(lambda connection: connection.execute(find, values).fetchone()):
+        if not self._file.read(lambda connection: connection.execute(find, values).fetchone()):
             return ()
         until_s = self._now() + self._rules.hide_s
 

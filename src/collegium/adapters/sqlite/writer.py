@@ -39,7 +39,7 @@ class Part(Protocol):
 
 
 class Item:
-    """One thing to be written. Subclasses say how in ``apply``."""
+    """One thing to be written; by itself nothing, only a barrier. Subclasses say what in ``apply``."""
 
     __slots__ = ("_waiters", "error", "is_done")
 
@@ -50,7 +50,6 @@ class Item:
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Checks and writes, in the writer's thread. Raises ``CollegiumError``, having changed nothing, to fail alone."""
-        raise NotImplementedError
 
     def failed(self, error: CollegiumError) -> None:
         """Takes note that nothing of it is stored; called in the writer's thread before any later item is applied."""

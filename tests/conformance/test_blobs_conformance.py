@@ -1,0 +1,28 @@
+"""The suite of blobs on every adapter."""
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from collegium.adapters.memory.blobs import MemoryBlobs
+from collegium.adapters.sqlite.store import open_store
+from collegium.testing.conformance.blobs import BlobsConformance
+
+
+class TestMemoryBlobs(BlobsConformance):
+    @asynccontextmanager
+    async def open(self):
+        yield MemoryBlobs()
+
+
+class TestSqliteBlobs(BlobsConformance):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "store.db"
+
+    @asynccontextmanager
+    async def open(self):
+        store = open_store(self.path)
+        yield store.blobs
+        await store.aclose()

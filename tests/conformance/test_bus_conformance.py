@@ -1,0 +1,49 @@
+"""The bus's suites on every adapter."""
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from collegium.adapters.bus_rules import BusRules
+from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.sqlite.bus import SqliteBus
+from collegium.testing.conformance.bus import AGING_S, HIDE_S, KEEP, BusConformance
+from collegium.testing.conformance.bus_waiting import BusWaitingConformance
+
+RULES = BusRules(hide_s=HIDE_S, aging_s=AGING_S, keep=KEEP)
+
+
+class _Memory:
+    @asynccontextmanager
+    async def open(self, clock):
+        yield MemoryBus(clock, RULES)
+
+
+class _Sqlite:
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "bus.db"
+
+    @asynccontextmanager
+    async def open(self, clock):
+        bus = SqliteBus(self.path, clock, rules=RULES)
+        yield bus
+        await bus.aclose()
+
+    @asynccontextmanager
+    async def open_pair(self, clock):
+        async with self.open(clock) as one, self.open(clock) as two:
+            yield one, two
+
+
+class TestMemoryBus(_Memory, BusConformance): ...
+
+
+class TestSqliteBus(_Sqlite, BusConformance): ...
+
+
+class TestMemoryBusWaiting(_Memory, BusWaitingConformance): ...
+
+
+class TestSqliteBusWaiting(_Sqlite, BusWaitingConformance): ...
