@@ -250,10 +250,13 @@ class Collegium:
             head = await self._stores.journal.head(run)
             if head is None:
                 raise NotFound(f"there is no run {run}", run=run)
-            if head.status in FINISHED or head.status == "waiting" and not self._will_move(head):
+            if head.status in FINISHED or not self._will_move(head):
                 return report(await self.state(run), self._clock.now())
+            # What this process decides needs no look into the store; what others do is seen after VIEW_S.
+            while (state := await self._scheduler.changed(run, VIEW_S)) is not None:
+                if state.finished is not None:
+                    return report(state, self._clock.now())
             self._raise_failed()
-            await self._scheduler.changed(run, VIEW_S)
 
     async def events(self, run: str, *, after: int = 0, is_following: bool = False) -> AsyncIterator[Event]:
         """Events of a run in order, each once, as soon as it is durable. Raises ``NotFound`` for an unknown run."""

@@ -67,7 +67,6 @@ class PriceSetting(_Section):
 
     input_usd: Decimal = Field(ge=0)
     output_usd: Decimal = Field(ge=0)
-    cached_input_usd: Decimal | None = Field(default=None, ge=0)
 
 
 class ProfileSetting(_Section):
@@ -84,7 +83,7 @@ class ModelsSection(_Section):
     """``[models]``: how models are called."""
 
     max_attempts: int = Field(default=4, ge=1, le=20, description="Tries of one call, the first included.")
-    timeout_s: float = Field(default=120.0, gt=0, description="Silence after which a hosted model's call is given up.")
+    timeout_s: float = Field(default=600.0, gt=0, description="A hosted model's call is given up after so long.")
     cache: bool = Field(default=False, description="Keep replies, and answer the same request again from there.")
     idle_s: float = Field(default=300.0, gt=0, description="A local model's server ends when not asked for so long.")
     context_tokens: int | None = Field(
@@ -92,8 +91,7 @@ class ModelsSection(_Section):
     )
     prices: dict[str, PriceSetting] = Field(
         default={},
-        description="Price by model name, in US dollars for a million tokens: `input_usd`, `output_usd`, "
-        "`cached_input_usd`.",
+        description="Price by model name, in US dollars for a million tokens: `input_usd`, `output_usd`.",
     )
     profiles: dict[str, ProfileSetting] = Field(
         default={},

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.entropy import PooledEntropy
 from collegium.adapters.extract.extractor import FileExtractor
 from collegium.adapters.inputs import DiskInputs
 from collegium.adapters.memory.bus import MemoryBus
@@ -81,9 +82,9 @@ async def open_collegium(
         StoreError: the store cannot be opened.
     """
     settings = settings or load_settings(None, os.environ, {})
-    clock = SystemClock()
+    clock, entropy = SystemClock(), PooledEntropy()
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
-    store = open_store(_sqlite_path(settings), clock=clock, chain_key=_chain_key(settings))
+    store = open_store(_sqlite_path(settings), clock=clock, chain_key=_chain_key(settings), entropy=entropy)
     try:
         stores = Stores(
             journal=store.journal,
@@ -107,7 +108,7 @@ async def open_collegium(
             team,
             inputs=DiskInputs(max_files=settings.inputs.max_files, max_file_bytes=settings.inputs.max_file_bytes),
             clock=clock,
-            ids=Ids(lambda: time.time_ns() // 1_000_000),
+            ids=Ids(lambda: time.time_ns() // 1_000_000, entropy),
             default_model=model or await default_model(settings),
             scope=scope,
             concurrency=settings.worker.concurrency,

@@ -19,11 +19,15 @@ PROSE = {"description", "title", "example", "examples", "summary", "externalDocs
 def without_prose(node: Any, *, is_map: bool = False) -> Any:
     """The node without texts for people; keys of a map of names (``properties``) are names, not keywords."""
     if isinstance(node, dict):
-        return {
+        kept = {
             key: without_prose(value, is_map=key in ("properties", "schemas") and not is_map)
             for key, value in node.items()
             if is_map or not (key in PROSE or key.startswith("x-"))
         }
+        # The description is OpenAPI 3.1 and still says `nullable`, which 3.1 dropped for the type "null".
+        if not is_map and kept.pop("nullable", False) is True:
+            return {"anyOf": [kept, {"type": "null"}]}
+        return kept
     return [without_prose(value) for value in node] if isinstance(node, list) else node
 
 

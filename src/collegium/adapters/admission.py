@@ -1,7 +1,7 @@
 """What every journal checks before it stores an append: one set of rules for all stores.
 
-``prepare`` runs in the caller and finds wrong use; ``admit`` runs inside the store's transaction and says what the append
-does to the run's head and fences, or refuses it; ``Doubts`` remembers attempts whose earlier appends failed.
+``prepare`` runs in the caller and finds wrong use; ``admit`` runs inside the store's transaction and says what the
+append does to the run's head and fences, or refuses it; ``Doubts`` remembers attempts whose earlier appends failed.
 Source: ``docs/explanation/journal.md``, "Append" and "Attempts".
 """
 
@@ -161,10 +161,10 @@ class Doubts:
     """Attempts of this process whose earlier appends failed: nothing may be stored that was ordered in ignorance of it.
 
     An effect can never be durable without its cause, and appends are ordered before anybody knows whether those before
-    them were stored. A ``Fenced`` refusal needs no memory: the fence row refuses for ever. A ``StoreError`` puts the attempt in
-    doubt for good (a decision closes it and creates the next one). A ``Conflict`` is undone by deciding again: what was
-    ordered before the caller heard of it fails, what comes later is welcome. A failed *start* casts no doubt: the attempt may
-    belong to somebody else here.
+    them were stored. A ``Fenced`` refusal needs no memory: the fence row refuses for ever. A ``StoreError`` puts the
+    attempt in doubt for good (a decision closes it and creates the next one). A ``Conflict`` is undone by deciding
+    again: what was ordered before the caller heard of it fails, what comes later is welcome. A failed *start* casts no
+    doubt: the attempt may belong to somebody else here.
     """
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ class Doubts:
         doubt = None if key is None else self._doubts.get(key)
         if key is not None and doubt is not None and (doubt.is_lasting or doubt.unheard or ticket <= doubt.until):
             raise Fenced(
-                f"an earlier append of attempt {key[2]} of task {key[1]} in {key[0]} was not stored, so this one is not either",
+                f"an earlier append of attempt {key[2]} of task {key[1]} in {key[0]} was not stored, nor is this one",
                 run=key[0],
                 task=key[1],
                 attempt=key[2],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from collegium.domain.message import Message
 
@@ -13,8 +13,8 @@ class BusRules(NamedTuple):
     Attributes:
         hide_s: How long a claimed message stays hidden before it is delivered again.
         aging_s: A message gains one step of priority for every ``aging_s`` that it has waited.
-        keep: How many messages of a topic are kept for readers. Of a topic that was ever claimed from, older ones go once they
-            are settled; of any other topic they go.
+        keep: How many messages of a topic are kept for readers. Of a topic that was ever claimed from, older ones go
+            once they are settled; of any other topic they go.
         keep_s: Age at which messages go that could go by their number.
         poll_s: How often waiters look for messages of other processes.
     """
@@ -24,6 +24,9 @@ class BusRules(NamedTuple):
     keep: int = 10_000
     keep_s: float = 7 * 86_400.0
     poll_s: float = 0.05
+
+
+DEFAULT_RULES: Final = BusRules()
 
 
 def rank_of(message: Message, published_s: float, rules: BusRules) -> float:

@@ -174,7 +174,7 @@ def to_head(run: str, row: HeadRow) -> Head:
     return Head(
         run=run,
         tenant=row.tenant,
-        status=cast(RunStatus, row.status),
+        status=cast("RunStatus", row.status),
         seq=row.seq,
         mac=row.mac.hex(),
         deciding_seq=row.deciding_seq,

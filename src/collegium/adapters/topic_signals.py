@@ -44,8 +44,8 @@ class TopicSignals:
     async def news(self, topics: Sequence[str], timeout_s: float, *, due_in_s: Callable[[], float]) -> bool:
         """True as soon as something happens on ``topics`` that nobody has looked at, False after ``timeout_s``.
 
-        Topics that nobody has ever looked at are news, once. ``due_in_s()`` says how long nothing can happen by itself: it is
-        asked at the beginning and whenever the topics are stirred or that time is over.
+        Topics that nobody has ever looked at are news, once. ``due_in_s()`` says how long nothing can happen by itself:
+        it is asked at the beginning and whenever the topics are stirred or that time is over.
         """
         deadline_s = self._clock.monotonic() + timeout_s
         rest_s = min(timeout_s, due_in_s())

@@ -71,7 +71,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def type(self) -> str:
         """The event's type, e.g. ``task.ready``."""
-        return _TYPES[type(self.body)]
+        return type_of(self.body)
 
     @property
     def is_deciding(self) -> bool:
@@ -101,6 +101,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     def is_deciding(self) -> bool:
         """Whether ``decide`` reads it."""
         return self.type in DECIDING
+
+
+def type_of(body: Body) -> str:
+    """The type of the event that has this body, e.g. ``task.ready``."""
+    return _TYPES[type(body)]
 
 
 def encode_body(body: Body) -> bytes:

@@ -9,7 +9,7 @@ from datetime import datetime
 from collegium.domain import body as b
 from collegium.domain.decide import Decision, decide, wake_at
 from collegium.domain.errors import Conflict, NotFound
-from collegium.domain.event import Draft, Event
+from collegium.domain.event import Draft, Event, type_of
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
 from collegium.domain.message import Message, work_topic
@@ -36,7 +36,7 @@ class Scheduler:
         self._ids = ids
         self._states: dict[str, RunState] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._changed: dict[str, asyncio.Event] = {}
+        self._changed: dict[str, asyncio.Future[RunState]] = {}
 
     async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted) -> RunState:
         """Accepts a run: durable when this returns. The same run again is accepted once."""
@@ -98,13 +98,15 @@ class Scheduler:
         drafts = [self._draft(Decision(body=x, task=fence.task, attempt=fence.attempt), tenant) for x in bodies]
         return self._journal.append(run, drafts, fence=fence)
 
-    async def changed(self, run: str, timeout_s: float) -> None:
-        """Returns when this process decided something in ``run``, or after ``timeout_s``: a hint for viewers."""
-        event = self._changed.setdefault(run, asyncio.Event())
+    async def changed(self, run: str, timeout_s: float) -> RunState | None:
+        """The state as soon as this process decides something in ``run``; None after ``timeout_s`` without a decision."""
+        waiting = self._changed.get(run)
+        if waiting is None:
+            waiting = self._changed[run] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
+            return await asyncio.wait_for(asyncio.shield(waiting), timeout_s)
         except TimeoutError:
-            return
+            return None
 
     async def publish(self, state: RunState) -> None:
         """Puts the ready tasks on the bus; those that are there already stay as they are."""
@@ -159,23 +161,20 @@ class Scheduler:
     def _preview(self, state: RunState, decisions: Sequence[Decision], now: datetime) -> RunState:
         """The state as it would be: nothing is decided on it unless all of it is appended with ``expected``."""
         for decision in decisions:
-            draft = self._draft(decision, state.tenant)
-            state = apply(
-                state,
-                Event(
-                    id=draft.id,
-                    tenant=draft.tenant,
-                    run=state.id,
-                    seq=state.seq + 1,
-                    type=draft.type,
-                    v=1,
-                    at=now,
-                    body=draft.body,
-                    mac="",
-                    task=draft.task,
-                    attempt=draft.attempt,
-                ),
+            event = Event(
+                id="",
+                tenant=state.tenant,
+                run=state.id,
+                seq=state.seq + 1,
+                type=type_of(decision.body),
+                v=1,
+                at=now,
+                body=decision.body,
+                mac="",
+                task=decision.task,
+                attempt=decision.attempt,
             )
+            state = apply(state, event)
         return state
 
     def _draft(self, decision: Decision, tenant: str) -> Draft:
@@ -193,8 +192,8 @@ class Scheduler:
         if known is None or known.seq <= state.seq:
             self._states[state.id] = state
         changed = self._changed.pop(state.id, None)
-        if changed is not None:
-            changed.set()
+        if changed is not None and not changed.done():
+            changed.set_result(state)
         if state.finished is not None:
             self._states.pop(state.id, None)
             self._locks.pop(state.id, None)

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from collegium.adapters.bus_rules import BusRules, rank_of
+from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, rank_of
 from collegium.adapters.topic_signals import TopicSignals
 from collegium.domain.message import Claim, Message
 from collegium.ports import Clock
@@ -18,11 +18,11 @@ from collegium.ports import Clock
 class MemoryBus:
     """Implements ``Bus``; all is lost with the process.
 
-    A group that claims from a topic for the first time begins with the messages that no group has settled yet; from then on
-    every message waits for each group of its topic.
+    A group that claims from a topic for the first time begins with the messages that no group has settled yet; from
+    then on every message waits for each group of its topic.
     """
 
-    def __init__(self, clock: Clock, rules: BusRules = BusRules()) -> None:
+    def __init__(self, clock: Clock, rules: BusRules = DEFAULT_RULES) -> None:
         self._clock = clock
         self._rules = rules
         self._signals = TopicSignals(clock)

@@ -19,9 +19,7 @@ class MemoryIndex:
     def __init__(self) -> None:
         self._namespaces: dict[str, dict[str, _Entry]] = {}
 
-    async def upsert(
-        self, namespace: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]] | None
-    ) -> None:
+    async def upsert(self, namespace: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]] | None) -> None:
         """Adds or replaces chunks by id."""
         if vectors is not None and len(vectors) != len(chunks):
             raise ValueError(f"{len(chunks)} chunks and {len(vectors)} vectors")

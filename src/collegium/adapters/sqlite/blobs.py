@@ -24,8 +24,8 @@ DELETE = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ?"
 class BlobPart:
     """The blobs' part of a writer's transaction.
 
-    A put that failed stays here and is written first with the next transaction that succeeds: an event that names the blob can
-    never be stored without it, whenever it is appended.
+    A put that failed stays here and is written with the next transaction that succeeds: an event that names the blob
+    can never be stored without it, whenever it is appended.
     """
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from collegium.adapters.bus_rules import BusRules, rank_of
+from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, rank_of
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite import bus_statements as sql
 from collegium.adapters.sqlite.scratch import ScratchFile
@@ -26,16 +26,16 @@ _TRY_AGAIN_S = 0.01
 class SqliteBus:
     """Implements ``Bus``. Messages outlive the process; a power cut may take the newest ones, or all of them.
 
-    A group that claims from a topic for the first time begins with the messages that no group has settled yet; from then on
-    every message waits for each group of its topic. Several processes may use the file; whoever waits hears of messages of
-    its own process at once, of others within ``rules.poll_s``.
+    A group that claims from a topic for the first time begins with the messages that no group has settled yet; from
+    then on every message waits for each group of its topic. Several processes may use the file; whoever waits
+    hears of messages of its own process at once, of others within ``rules.poll_s``.
 
     Raises:
         StoreError: the file cannot be opened or made.
     """
 
     def __init__(
-        self, path: Path, clock: Clock, *, rules: BusRules = BusRules(), entropy: Entropy = os.urandom
+        self, path: Path, clock: Clock, *, rules: BusRules = DEFAULT_RULES, entropy: Entropy = os.urandom
     ) -> None:
         self._clock = clock
         self._rules = rules
@@ -202,6 +202,8 @@ class SqliteBus:
         self._last_seq, news = self._file.read(find)
         for topic in news:
             self._signals.happened(topic)
+        for topic in claimed_from - news:
+            self._signals.stir(topic)  # something may come back sooner than its waiters know
 
     async def _poll(self) -> None:
         while True:

@@ -53,9 +53,7 @@ CLAIM: Final = (
 )
 SETTLE: Final = "DELETE FROM work WHERE seq = ? AND grp = ? AND token = ?"
 SETTLED: Final = "UPDATE messages SET settled = 1 WHERE seq = ?"
-REQUEUE: Final = (
-    "UPDATE work SET hidden = 1, visible_at = ?, token = NULL WHERE seq = ? AND grp = ? AND token = ?"
-)
+REQUEUE: Final = "UPDATE work SET hidden = 1, visible_at = ?, token = NULL WHERE seq = ? AND grp = ? AND token = ?"
 NEXT: Final = "SELECT visible_at FROM work WHERE topic = ? AND hidden = 1 ORDER BY visible_at LIMIT 1"
 SHOW: Final = "UPDATE work SET hidden = 0 WHERE topic = ? AND hidden = 1 AND visible_at <= ?"
 IS_READY: Final = "SELECT 1 FROM work WHERE topic = ? AND hidden = 0 LIMIT 1"

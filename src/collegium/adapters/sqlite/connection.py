@@ -61,8 +61,8 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
 def insert_rows(connection: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:
     """Runs ``head VALUES (...), (...) tail`` for all rows in few, cached statements.
 
-    ``executemany`` gives up and takes back the interpreter lock for every row, which on a busy event loop costs far more than
-    the row itself. Runs of 32, 16, 8 ... rows keep the number of different statements small.
+    ``executemany`` gives up and takes back the interpreter lock for every row, which beside a busy event loop costs far
+    more than the row itself. Runs of 32, 16, 8 ... rows keep the number of different statements small.
     """
     start, size = 0, _MAX_ROWS_AT_ONCE
     while start < len(rows):
@@ -77,4 +77,4 @@ def insert_rows(connection: sqlite3.Connection, head: str, rows: Sequence[Sequen
 
 def union(selects: Iterable[str]) -> str:
     """``selects`` as one compound, each with its own ORDER BY and LIMIT."""
-    return " UNION ALL ".join(f"SELECT * FROM ({select})" for select in selects)
+    return " UNION ALL ".join(f"SELECT * FROM ({select})" for select in selects)  # noqa: S608 joins constants

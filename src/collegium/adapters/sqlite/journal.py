@@ -25,9 +25,7 @@ from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
 
 _NEAR_ROWS = 64
-_EVENT = (
-    "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), e.salt, e.digest, e.mac"
-)
+_EVENT = "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), e.salt, e.digest, e.mac"
 _FROM = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
 READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
 SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? ORDER BY e.pos LIMIT ?"
@@ -60,7 +58,7 @@ class SqliteJournal:
         return receipt
 
     async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
-        """Durable events of ``run`` with ``seq > after``, in order. Raises ``StoreCorrupt`` for one that cannot be read."""
+        """Durable events of ``run`` with ``seq > after``, in order. Raises ``StoreCorrupt`` for an unreadable one."""
         near = min(limit, _NEAR_ROWS)
         rows = self._reader.near(lambda c: c.execute(READ, (run, after, near)).fetchall())
         if len(rows) == near < limit:
@@ -76,8 +74,8 @@ class SqliteJournal:
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads by index, oldest wake-up (with ``due_before``) or newest run first.
 
-        A page of due runs goes on behind the present place of ``query.after``; when that run is no longer due, the list begins
-        again: whoever works on due runs asks once more rather than missing one.
+        A page of due runs goes on behind the present place of ``query.after``; when that run is no longer due, the list
+        begins again: whoever works on due runs asks once more rather than missing one.
         """
         if query.statuses is not None and not query.statuses:
             return ()
@@ -190,7 +188,5 @@ def _head(row: tuple[object, ...]) -> Head:
 def _whole(row: Sequence[object]) -> EventRow:
     event = EventRow(*row)  # type: ignore[arg-type] # as SQLite gives them
     if event.body is None:
-        raise StoreCorrupt(
-            f"the body of event {event.seq} of run {event.run} is gone", run=event.run, seq=event.seq
-        )
+        raise StoreCorrupt(f"the body of event {event.seq} of run {event.run} is gone", run=event.run, seq=event.seq)
     return event

@@ -1,4 +1,4 @@
-"""The journal's part of a writer's transaction: heads and fences are read once, rows are gathered, then written together."""
+"""The journal's part of a writer's transaction: heads and fences are read once, rows gathered and written together."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ INLINE_BYTES = 4 * 1024
 _MAX_CACHED = 8_192
 HEAD = "SELECT tenant, status, seq, mac, deciding_seq, wake_at FROM heads WHERE run = ?"
 FENCE = "SELECT attempt, worker, open FROM fences WHERE run = ? AND task = ?"
-_PUT_EVENTS = (
-    "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)"
-)
+_PUT_EVENTS = "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)"
 _PUT_HEADS = "INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at)"
 # Recording appends leave the indexed columns alone, so that only the row itself is written.
 _MOVE_HEADS = "ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, mac = excluded.mac"

@@ -1,7 +1,7 @@
 """SQLite files whose loss costs nothing but time: never fsynced, made anew when they are damaged.
 
-Short statements run on the event loop, since nothing waits for a disk; when another process holds the lock they move to a
-thread. A file that is damaged is replaced; whoever still has the old one open notices by its inode.
+Short statements run on the event loop, since nothing waits for a disk; when another process holds the lock they move
+to a thread. A file that is damaged is replaced; whoever still has the old one open notices by its inode.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ScratchFile:
             raise store_error(busy.error, self.path) from busy
 
     def try_write(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """The result of a short transaction on the event loop's connection; None when another process holds the lock."""
+        """The result of a short transaction on the event loop's connection; None while another process holds the lock."""
         try:
             return self._on_loop(lambda connection: _in_transaction(connection, work))
         except _Busy:

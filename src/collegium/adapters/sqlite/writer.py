@@ -1,8 +1,8 @@
 """The group-committing writer: one thread per process and store file.
 
-Items wait in one queue. The thread takes all that wait into one transaction, lets each check and write itself, and commits
-with one fsync. An item that refuses fails alone; when the transaction fails, all its items fail and the thread goes on.
-Nobody has to wait: items that no ``settled()`` waits for linger a few milliseconds, so that they share the next commit.
+Items wait in one queue. The thread takes all that wait into one transaction, lets each check and write itself, and
+commits with one fsync. An item that refuses fails alone; when the transaction fails, all its items fail and the thread
+goes on. Nobody has to wait: items that no ``settled()`` waits for linger a few milliseconds, to share the next commit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ _FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE
 
 
 class Part(Protocol):
-    """What the items of one kind share in a transaction; called in the writer's thread only, for every transaction."""
+    """What the items of one kind share in a transaction; called in the writer's thread, for every transaction."""
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """The transaction is open and nobody else can write until it ends."""
@@ -49,7 +50,7 @@ class Item:
         self._waiters: list[asyncio.Future[None]] | None = None
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        """Checks and writes, in the writer's thread. Raises ``CollegiumError``, having changed nothing, to fail alone."""
+        """Checks and writes, in the writer's thread. Raises ``CollegiumError``, with nothing changed, to fail alone."""
 
     def failed(self, error: CollegiumError) -> None:
         """Takes note that nothing of it is stored; called in the writer's thread before any later item is applied."""
@@ -101,7 +102,7 @@ class Writer:
         self._parts.append(part)
 
     def put(self, item: Item) -> None:
-        """Orders ``item`` behind all that came before; it is written within ``linger_s`` or when somebody waits for it."""
+        """Orders ``item`` behind all before it; it is written within ``linger_s``, or when somebody waits for it."""
         with self._changed:
             if self._is_closing:
                 item.error, item.is_done = StoreUnavailable(f"{self._path} is closed", path=str(self._path)), True
@@ -114,7 +115,7 @@ class Writer:
                 self._changed.notify()
 
     async def settled(self, item: Item) -> None:
-        """Returns once ``item`` is durable. Raises its error: its own refusal, or the ``StoreError`` of its transaction."""
+        """Returns once ``item`` is durable. Raises its own refusal, or the ``StoreError`` of its transaction."""
         if not item.is_done:
             waiter = asyncio.get_running_loop().create_future()
             if self._urge(item, waiter):
@@ -195,9 +196,7 @@ class Writer:
 
     def _write(self, items: Sequence[Item]) -> None:
         if self._connection is None:
-            self._connection = connect(
-                self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s
-            )
+            self._connection = connect(self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         for part in self._parts:
@@ -246,7 +245,5 @@ def _wake_in(loop: asyncio.AbstractEventLoop, waiters: Sequence[asyncio.Future[N
             if not waiter.done():
                 waiter.set_result(None)
 
-    try:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(wake)
-    except RuntimeError:
-        pass  # the loop is closed: nobody waits any more

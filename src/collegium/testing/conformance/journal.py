@@ -321,9 +321,7 @@ class JournalConformance(ABC):
 
 
 def _draft_of(event: Event) -> Draft:
-    return Draft(
-        id=event.id, tenant=event.tenant, at=event.at, body=event.body, task=event.task, attempt=event.attempt
-    )
+    return Draft(id=event.id, tenant=event.tenant, at=event.at, body=event.body, task=event.task, attempt=event.attempt)
 
 
 async def _has_length(journal: Journal, run: str, length: int) -> bool:
