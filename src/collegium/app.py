@@ -28,7 +28,7 @@ from collegium.domain.record import Record
 from collegium.domain.report import RunReport, report
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
-from collegium.ports import Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records
+from collegium.ports import Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.worker import Team, Worker
@@ -96,7 +96,7 @@ class Collegium:
         ids: Ids,
         default_model: str,
         scope: Scope = "own",
-        concurrency: int = 16,
+        concurrency: int = 64,
     ) -> None:
         self._stores = stores
         self._team = team
@@ -179,7 +179,8 @@ class Collegium:
             idempotency_key: The same key again gives the run of the first time.
 
         Raises:
-            UsageError: an empty goal, files that cannot be used, the same key with another goal.
+            UsageError: an empty goal, files that cannot be used, a model that cannot be opened, the same idempotency key
+                with another goal.
             InvalidPlan: ``plan`` may not run.
             NotFound: ``continues`` names no run.
         """
@@ -188,6 +189,9 @@ class Collegium:
             validate(plan, capabilities=self.roster.capabilities, limit_tasks=(limits or Limits()).tasks)
         if output_schema is not None:
             OutputSchema(output_schema)
+        if self._scope != "none":
+            # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.
+            await self._team.models.open(model or self._default_model)
         given, skipped = await self._take(files, tenant)
         if continues is not None and not given:
             given = (await self._scheduler.load(continues)).goal.files
@@ -275,6 +279,10 @@ class Collegium:
                 return
             self._raise_failed()
             await self._scheduler.changed(run, VIEW_S)
+
+    async def knowledge(self, run: str) -> Retriever:
+        """The documents of a run, ready to be searched."""
+        return (await self._team.rooms.open(await self.state(run))).knowledge
 
     async def runs(self, query: HeadQuery | None = None) -> tuple[Head, ...]:
         """Heads of runs, newest first."""

@@ -48,7 +48,8 @@ async def write(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement]:
 
 async def _write_prose(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement]:
     reply = await desk.talk.ask(*opening(desk), max_output_tokens=MAX_ANSWER_TOKENS)
-    judgement = await judge(desk, reply.text, may_revise=True)
+    # Without evidence nothing could become supported by writing it again.
+    judgement = await judge(desk, reply.text, may_revise=bool(evidence(desk)))
     if judgement.decision == "revise":
         await judged(judgement)
         bad = "\n".join(f"- {c.text}" for c in judgement.claims if c.verdict in ("unsupported", "contradicted"))

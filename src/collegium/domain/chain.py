@@ -2,9 +2,9 @@
 
 ``mac = HMAC-SHA256(chain key, JSON array of [previous mac, run, seq, id, tenant, type, v, at, task, attempt, digest])``
 with ``digest = SHA-256(salt + body bytes as first written)``. The array is written without spaces as RFC 8785 does,
-macs and digests in hexadecimal, ``at`` in microseconds since 1970, a missing task or attempt as ``null``: no two events
-have the same bytes. The body enters only by its digest, so that it can be encrypted, moved or erased and the chain still
-verifies; the salt keeps an erased body from being guessed by its hash.
+macs and digests in hexadecimal, ``at`` in microseconds since 1970, a missing task or attempt as ``null``: no two
+events have the same bytes. The body enters only by its digest, so that it can be encrypted, moved or erased and the
+chain still verifies; the salt keeps an erased body from being guessed by its hash.
 
 Source: ``docs/explanation/journal.md``, "The chain"; RFC 2104; RFC 8785 section 3.2.2.
 """

@@ -7,6 +7,7 @@ with
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import Literal
@@ -24,6 +25,7 @@ REPUBLISH_S = 1.0
 """Work that was decided but perhaps not published is looked at again after this time."""
 MAX_BARREN_LAPSES = 3
 EndStatus = Literal["succeeded", "partial", "failed", "cancelled", "limited"]
+_MARK = re.compile(r"\[(\d+)\]")
 _MICRO_USD = Decimal("0.000001")
 
 
@@ -200,13 +202,28 @@ def _answer(state: RunState) -> Answer | None:
     artifacts = {a.path: a for t in state.tasks.values() if t.result is not None for a in t.result.artifacts}
     claims = tuple(c for r in results for c in r.claims)
     return Answer(
-        text="\n\n".join(r.text for r in results if r.text),
+        text=_text(results),
         claims=claims,
         citations=_citations(results),
         actions=tuple(a for r in results for a in r.actions),
         artifacts=tuple(artifacts.values()),
         data=next((r.data for r in results if r.data is not None), None),
     )
+
+
+def _text(results: list[TaskResult]) -> str:
+    """The texts one after the other; marks ``[n]`` count on through all of them, as the citations do."""
+    texts: list[str] = []
+    before = 0
+    for result in results:
+        if result.text:
+            texts.append(_shifted(result.text, before))
+        before += sum(len(c.citations) for c in result.claims)
+    return "\n\n".join(texts)
+
+
+def _shifted(text: str, by: int) -> str:
+    return _MARK.sub(lambda mark: f"[{int(mark[1]) + by}]", text) if by else text
 
 
 def _citations(results: list[TaskResult]) -> tuple[Citation, ...]:

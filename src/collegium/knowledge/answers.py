@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-AnswerType = Literal["number", "money", "duration", "date", "time", "person", "any"]
+from collegium.domain.facts import quantities
+from collegium.domain.text import STOPWORDS
 
+AnswerType = Literal["number", "money", "duration", "date", "time", "person", "name", "any"]
+
+_NAME: Final = re.compile(
+    r"\b[A-Za-z]\w*(?:-\w+)+\b|\b[A-Z][\w\u2019']*[a-z0-9](?:[ -](?:van |von |de |da )?[A-Z][\w\u2019'-]*[a-z0-9])*\b|\b[A-Z]{2,}\b|#[\w-]+|\b\w+_\w+\b"
+)
+_NO_NAMES: Final = STOPWORDS | frozenset(
+    """january february march april may june july august september october november december monday tuesday wednesday thursday
+    friday saturday sunday utc eur usd gbp chf""".split()
+)
 _TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
     (
         "duration",
@@ -31,17 +41,22 @@ _TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
     ),
     (
         "time",
-        r"\bwhen\b|\b(?:what|which) (?:\w+ )?(?:weekday|time|month|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
+        r"(?:^|\b(?:since|until|till|by|from) )when\b|\b(?:what|which) (?:\w+ )?(?:weekday|time|month|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
+    ),
+    (
+        "name",
+        r"\b(?:what|which) is the (?:\w+ )?name\b|\b(?:is|are) (?:it|they|\w+) called\b|\b(?:what|which) (?:\w+ )?(?:company|vendor|supplier|provider|tool|system"
+        r"|team|service|product|office|city|country|language|database|software|library|framework|channel|region)\b",
     ),
     ("person", r"\b(?:who|whom|whose)\b|\bby name\b|\b(?:which|what) (?:person|colleague|engineer|manager)\b"),
 )
 _ASKED: Final = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _TYPES)
+_VERSION: Final = re.compile(r"\b\d+(?:\.\d+)+\b")
 _MONTH: Final = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
 _DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?"
 _SMALL: Final = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|half|a quarter|a third|none|once|twice)"
 _SPAN: Final = r"(?:second|minute|hour|day|night|week|month|quarter|year)s?"
 _FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
-    "number": re.compile(rf"\d+(?:[.,:]\d+)*|\b{_SMALL}\b", re.IGNORECASE),
     "money": re.compile(
         r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|[\u20ac$\u00a3])", re.IGNORECASE
     ),
@@ -53,7 +68,7 @@ _FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
     "date": re.compile(rf"\b\d{{1,2}}\.? {_MONTH}\b|\b{_MONTH} \d{{1,2}}\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b", re.IGNORECASE),
     "time": re.compile(
         rf"\b{_MONTH}\b|\b{_DAY}\b|\d{{1,2}}[:.]\d{{2}}\b|\d{{4}}-\d{{2}}|\b(?:19|20)\d{{2}}\b|\b(?:noon|midnight|daily|nightly|weekly|monthly|quarterly|yearly)\b"
-        r"|\bevery (?:\w+ )?(?:day|night|week|month|year|quarter|spring|autumn)\b",
+        rf"|\b(?:after|within) (?:\d+|{_SMALL})[ -]{_SPAN}\b|\bevery (?:\w+ )?(?:day|night|week|month|year|quarter|spring|autumn)\b",
         re.IGNORECASE,
     ),
     "person": re.compile(r"(?<![.!?:] )(?<!^)(?<!\n)\b[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff] (?:(?:[A-Z]\.|van|von|de|da|del) )?[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff]\b|^[A-Z][a-z]+ [A-Z][a-z]+ \("),
@@ -66,12 +81,23 @@ def answer_type(question: str) -> AnswerType:
     return min(found)[2] if found else "any"
 
 
+def named(text: str) -> tuple[str, ...]:
+    """Names in ``text``: written with capitals inside a sentence, with hyphens or underscores; in order, once each."""
+    found: dict[str, None] = {}
+    for match in _NAME.finditer(text):
+        name = match.group()
+        begins = match.start() == 0 or text[: match.start()].rstrip(" ")[-1:] in ".!?:|\n"
+        plain = "-" not in name and "_" not in name and " " not in name
+        if not (begins and plain and name[1:].islower()) and name.lower() not in _NO_NAMES:
+            found[name] = None
+    return tuple(found)
+
+
 def found_answers(kind: AnswerType, text: str) -> frozenset[str]:
     """The things of ``kind`` in ``text``, in lower case."""
+    if kind == "name":
+        return frozenset(name.lower() for name in named(text))
+    if kind == "number":
+        return frozenset(quantity.value for quantity in quantities(text)) | frozenset(_VERSION.findall(text))
     pattern = _FOUND.get(kind)
     return frozenset(match.group().lower() for match in pattern.finditer(text)) if pattern is not None else frozenset()
-
-
-def holds_answer(kind: AnswerType, text: str, *, question: str) -> bool:
-    """Whether ``text`` holds something of ``kind`` that ``question`` does not hold."""
-    return kind == "any" or bool(found_answers(kind, text) - found_answers(kind, question))

@@ -9,7 +9,7 @@ import msgspec
 from collegium.domain.document import Citation, Passage
 from collegium.domain.facts import dates, quantities
 from collegium.domain.text import terms
-from collegium.knowledge.links import named
+from collegium.knowledge.answers import named
 from collegium.knowledge.matching import Matcher, Weights
 from collegium.knowledge.question import Part, parts
 from collegium.knowledge.units import Unit, units
@@ -41,9 +41,9 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """Thresholds of ``select``; the defaults were measured on the handbook example (``benchmarks/handbook.py``)."""
 
-    answer: float = 0.36
+    answer: float = 0.375
     """Least score of a quote; below it the documents have no answer."""
-    beside: float = 0.8
+    beside: float = 0.7
     """Share of the best score from which a second place of the same document is quoted too."""
     rival: float = 0.8
     """Share of the best score from which another document's number for the same thing is a contradiction."""
@@ -144,7 +144,7 @@ def _indirect(
 
     "The deputy lead of Watchtower hands them out" and "Watchtower | deputy lead: Nell Brannigan".
     """
-    if part.answer != "person" or matcher.answers(part, best):
+    if part.answer not in {"person", "name"} or matcher.answers(part, best):
         return []
     asked = set(terms(question))
     around = f"{best.text} {best.around}"

@@ -8,12 +8,9 @@ from typing import Final
 
 import msgspec
 
-from collegium.domain.text import STOPWORDS, terms
+from collegium.domain.text import terms
 from collegium.knowledge.units import Unit
 
-_NAME: Final = re.compile(
-    r"\b[A-Za-z]\w*(?:-\w+)+\b|\b[A-Z][\w\u2019']*[a-z0-9](?:[ -](?:van |von |de |da )?[A-Z][\w\u2019'-]*[a-z0-9])*\b|\b[A-Z]{2,}\b|#[\w-]+|\b\w+_\w+\b"
-)
 _LONGEST_VALUE: Final = 5
 
 
@@ -24,18 +21,6 @@ class Link(msgspec.Struct, frozen=True):
     name: frozenset[str]
     value: str
     unit: Unit
-
-
-def named(text: str) -> tuple[str, ...]:
-    """Names in ``text``: written with capitals inside a sentence, with hyphens or underscores; in order, once each."""
-    found: dict[str, None] = {}
-    for match in _NAME.finditer(text):
-        name = match.group()
-        begins = match.start() == 0 or text[: match.start()].rstrip()[-1:] in ".!?:\n|"
-        plain = "-" not in name and "_" not in name and " " not in name
-        if not (begins and plain and name[1:].islower()) and name.lower() not in STOPWORDS:
-            found[name] = None
-    return tuple(found)
 
 
 def links(things: Iterable[str], pool: Sequence[Unit]) -> tuple[Link, ...]:
@@ -60,10 +45,10 @@ def follows(link: Link, unit: Unit) -> bool:
     for name, value in unit.cells:
         if _plain(value) == plain and (link.name & set(terms(name)) or not plain.isdigit()):
             return True
-    if plain.isdigit() or not any(c.isupper() for c in link.value):
-        name = " ".join(sorted(link.name))
-        return bool(name) and re.search(rf"\b{re.escape(name)} {re.escape(plain)}\b", _plain(unit.text)) is not None
-    return re.search(rf"\b{re.escape(plain)}\b", _plain(unit.text)) is not None
+    if link.value[0].isupper():
+        return re.search(rf"\b{re.escape(link.value)}\b", unit.text) is not None
+    name = " ".join(sorted(link.name))
+    return bool(name) and re.search(rf"\b{re.escape(name)} {re.escape(plain)}\b", _plain(unit.text)) is not None
 
 
 def _plain(text: str) -> str:

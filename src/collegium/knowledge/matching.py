@@ -9,8 +9,8 @@ import msgspec
 
 from collegium.domain.facts import dates, quantities
 from collegium.domain.text import rarity, terms, words
-from collegium.knowledge.answers import found_answers
-from collegium.knowledge.links import Link, follows, links, named
+from collegium.knowledge.answers import found_answers, named
+from collegium.knowledge.links import Link, follows, links
 from collegium.knowledge.question import WEAK, Part, parts
 from collegium.knowledge.units import Unit
 from collegium.ports import Embedder
@@ -34,6 +34,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     near_most: float = 0.85
     wrong_kind: float = 0.6
     wrong_date: float = 0.6
+    absent: float = 0.7
     meaning: float = 0.3
     passage: float = 0.12
     longer: float = 0.025
@@ -45,8 +46,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 class Matcher:
     """Scores the units of one question's passages; built once per question."""
 
-    def __init__(self, question: str, pool: Sequence[Unit], *, weights: Weights) -> None:
-        self.w = weights
+    def __init__(self, question: str, pool: Sequence[Unit], *, weights: Weights | None = None) -> None:
+        self.w = weights = weights or Weights()
         chunks = {unit.chunk.id: unit.chunk for unit in pool}
         self._rarity = rarity(terms(f"{c.context} {c.text}") for c in chunks.values())
         self._top = max(self._rarity.values(), default=1.0)
@@ -56,7 +57,6 @@ class Matcher:
         self._meaning: dict[tuple[str, int], float] = {}
         self._bags: dict[int, _Bag] = {}
         self._question = question
-        self._dates = tuple(value for value in dates(question) if "-" in value)
         self.links = links(named(question), pool)
         self._thing_terms = {link.thing: frozenset(terms(link.thing)) for link in self.links}
 
@@ -65,7 +65,7 @@ class Matcher:
         cls, question: str, pool: Sequence[Unit], *, embedder: Embedder | None, weights: Weights | None = None
     ) -> Matcher:
         """Reads rarity off the pool and, with an embedder, which words and sentences are near in meaning."""
-        matcher = cls(question, pool, weights=weights or Weights())
+        matcher = cls(question, pool, weights=weights)
         if embedder is not None:
             await matcher._embed(question, pool, embedder)
         return matcher
@@ -81,10 +81,13 @@ class Matcher:
         """0 to 1. ``carried`` are names and dates that answers to earlier parts brought in."""
         total = got = 0.0
         linked = self.linked(unit)
+        absent = False
         for term, factor in self._asked(part):
             weight = self.weight(term) * factor
+            covered = self._covered(term, unit, linked)
             total += weight
-            got += weight * self._covered(term, unit, linked)
+            got += weight * covered
+            absent = absent or (factor == 1.0 and covered < self.w.around and term in self._named)
         score = got / total if total else 0.0
         meaning = self._meaning.get((part.text, id(unit)))
         if meaning is not None:
@@ -96,7 +99,9 @@ class Matcher:
             score += self.w.counted * any(q.unit == part.counted for q in quantities(unit.quote))
         if not self.answers(part, unit):
             score *= self.w.wrong_kind
-        if self._wrong_date(unit):
+        if absent:
+            score *= self.w.absent
+        if self._wrong_date(part, unit):
             score *= self.w.wrong_date
         return score - self.w.longer * (unit.size - 1) - self.w.heading * unit.is_heading
 
@@ -115,7 +120,10 @@ class Matcher:
         """Whether the unit holds something of the kind that is asked for, and that the question did not bring itself."""
         if part.answer == "any":
             return True
-        return bool(found_answers(part.answer, unit.text) - found_answers(part.answer, self._question))
+        there = found_answers(part.answer, unit.text)
+        for _, value in unit.cells:
+            there |= found_answers(part.answer, f"is {value}")
+        return bool(there - found_answers(part.answer, self._question))
 
     def _asked(self, part: Part) -> list[tuple[str, float]]:
         """The terms to look for, each with what it counts for this part."""
@@ -150,9 +158,10 @@ class Matcher:
                     best = max(best, near.get(other, 0.0) * worth)
         return best
 
-    def _wrong_date(self, unit: Unit) -> bool:
+    def _wrong_date(self, part: Part, unit: Unit) -> bool:
+        asked = [value for value in dates(part.text) if "-" in value]
         there = self._bag(unit).dates
-        return bool(self._dates) and bool(there) and not any(_on(value, there) for value in self._dates)
+        return bool(asked) and bool(there) and not any(_on(value, there) for value in asked)
 
     def _brings(self, unit: Unit, carried: Sequence[str]) -> float:
         bag = self._bag(unit)

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from collegium.domain.text import stem, terms
+from collegium.domain.text import STOPWORDS, stem, terms
 from collegium.knowledge.answers import AnswerType, answer_type
 
 _PART: Final = re.compile(
@@ -23,7 +23,7 @@ _COUNTED: Final = re.compile(
 
 WEAK: Final = frozenset(
     stem(word)
-    for word in """actually allowed already ask asked become begin belong bring call called came case change chance come current
+    for word in """actually afterwards allowed along already anyway ask asked become begin belong bring call called came case change chance come current
     currently day different due end ever exactly expect far fast find finish finished first follow full general give given go goes
     going good great happen happened happens hand hold holds important instead keep kind know last late leave let like long look
     lose main matter mean means name need needed needs new next nowadays number often old order part people person place place
@@ -67,7 +67,7 @@ def _part(text: str, stated: list[str], whole: list[str], *, before: str, is_fir
     own = tuple(dict.fromkeys(terms(text)))
     empty = not any(term not in WEAK for term in own)
     told = tuple(term for term in (whole if empty else stated) if term not in own)
-    counted = next((word for match in [_COUNTED.search(text)] if match for word in match.groups() if word), "")
+    counted = next((word for match in [_COUNTED.search(text)] if match for word in match.groups() if word and word.lower() not in STOPWORDS), "")
     return Part(
         text=text,
         terms=own or tuple(whole),

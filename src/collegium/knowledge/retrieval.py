@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,15 +10,19 @@ import msgspec
 from collegium.domain.document import Passage
 from collegium.domain.errors import CollegiumError
 from collegium.domain.text import terms
+from collegium.knowledge.answers import named
+from collegium.knowledge.matching import Matcher
 from collegium.knowledge.question import parts
 from collegium.knowledge.standing import outdated, standing
+from collegium.knowledge.units import units
 from collegium.ports import Retriever
 
-_NAME: Final = re.compile(r"\b[A-Za-z][\w]*(?:-[\w]+)+\b|\b[A-Z][\w\u2019']+(?: [A-Z][\w\u2019']+)*\b|#[\w-]+|\b\w+_\w+\b")
-_FIRST: Final = 4
-"""Passages of the first search whose names are followed."""
-_NAMES: Final = 8
+_FOLLOWED: Final = 2
+"""Units per part of the question whose names are followed."""
+_NAMES: Final = 6
+"""Most names that are followed."""
 _HOP_WEIGHT: Final = 0.8
+_HOP_LIMIT: Final = 6
 
 
 async def gather(retriever: Retriever, question: str, *, limit: int = 16) -> tuple[Passage, ...]:
@@ -35,9 +38,8 @@ async def gather(retriever: Retriever, question: str, *, limit: int = 16) -> tup
     for query in queries:
         merged.add(await retriever.search(query, limit=limit), 1.0)
     await _drop_outdated(retriever, question, merged)
-    first = merged.best(_FIRST)
-    for query in _second_hop(question, first):
-        merged.add(await retriever.search(query, limit=max(limit // 2, 4)), _HOP_WEIGHT)
+    for query in _second_hop(question, merged.best(limit)):
+        merged.add(await retriever.search(query, limit=_HOP_LIMIT), _HOP_WEIGHT)
     await _drop_outdated(retriever, question, merged)
     return merged.best(limit)
 
@@ -78,15 +80,21 @@ async def _drop_outdated(retriever: Retriever, question: str, merged: _Merged) -
     merged.drop(outdated(question, standings))
 
 
-def _second_hop(question: str, first: Sequence[Passage]) -> list[str]:
-    """Queries that put the names found in the first passages beside what is asked."""
+def _second_hop(question: str, found: Sequence[Passage]) -> list[str]:
+    """Queries that put what the best places name, and the question does not, beside what each part asks."""
+    pool = [unit for passage in found for unit in units(passage) if unit.size == 1 and not unit.is_heading]
+    if not pool:
+        return []
+    matcher = Matcher(question, pool)
     asked = set(terms(question))
-    names: dict[str, float] = {}
-    for passage in first:
-        for match in _NAME.finditer(passage.chunk.text):
-            name = match.group()
-            fresh = [term for term in terms(name) if term not in asked]
-            if fresh and len(name) > 2:
-                names[name] = names.get(name, 0.0) + passage.score
-    chosen = sorted(names, key=lambda name: (-names[name], name))[:_NAMES]
-    return [f"{name} {question}" for name in chosen[:3]]
+    queries: dict[str, None] = {}
+    for part in parts(question):
+        ranked = sorted(pool, key=lambda unit: (-matcher.score(part, unit), unit.chunk.id, unit.start))
+        for unit in ranked[:_FOLLOWED]:
+            for name in named(f". {unit.text} {unit.around}"):
+                if not set(terms(name)) <= asked:
+                    queries.update({f"{name} {other.text}": None for other in parts(question)})
+    for link in matcher.links:
+        if any(c.isalpha() for c in link.value):
+            queries.update({f"{link.value} {part.text}": None for part in parts(question)})
+    return list(queries)[: _NAMES * 2]

@@ -15,6 +15,7 @@ from collegium.domain.sentences import sentences
 
 _LEAD: Final = re.compile(r"^(?:[-*+\u2022\u2013#>]+|\d{1,3}[.)])\s+")
 _LONGEST_RECORD: Final = 1_500
+_HEADING_MAX: Final = 80
 _LONGEST_RUN: Final = 600
 _MOST_SENTENCES: Final = 3
 
@@ -152,6 +153,9 @@ def _said(value: Any) -> str:
 def _readable(quote: str, cells: tuple[tuple[str, str], ...]) -> str:
     if cells:
         return "; ".join(f"{_plain(name)}: {value}" for name, value in cells if value)
+    first, gap, rest = quote.partition("\n\n")
+    if gap and len(first) < _HEADING_MAX and first[-1:].isalnum():
+        quote = f"{first.strip('# ')}: {rest}"
     return _LEAD.sub("", " ".join(quote.split()))
 
 

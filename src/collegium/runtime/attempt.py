@@ -169,6 +169,7 @@ class Attempt:
         """Parks the task for another try where that may help, asks a person where nobody can know, else settles it.
 
         Args:
+            error: What stopped the attempt.
             failures: Attempts of the task that failed before this one.
         """
         usage = self.limits.spent

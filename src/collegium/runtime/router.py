@@ -21,6 +21,8 @@ def route(capability: str, able: Sequence[Agent], load: Mapping[str, int]) -> Ro
     """The agent among ``able`` with the most room, then the best rating, then the first name.
 
     Args:
+        capability: What the task asks for.
+        able: The agents that have it.
         load: Tasks each agent works on in this process; missing is 0.
 
     Raises UnknownName when nobody has the capability.

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from collegium.agents.roster import Roster
-from collegium.domain.errors import CollegiumError, Fenced, LimitReached, NotFound, StoreError
+from collegium.domain.errors import CollegiumError, Fenced, LimitReached, NotFound, StoreError, UnknownName
 from collegium.domain.message import Claim, work_topic
 from collegium.domain.run import RunState
 from collegium.ports import Bus, Clock, Journal, Models, Scorer
 from collegium.runtime.attempt import Attempt
 from collegium.runtime.room import Rooms
-from collegium.runtime.router import route
+from collegium.runtime.router import Route, route
 from collegium.runtime.scheduler import Scheduler
 from collegium.tools.toolbox import Toolbox
 
@@ -50,7 +50,7 @@ class Worker:
         journal: Journal,
         bus: Bus,
         clock: Clock,
-        concurrency: int = 16,
+        concurrency: int = 64,
         capabilities: Sequence[str] | None = None,
     ) -> None:
         self.id = id
@@ -64,6 +64,7 @@ class Worker:
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._load: Counter[str] = Counter()
         self._is_draining = False
+        self._failed: BaseException | None = None
 
     async def work(self) -> None:
         """Works until it is drained. Raises ``StoreError`` when what was done can no longer be stored."""
@@ -106,10 +107,8 @@ class Worker:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and isinstance(error := task.exception(), StoreError):
-            self._failed: StoreError | None = error
-
-    _failed: StoreError | None = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed = error
 
     def _raise_failed(self) -> None:
         if self._failed is not None:
@@ -131,9 +130,15 @@ class Worker:
         attempt = Attempt(
             state, task, worker=self.id, scheduler=self._scheduler, journal=self._journal, clock=self._clock
         )
-        chosen = route(task.task.capability, self._team.roster.able(task.task.capability), self._load)
+        try:
+            chosen = route(task.task.capability, self._team.roster.able(task.task.capability), self._load)
+        except UnknownName as error:
+            # The run was planned when there still was such an agent.
+            await attempt.settle_failed(error.code, error.message)
+            await self._bus.settle(claim)
+            return
         model = chosen.agent.model or state.goal.model
-        started = await attempt.start(chosen, model)
+        started = await self._start(attempt, chosen, model)
         await self._bus.settle(claim)
         if started is None:
             return
@@ -142,6 +147,16 @@ class Worker:
             await self._see_through(attempt, started, chosen.agent.name, model)
         finally:
             self._load[chosen.agent.name] -= 1
+
+    async def _start(self, attempt: Attempt, chosen: Route, model: str) -> RunState | None:
+        """Starts the attempt; when that is interrupted, an attempt that did start is closed again."""
+        starting = asyncio.create_task(attempt.start(chosen, model))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if await starting is not None:
+                await self._stopped(attempt)
+            raise
 
     async def _see_through(self, attempt: Attempt, state: RunState, agent: str, model: str) -> None:
         """Works on a started attempt and closes it, whatever happens."""
@@ -164,7 +179,7 @@ class Worker:
             raise
         except CollegiumError as error:
             await attempt.fail(error, failures)
-        except Exception as error:  # the worker's edge: a fault of ours ends one task, never the worker
+        except Exception as error:  # noqa: BLE001 - the worker's edge: a fault ends one task, never the worker
             _log.exception("task %s of %s failed unexpectedly", attempt.task.id, attempt.run)
             await attempt.settle_failed("internal", f"{type(error).__name__}: {error}")
 

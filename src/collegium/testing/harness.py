@@ -69,6 +69,7 @@ async def team(
     stores: Stores | None = None,
     clock: Clock | None = None,
     scope: Scope = "own",
+    concurrency: int = 64,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> AsyncIterator[Collegium]:
     """A Collegium over memory with the given models.
@@ -98,6 +99,7 @@ async def team(
         ids=Ids(now_ms),
         default_model="scripted:given",
         scope=scope,
+        concurrency=concurrency,
     )
     await app.start()
     try:

@@ -148,7 +148,7 @@ def as_http(error: errors.ModelError) -> HttpAnswer:
     if isinstance(error, errors.ModelReplyError):
         return HttpAnswer(body=b'{"choices": [{"mess')
     wait = error.fields.get("retry_after_s")
-    headers = {"Retry-After": str(wait)} if wait is not None else {}
+    headers = {"Retry-After": f"{wait:g}"} if isinstance(wait, int | float) else {}
     return error_answer(_STATUS.get(type(error), 500), error.message, code=_CODES.get(type(error)), headers=headers)
 
 

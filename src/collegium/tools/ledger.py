@@ -116,6 +116,8 @@ def apply(ledger: Ledger, body: Body, *, task: str) -> Ledger:
         case ToolIntended():
             return _intended(ledger, body, task)
         case ToolFinished(key=str(key)) if is_write(body.effect):
+            if key not in ledger.entries and not body.result.is_ok:
+                return ledger  # refused before it began: an approval was missing
             return _changed(ledger, key, "finished", body.result)
         case ToolOutcomeUnknown(key=key):
             return _changed(ledger, key, "unknown", None)

@@ -1,6 +1,9 @@
 """Tools made of functions: what calling them gives, whatever the function does."""
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 from decimal import Decimal
 from typing import Any
@@ -267,3 +270,24 @@ def test_what_cannot_be_a_tool_is_refused_when_it_is_written(make, said: str):
     with pytest.raises(UsageError) as caught:
         make()
     assert said in str(caught.value)
+
+
+def test_a_call_that_hangs_for_ever_does_not_keep_the_process_from_ending():
+    script = """
+        import asyncio, threading
+        from collegium.adapters.memory.workspace import MemoryWorkspace
+        from collegium.tools.context import ToolContext
+        from collegium.tools.definition import tool
+
+        @tool(effect="read", timeout_s=0.05)
+        def hang() -> None:
+            threading.Event().wait()
+
+        context = ToolContext(
+            tenant="t", run="r", task="t", key=None, retriever=None, workspace=MemoryWorkspace()
+        )
+        print(asyncio.run(hang.call({}, context)).text)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "hang gave no result within 0.05 s" in done.stdout

@@ -146,6 +146,13 @@ def test_an_end_without_a_beginning_is_no_journal_of_ours(end):
         after(end(a_call()))
 
 
+def test_a_call_that_was_refused_before_it_began_is_no_call():
+    call = a_call()
+    ledger = after(finish(call, ToolResult(text="needs an approval", is_ok=False)))
+    assert ledger == Ledger()
+    assert decide(ledger, call).admission == "call"
+
+
 def test_reads_leave_no_trace():
     read = a_call(effect="read")
     assert after(finish(read), TaskQuarantined(reason="")) == Ledger()

@@ -54,7 +54,7 @@ def runs(found: list[Line]) -> Iterator[list[Line]]:
 def text_blocks(text: str) -> tuple[str, tuple[Block, ...]]:
     """Title and blocks of plain text: paragraphs, lists, and headings (underlined, numbered or in capitals)."""
     blocks: list[Block] = []
-    title, heading = "", ""
+    title, heading = _first_line(text), ""
     for group in runs(list(lines(text))):
         if len(group) == 1 and _RULE.fullmatch(group[0].text):
             continue
@@ -63,7 +63,6 @@ def text_blocks(text: str) -> tuple[str, tuple[Block, ...]]:
         if _is_heading(group):
             heading = first.text.strip().strip("=*_ ").rstrip(":")
             blocks.append(Block(start=first.start, end=first.end, kind="heading", headings=(heading,)))
-            title = title or heading
             body = [line for line in group[1:] if not _RULE.fullmatch(line.text)]
         if not body:
             continue
@@ -74,6 +73,12 @@ def text_blocks(text: str) -> tuple[str, tuple[Block, ...]]:
             Block(start=body[0].start, end=body[-1].end, kind="list" if is_list else "prose", headings=headings)
         )
     return title, tuple(blocks)
+
+
+def _first_line(text: str) -> str:
+    """The first line, when it looks like a title and no sentence."""
+    first = next((line.text.strip() for line in lines(text) if not line.blank and not _RULE.fullmatch(line.text)), "")
+    return first if len(first) <= _HEADING_MAX and not first.endswith((".", ",", ";", ":")) else ""
 
 
 def _is_heading(group: list[Line]) -> bool:

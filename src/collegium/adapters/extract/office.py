@@ -9,7 +9,7 @@ from collegium.adapters.extract.writer import TextWriter
 from collegium.domain.document import Block
 
 _HEADING_SIZE = 1.12
-_PARAGRAPH_GAP = 1.75
+_PARAGRAPH_GAP = 1.6
 _HEADING_MAX = 120
 
 
@@ -32,7 +32,7 @@ def docx_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
 def pdf_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
     """Text, title and blocks of a PDF: larger lines are headings, wide gaps part paragraphs, lines of cells are tables."""
     found: list[list[Any] | None] = reply["lines"]
-    sizes = [line[1] for line in found if line is not None for _ in range(len(line[0]))]
+    sizes = [line[1] for line in found if line is not None for _ in range(sum(map(len, line[0])))]
     body = median(sizes) if sizes else 0.0
     writer = TextWriter()
     paragraph: list[str] = []
@@ -42,13 +42,15 @@ def pdf_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
         writer.add(_joined(paragraph), "list" if paragraph and paragraph[0][:2] in _BULLETS else "prose")
         paragraph.clear()
 
+    running = _running(found)
     for line in found:
-        if line is None:
+        if line is None or _shape(line) in running:
             continue
-        text, size, gap = line
-        if " | " in text:
+        cells, size, gap = line
+        text = cells[0]
+        if len(cells) > 1:
             flush()
-            row = tuple(text.split(" | "))
+            row = tuple(cells)
             writer.row(row, columns if len(columns) == len(row) else ())
             columns = columns if len(columns) == len(row) else row
             continue
@@ -63,6 +65,22 @@ def pdf_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
     flush()
     whole, blocks = writer.finish()
     return whole, writer.title or str(reply.get("title") or "").strip(), blocks
+
+
+def _running(found: list[list[Any] | None]) -> set[str]:
+    """Headers and footers: what stands first or last on most pages, page numbers aside."""
+    pages: list[list[list[Any]]] = [[]]
+    for line in found:
+        if line is None:
+            pages.append([])
+        else:
+            pages[-1].append(line)
+    edges = [_shape(line) for page in pages for line in {id(x): x for x in (*page[:2], *page[-2:])}.values()]
+    return {shape for shape in edges if len(pages) > 1 and edges.count(shape) > len(pages) / 2}
+
+
+def _shape(line: list[Any]) -> str:
+    return "".join(c for c in " ".join(line[0]) if not c.isdigit())
 
 
 _BULLETS = frozenset({"- ", "* ", "\u2022 ", "\u2022", "\u2013 "})

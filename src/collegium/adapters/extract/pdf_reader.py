@@ -1,8 +1,8 @@
 """Reads a PDF from standard input and writes its text as JSON to standard output: run as a program of its own.
 
 It imports nothing of collegium, so that it starts quickly; what native code does to this process harms no other.
-The reply is ``{"title", "lines": [[text, size, gap]]}`` or ``{"error"}``: a line's font size in points and its distance to the line above in line
-heights; None stands between pages.
+The reply is ``{"title", "lines": [[cells, size, gap]]}`` or ``{"error"}``: ``cells`` are the texts of a table row, or the one text of a line;
+then its font size in points and its distance to the line above in font sizes; None stands between pages.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from statistics import median
 from typing import Any
 
 MAX_PAGES = 3_000
 MAX_MEMORY_BYTES = 2 << 30
 _GAP_BETWEEN_CELLS = 1.2
 """Horizontal distance, in font sizes, from which two words stand in different cells of a table."""
+_SAME_CELL = 1.45
+"""Vertical distance, in font sizes, up to which a line goes on with the cell above it."""
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -40,42 +41,66 @@ def read(data: bytes) -> dict[str, Any]:
 
 
 def _page_lines(page: Any) -> list[list[Any]]:
+    """Lines and table rows in the order in which the page draws them."""
     text = page.get_text_range()
-    if page.count_chars() != len(text):
-        return [[line, 0.0, 1.0] for line in text.split("\r\n")]
+    if page.count_chars() != len(text):  # characters beyond the basic plane: offsets no longer match
+        return [[[line], 0.0, 1.0] for line in text.split("\r\n") if line.strip()]
+    rows: list[list[list[Any]]] = []
+    for segment in _segments(page, text):
+        if rows and (place := _place(rows[-1], segment)) is not None:
+            rows[-1][place:] = [segment if place == len(rows[-1]) else _joined(rows[-1][-1], segment)]
+        else:
+            rows.append([segment])
     found: list[list[Any]] = []
-    start, above = 0, None
-    for line in text.split("\r\n"):
-        if line.strip():
-            size, bottom, top, cells = _measure(page, start, line)
-            height = max(size, top - bottom, 1.0)
-            gap = 1.0 if above is None else abs(above - bottom) / height
-            found.append([cells, round(size, 1), round(gap, 2)])
-            above = bottom
-        start += len(line) + 2
+    above = None
+    for row in rows:
+        size = max(cell[1] for cell in row)
+        gap = 1.0 if above is None else abs(above - row[0][4]) / size
+        found.append([[cell[0] for cell in row], round(size, 1), round(gap, 2)])
+        above = min(cell[5] for cell in row)
     return found
 
 
-def _measure(page: Any, start: int, line: str) -> tuple[float, float, float, str]:
-    """Font size, bottom, top, and the line with bars where wide gaps part its cells."""
+def _segments(page: Any, text: str) -> Any:
+    """Runs of characters on one line without a wide gap: text, size, left, right, first baseline, last baseline."""
     import pypdfium2.raw as pdfium
 
-    boxes = [page.get_charbox(start + n) if not c.isspace() else None for n, c in enumerate(line)]
-    seen = [box for box in boxes if box is not None]
-    sizes = [pdfium.FPDFText_GetFontSize(page.raw, start + n) for n, box in enumerate(boxes) if box is not None]
-    size = median(sizes)
-    bottom, top = min(box[1] for box in seen), max(box[3] for box in seen)
-    if size <= 1.5:
-        size = top - bottom
+    current: list[Any] | None = None
     pieces: list[str] = []
-    right = None
-    for char, box in zip(line, boxes, strict=True):
-        if box is not None:
-            if right is not None and box[0] - right > _GAP_BETWEEN_CELLS * size and pieces and pieces[-1] == " ":
-                pieces[-1] = " | "
-            right = box[2]
+    for index, char in enumerate(text):
+        if char.isspace():
+            pieces.append(" ")
+            continue
+        left, bottom, right, top = page.get_charbox(index, loose=True)
+        size = pdfium.FPDFText_GetFontSize(page.raw, index)
+        size = size if size > 1.5 else max(top - bottom, 1.0)
+        if current is not None:
+            apart = left - current[3] > _GAP_BETWEEN_CELLS * size or left < current[3] - 2 * size
+            if apart or abs(bottom - current[4]) > 0.5 * size:
+                yield ["".join(pieces).strip(), *current[1:]]
+                current, pieces = None, []
+        if current is None:
+            current = ["", size, left, right, bottom, bottom]
+        current[1], current[3] = max(current[1], size), right
         pieces.append(char)
-    return size, bottom, top, "".join(pieces).strip()
+    if current is not None:
+        yield ["".join(pieces).strip(), *current[1:]]
+
+
+def _place(row: list[list[Any]], segment: list[Any]) -> int | None:
+    """Where a segment belongs in the row: a new cell at its end, its last cell (any smaller number), or nowhere."""
+    first, last = row[0], row[-1]
+    size = segment[1]
+    height = first[4] - segment[4]
+    if segment[2] > last[3] and -0.5 * size <= height <= 3 * _SAME_CELL * size:
+        return len(row)
+    goes_on = abs(segment[2] - last[2]) < size and 0 < last[5] - segment[4] <= _SAME_CELL * size
+    is_cell = len(row) > 1 or (last[3] - last[2]) < 12 * size
+    return len(row) - 1 if goes_on and is_cell and abs(size - last[1]) < 0.5 else None
+
+
+def _joined(cell: list[Any], segment: list[Any]) -> list[Any]:
+    return [f"{cell[0]} {segment[0]}", cell[1], cell[2], max(cell[3], segment[3]), cell[4], segment[4]]
 
 
 def main() -> None:

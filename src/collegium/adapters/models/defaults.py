@@ -10,11 +10,11 @@ import msgspec
 from collegium.adapters.models.catalogue import DEFAULT_LOCAL_MODEL
 
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
-# The name says the provider's current small model; COLLEGIUM_MODEL or --model chooses any other.
+# Each provider's model of middle price (November 2026); COLLEGIUM_MODEL or --model chooses any other.
 _PROVIDERS = (
-    (("OPENAI_API_KEY",), "openai:gpt-5-mini"),
-    (("ANTHROPIC_API_KEY",), "anthropic:claude-sonnet-4-5"),
-    (("GEMINI_API_KEY", "GOOGLE_API_KEY"), "google:gemini-2.5-flash"),
+    (("OPENAI_API_KEY",), "openai:gpt-6.1-terra"),
+    (("ANTHROPIC_API_KEY",), "anthropic:claude-sonnet-5-5"),
+    (("GEMINI_API_KEY", "GOOGLE_API_KEY"), "google:gemini-3.8-flash"),
 )
 
 Probe = Callable[[], Awaitable[str | None]]

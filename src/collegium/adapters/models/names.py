@@ -13,9 +13,9 @@ from collegium.domain.errors import UnknownName
 PROVIDERS = ("openai", "anthropic", "google", "local", "openai-compatible", "langchain", "scripted")
 
 _EXAMPLES = {
-    "openai": "openai:gpt-5-mini",
-    "anthropic": "anthropic:claude-sonnet-4-5",
-    "google": "google:gemini-2.5-flash",
+    "openai": "openai:gpt-6.1-terra",
+    "anthropic": "anthropic:claude-sonnet-5-5",
+    "google": "google:gemini-3.8-flash",
     "local": "local:smollm2-135m-instruct",
     "openai-compatible": "openai-compatible:llama3.2@http://127.0.0.1:11434/v1",
     "langchain": "langchain:my_module:make_model",

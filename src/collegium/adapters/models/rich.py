@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 from pydantic_ai import direct
 from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+from pydantic_ai.settings import ModelSettings
 
 from collegium.adapters.models.connections import Timeouts
 from collegium.adapters.models.names import ModelName
@@ -87,7 +88,7 @@ class RichModel:
                 response = await direct.model_request(
                     vendor.model,
                     as_history(request, marks_prefix=vendor.marks_prefix),
-                    model_settings=vendor.settings(request),
+                    model_settings=_settings(vendor, request),
                     model_request_parameters=as_parameters(request, vendor.model),
                     instrument=False,
                 )
@@ -103,7 +104,7 @@ class RichModel:
             async with direct.model_request_stream(
                 vendor.model,
                 as_history(request, marks_prefix=vendor.marks_prefix),
-                model_settings=vendor.settings(request),
+                model_settings=_settings(vendor, request),
                 model_request_parameters=as_parameters(request, vendor.model),
                 instrument=False,
             ) as streamed:
@@ -131,6 +132,14 @@ class RichModel:
     def _reply(self, request: ModelRequest, response: object) -> ModelReply:
         reply = as_reply(response, request, self._pricing, where=self._profile.name)
         return reply if self._vendor.has_stop else _cut(reply, request.stop)
+
+
+def _settings(vendor: Vendor, request: ModelRequest) -> ModelSettings:
+    settings = vendor.settings(request)
+    if settings.get("tool_choice") == "required" and not vendor.model.profile.get("supports_forced_tool_choice", True):
+        # Models that always think cannot be forced to call; they are asked to, and may answer instead.
+        settings["tool_choice"] = "auto"
+    return settings
 
 
 def _text_of(event: object) -> str:

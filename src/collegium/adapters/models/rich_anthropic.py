@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
@@ -23,11 +25,15 @@ def open_vendor(name: str, *, key: str, base_url: str | None, timeouts: Timeouts
         http_client=DefaultAioHttpClient(timeout=timeout),
     )
     model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
-    return Vendor(model=model, settings=_settings, close=client.close, marks_prefix=True)
+    has_sampling = not model.profile.get("anthropic_disallows_sampling_settings")
+    settings = partial(_settings, has_sampling=has_sampling)
+    return Vendor(model=model, settings=settings, close=client.close, marks_prefix=True)
 
 
-def _settings(request: ModelRequest) -> AnthropicModelSettings:
-    settings = AnthropicModelSettings(max_tokens=request.max_output_tokens, temperature=request.temperature)
+def _settings(request: ModelRequest, *, has_sampling: bool) -> AnthropicModelSettings:
+    settings = AnthropicModelSettings(max_tokens=request.max_output_tokens)
+    if has_sampling:
+        settings["temperature"] = request.temperature
     if request.tools and request.tool_choice != "auto":
         settings["tool_choice"] = request.tool_choice
     if request.stop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from pydantic_ai.models.openai import OpenAIResponsesModel, OpenAIResponsesModelSettings
@@ -25,16 +27,26 @@ def open_vendor(name: str, *, key: str, base_url: str | None, timeouts: Timeouts
     )
     model = OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=client))
     # The Responses API has no stop texts.
-    return Vendor(model=model, settings=_settings, close=client.close, has_stop=False)
+    settings = partial(_settings, has_sampling=_has_sampling(model))
+    return Vendor(model=model, settings=settings, close=client.close, has_stop=False)
 
 
-def _settings(request: ModelRequest) -> OpenAIResponsesModelSettings:
+def _has_sampling(model: OpenAIResponsesModel) -> bool:
+    """Whether ``temperature`` may be sent: not to a model that thinks unless told otherwise."""
+    profile = model.profile
+    return not profile.get("openai_supports_reasoning") or (
+        bool(profile.get("openai_supports_reasoning_effort_none")) and not profile.get("thinking_enabled_by_default")
+    )
+
+
+def _settings(request: ModelRequest, *, has_sampling: bool) -> OpenAIResponsesModelSettings:
     settings = OpenAIResponsesModelSettings(
         max_tokens=request.max_output_tokens,
-        temperature=request.temperature,
         # The conversation is ours and in the journal; nothing of it stays at the vendor.
         openai_store=False,
     )
+    if has_sampling:
+        settings["temperature"] = request.temperature
     if request.tools and request.tool_choice != "auto":
         settings["tool_choice"] = request.tool_choice
     if request.cached_prefix:

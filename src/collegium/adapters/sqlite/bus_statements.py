@@ -1,5 +1,7 @@
 """Tables and statements of the SQLite bus."""
 
+# ruff: noqa: S608 statements are put together from the constants of this file; all values are bound
+
 from __future__ import annotations
 
 from functools import cache

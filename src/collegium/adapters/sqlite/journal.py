@@ -25,12 +25,15 @@ from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
 
 _NEAR_ROWS = 64
-_EVENT = "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), e.salt, e.digest, e.mac"
+_EVENT = (
+    "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), "
+    "e.salt, e.digest, e.mac"
+)
 _FROM = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
 READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
 SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? ORDER BY e.pos LIMIT ?"
 _HEAD = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
-HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"
+HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"  # noqa: S608 constants
 
 
 class SqliteJournal:
@@ -104,9 +107,8 @@ class SqliteJournal:
             try:
                 head = connection.execute(HEAD, (run,)).fetchone()
                 rows = connection.execute(READ, (run, -(2**62), -1))
-                # A body that is gone without a trace counts as changed.
-                links = (to_link(EventRow(*row)._replace(body=row[9] or b"")) for row in rows)
-                return chain.verify(self._key, links, head=None if head is None else (head[3], head[4]))
+                links = (to_link(EventRow(*row[:9], *map(_bytes, row[9:]))) for row in rows)
+                return chain.verify(self._key, links, head=None if head is None else (head[3], _bytes(head[4])))
             finally:
                 connection.execute("COMMIT")
 
@@ -149,9 +151,11 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
     """SQL and values for a listing of heads; ``after_us`` is the wake-up of ``query.after``."""
     where: list[str] = []
     values: list[object] = []
-    order = "h.run DESC"
+    heads, order = "heads h", "h.run DESC"
     if query.due_before is not None:
         order = "h.wake_at, h.run"
+        # Few runs are due at any moment. SQLite, which knows no numbers, would rather read a whole tenant and sort it.
+        heads += "" if query.worker is not None else " INDEXED BY heads_due"
         where.append("h.wake_at <= ?")
         values.append(to_us(query.due_before))
         if query.after is not None and after_us is not None and after_us <= to_us(query.due_before):
@@ -173,10 +177,11 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
         statuses = []
     if not statuses:
         condition = f"WHERE {' AND '.join(where)}" if where else ""
-        return f"SELECT {_HEAD} FROM heads h {condition} ORDER BY {order} LIMIT ?", [*values, query.limit]
+        sql = f"SELECT {_HEAD} FROM {heads} {condition} ORDER BY {order} LIMIT ?"  # noqa: S608 values are bound
+        return sql, [*values, query.limit]
     # One walk down the index per status, merged: a filter would read every run of the tenant to find few.
     condition = " AND ".join([*where, "h.status = ?"])
-    select = f"SELECT {_HEAD} FROM heads h WHERE {condition} ORDER BY h.run DESC LIMIT ?"
+    select = f"SELECT {_HEAD} FROM {heads} WHERE {condition} ORDER BY h.run DESC LIMIT ?"  # noqa: S608 values are bound
     all_values = [value for status in statuses for value in (*values, status, query.limit)]
     return f"{union([select] * len(statuses))} ORDER BY 1 DESC LIMIT ?", [*all_values, query.limit]
 
@@ -186,7 +191,15 @@ def _head(row: tuple[object, ...]) -> Head:
 
 
 def _whole(row: Sequence[object]) -> EventRow:
-    event = EventRow(*row)  # type: ignore[arg-type] # as SQLite gives them
-    if event.body is None:
-        raise StoreCorrupt(f"the body of event {event.seq} of run {event.run} is gone", run=event.run, seq=event.seq)
-    return event
+    if not isinstance(row[9], bytes) or not isinstance(row[12], bytes):
+        raise StoreCorrupt(
+            f"event {row[1]} of run {row[0]} has lost its body or its chain value: restore the store from a backup",
+            run=row[0],
+            seq=row[1],
+        )
+    return EventRow(*row)  # type: ignore[arg-type] # as SQLite gives them
+
+
+def _bytes(value: object) -> bytes:
+    """The value of a column that holds bytes unless somebody has changed it; what is gone counts as changed."""
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -116,10 +116,8 @@ def find_statement(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
                 values.append(value)
             tests.append(f"({test})")
         where.append(f"({' OR '.join(tests) or '0'})")
-    return (
-        f"SELECT key, version, value FROM records WHERE {' AND '.join(where)} ORDER BY key LIMIT ?",
-        values,
-    )
+    sql = f"SELECT key, version, value FROM records WHERE {' AND '.join(where)} ORDER BY key LIMIT ?"  # noqa: S608 bound
+    return sql, values
 
 
 def _record(kind: str, tenant: str, row: tuple[str, int, str]) -> Record:

@@ -16,7 +16,8 @@ CREATE TABLE heads (
 ) WITHOUT ROWID;
 CREATE INDEX heads_due ON heads (wake_at, run) WHERE wake_at IS NOT NULL;
 CREATE INDEX heads_tenant ON heads (tenant, run);
-CREATE INDEX heads_status ON heads (status, tenant, run);
+CREATE INDEX heads_tenant_status ON heads (tenant, status, run);
+CREATE INDEX heads_status ON heads (status, run);
 
 CREATE TABLE events (
     pos         INTEGER PRIMARY KEY AUTOINCREMENT,  -- the cursor of scans; never given twice

@@ -59,7 +59,7 @@ class ScratchFile:
             raise store_error(busy.error, self.path) from busy
 
     def try_write(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """The result of a short transaction on the event loop's connection; None while another process holds the lock."""
+        """The result of a short transaction on the event loop's connection; None while it is locked."""
         try:
             return self._on_loop(lambda connection: _in_transaction(connection, work))
         except _Busy:

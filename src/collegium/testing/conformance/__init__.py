@@ -7,5 +7,5 @@
         async def open(self):
             yield MyJournal(...)
 
-The suites need pytest and pytest-asyncio. ``open_pair`` is for stores that several processes share: two adapters on one.
+The suites need pytest and pytest-asyncio. ``open_pair`` is for stores that several processes share.
 """

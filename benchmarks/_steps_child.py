@@ -1,0 +1,141 @@
+"""Measures one system in a process of its own: ``python benchmarks/_steps_child.py SYSTEM < plan.json``.
+
+Reads one JSON document on stdin (a list of passes), writes one JSON line on stdout. CPU time is that of this process, all
+its threads included, and of nothing else: the model server runs elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+QUESTION = "How many pieces of A-1034 are in stock?"
+TOOL = "stock"
+TOOL_ABOUT = "Look up how many pieces of an article are in stock."
+FOUND = "12 pieces of A-1034 in stock"
+"""The tool's result; the scripted model answers for good when it sees it."""
+
+RunOnce = Callable[[str], Awaitable[str]]
+"""Does one whole run, named by a number, and returns the answer once everything of it is durable."""
+System = Callable[[str, Path, int], AbstractAsyncContextManager[RunOnce]]
+"""``(url of the model server, folder for the store, runs at once)`` to a system that is ready to run."""
+
+
+class Commits:
+    """Counts the commits of every SQLite connection that is opened through ``sqlite3.connect``, by file.
+
+    In WAL mode with ``synchronous=FULL`` each commit that wrote something is one fsync of the log (checkpoints come on top,
+    one in about a thousand pages). Counting costs time, so it is done in a pass that is not timed.
+    """
+
+    def __init__(self) -> None:
+        self.by_file: Counter[str] = Counter()
+        self.synchronous: dict[str, str] = {}
+
+    def install(self) -> None:
+        """Replaces ``sqlite3.connect`` in this process."""
+        connect = sqlite3.connect
+
+        def counted(database: Any, *args: Any, **kwargs: Any) -> sqlite3.Connection:
+            connection = connect(database, *args, **kwargs)
+            self._watch(connection, Path(str(database)).name)
+            return connection
+
+        sqlite3.connect = counted  # type: ignore[assignment]
+
+    def _watch(self, connection: sqlite3.Connection, name: str) -> None:
+        self.synchronous[name] = str(connection.execute("PRAGMA synchronous").fetchone()[0])
+        changes_before = connection.total_changes
+
+        def traced(statement: str) -> None:
+            nonlocal changes_before
+            word = statement.lstrip()[:24].upper()
+            if word.startswith("PRAGMA SYNCHRONOUS"):
+                value = statement.partition("=")[2].strip(" ;").upper()
+                self.synchronous[name] = {"OFF": "0", "NORMAL": "1", "FULL": "2", "EXTRA": "3"}.get(value, value)
+            elif word.startswith("BEGIN"):
+                changes_before = connection.total_changes
+            elif word.startswith(("COMMIT", "END")):
+                self.by_file[name] += connection.total_changes != changes_before
+            elif word.startswith(("INSERT", "UPDATE", "DELETE", "REPLACE")) and not connection.in_transaction:
+                self.by_file[name] += 1
+
+        connection.set_trace_callback(traced)
+
+
+async def run_all(run_once: RunOnce, runs: int, *, at_once: int, prefix: str) -> None:
+    """Does ``runs`` runs, ``at_once`` of them at any time, and checks every answer."""
+    left = iter(range(runs))
+
+    async def lane() -> None:
+        for number in left:
+            answer = await run_once(f"{prefix}-{number}")
+            if "12 pieces" not in answer:
+                raise RuntimeError(f"run {number} answered {answer!r}")
+
+    await asyncio.gather(*(lane() for _ in range(at_once)))
+
+
+async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
+    """One pass: a fresh store, a warm-up, then the runs."""
+    at_once, runs = item["at_once"], item["runs"]
+    with tempfile.TemporaryDirectory(prefix="steps-", dir=item["folder"]) as folder:
+        async with system(item["url"], Path(folder), at_once) as run_once:
+            await run_all(run_once, max(at_once, 10), at_once=at_once, prefix="warm")
+            if item["is_counting"]:
+                COMMITS.by_file.clear()
+            wall, cpu = time.perf_counter(), time.process_time()
+            await run_all(run_once, runs, at_once=at_once, prefix="run")
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            commits = dict(COMMITS.by_file)
+    return {
+        "name": item["name"],
+        "runs": runs,
+        "cpu_ms": 1_000 * cpu / runs,
+        "wall_s": wall,
+        "runs_s": runs / wall,
+        "syncs": {file: count / runs for file, count in commits.items()} if item["is_counting"] else None,
+        "synchronous": COMMITS.synchronous if item["is_counting"] else None,
+    }
+
+
+def find(name: str) -> System:
+    """The system by name; each imports nothing of the others."""
+    match name:
+        case "bare":
+            from _steps_bare import bare as system
+        case "group":
+            from _steps_bare import group as system
+        case "langgraph":
+            from _steps_langgraph import langgraph as system
+        case "ours":
+            from _steps_ours import ours as system
+        case _:
+            raise SystemExit(f"there is no system {name!r}")
+    return system
+
+
+async def main() -> None:
+    plan = json.load(sys.stdin)
+    system = find(sys.argv[1])
+    json.dump([await measure(system, item) for item in plan], sys.stdout)
+    sys.stdout.write("\n")
+
+
+COMMITS = Commits()
+
+if __name__ == "__main__":
+    os.environ.setdefault("LANGSMITH_TRACING", "false")
+    if os.environ.get("STEPS_COUNT"):
+        COMMITS.install()
+    asyncio.run(main())

@@ -1,0 +1,218 @@
+"""What a durable step costs: model -> read-only tool -> model against a scripted model server on loopback, over HTTP.
+
+    python benchmarks/steps.py [--json] [--rounds N] [--scale X] [--only SYSTEM]...
+
+Four systems do the same run in the same minutes, each in a process of its own: a bare HTTP client with an SQLite commit per
+step, the same with a group commit (the limit), LangGraph with its SQLite saver, and collegium through its public API. LangGraph
+lives in ``.venv-bench`` (``make bench`` makes it); without it that line is left out.
+
+CPU is that of the client process. Every system's SQLite commits with WAL and ``synchronous=FULL``; the table shows how many
+commits that wrote something a run takes, counted in a pass that is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
+SYSTEMS = {
+    "bare": "bare client, commit per step",
+    "group": "bare client, group commit",
+    "langgraph": "LangGraph, SQLite saver",
+    "ours": "collegium",
+}
+MODES = [
+    # name, runs at once, latency of the model in ms, runs of a quick and of a slow system
+    ("1 at a time", 1, 0, 300, 60),
+    ("10 at once", 10, 50, 400, 100),
+    ("100 at once", 100, 50, 2_000, 200),
+]
+SCRIPT = {
+    "ordered": False,
+    "step": [
+        {"expect_last": "12 pieces of", "reply": "There are 12 pieces of A-1034 in stock.", "times": "any"},
+        {"tool_calls": [{"name": "stock", "arguments": {"article": "A-1034"}}], "times": "any"},
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on the last line")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median of each figure is shown")
+    parser.add_argument("--scale", type=float, default=1.0, help="scales the number of runs")
+    parser.add_argument("--only", action="append", choices=list(SYSTEMS), help="only these systems")
+    parser.add_argument("--data", default=None, help="folder for the stores (default: a temporary one)")
+    options = parser.parse_args()
+    systems = [name for name in SYSTEMS if not options.only or name in options.only]
+    missing = [name for name in systems if not has(name)]
+    systems = [name for name in systems if name not in missing]
+    with tempfile.TemporaryDirectory(prefix="steps-", dir=options.data) as folder, servers(Path(folder)) as urls:
+        fsync_ms = time_fsync(Path(folder))
+        counted = {name: child(name, plan(name, urls, folder, scale=0.1, is_counting=True)) for name in systems}
+        rounds: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in systems}
+        for number in range(options.rounds):
+            for name in systems:  # in turn, so that what else the machine does hits all alike
+                print(f"round {number + 1} of {options.rounds}: {SYSTEMS[name]}", file=sys.stderr)
+                rounds[name].append(child(name, plan(name, urls, folder, scale=options.scale, is_counting=False)))
+    results = [figures(name, rounds[name], counted[name]) for name in systems]
+    document = {
+        "benchmark": "steps",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "fsync_ms": fsync_ms,
+        "rounds": options.rounds,
+        "left_out": {name: f"{BENCH_PYTHON.parent.parent.name} is not there: make bench" for name in missing},
+        "results": [row for rows in results for row in rows],
+    }
+    add_ratios(document["results"])
+    show(document)
+    if options.json:
+        print(json.dumps(document))
+
+
+def has(name: str) -> bool:
+    """Whether ``name`` can be measured here."""
+    return name != "langgraph" or BENCH_PYTHON.exists()
+
+
+def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_counting: bool) -> list[dict[str, Any]]:
+    """The passes of one process."""
+    return [
+        {
+            "name": mode,
+            "at_once": at_once,
+            "runs": max(at_once, 10, int(scale * (slow if name == "langgraph" else quick))),
+            "url": urls[latency_ms],
+            "folder": folder,
+            "is_counting": is_counting,
+        }
+        for mode, at_once, latency_ms, quick, slow in MODES
+    ]
+
+
+def child(name: str, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs the passes in a fresh process."""
+    python = str(BENCH_PYTHON) if name == "langgraph" else sys.executable
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and not k.startswith("COLLEGIUM")}
+    if passes[0]["is_counting"]:
+        environment["STEPS_COUNT"] = "1"
+    done = subprocess.run(
+        [python, str(HERE / "_steps_child.py"), name],
+        input=json.dumps(passes),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    result: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[dict[int, str]]:
+    """A scripted model server for each latency, as processes of their own; their URLs by latency in ms."""
+    processes, urls = [], {}
+    try:
+        for latency_ms in sorted({latency for _, _, latency, _, _ in MODES}):
+            steps = [{**step, "delay_s": latency_ms / 1_000} for step in SCRIPT["step"]]
+            script = folder / f"script-{latency_ms}.json"
+            script.write_text(json.dumps({**SCRIPT, "step": steps}))
+            process = subprocess.Popen(
+                [sys.executable, "-m", "collegium.testing.model_server", "--script", str(script)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            processes.append(process)
+            urls[latency_ms] = process.stdout.readline().strip()
+            if not urls[latency_ms]:
+                raise SystemExit("the scripted model server did not start")
+        yield urls
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+
+
+def time_fsync(folder: Path) -> float:
+    """Median of what this disk takes to keep 4 KiB, in ms."""
+    times = []
+    with (folder / "fsync").open("wb") as file:
+        for _ in range(50):
+            file.write(b"x" * 4096)
+            file.flush()
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(1_000 * (time.perf_counter() - begun))
+    return statistics.median(times)
+
+
+def figures(name: str, rounds: list[list[dict[str, Any]]], counted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per mode: medians over the rounds."""
+    rows = []
+    for index, (mode, at_once, latency_ms, _, _) in enumerate(MODES):
+        passes = [one[index] for one in rounds]
+        rows.append(
+            {
+                "mode": mode,
+                "at_once": at_once,
+                "latency_ms": latency_ms,
+                "system": name,
+                "runs": passes[0]["runs"],
+                **{key: statistics.median(p[key] for p in passes) for key in ("cpu_ms", "wall_s", "runs_s")},
+                "syncs": sum(n for n in counted[index]["syncs"].values()),
+                "syncs_by_file": counted[index]["syncs"],
+                "synchronous": counted[index]["synchronous"],
+            }
+        )
+    return rows
+
+
+def add_ratios(rows: list[dict[str, Any]]) -> None:
+    """CPU and throughput of every row against the bare client of its mode."""
+    for row in rows:
+        base = next((r for r in rows if r["system"] == "bare" and r["mode"] == row["mode"]), None)
+        row["cpu_ratio"] = row["cpu_ms"] / base["cpu_ms"] if base else None
+        row["runs_s_ratio"] = row["runs_s"] / base["runs_s"] if base else None
+
+
+def show(document: dict[str, Any]) -> None:
+    print(
+        f"model -> tool -> model, durable; Python {document['python']}, {document['cores']} cores, "
+        f"fdatasync of 4 KiB {document['fsync_ms']:.2f} ms, median of {document['rounds']} rounds"
+    )
+    head = f"{'':13}{'system':30}{'CPU ms/run':>11}{'x bare':>8}{'runs/s':>9}{'x bare':>8}{'wall s':>8}{'runs':>6}{'syncs/run':>11}{'synchronous':>13}"
+    print(head)
+    for mode, _, latency_ms, _, _ in MODES:
+        label = mode
+        for row in document["results"]:
+            if row["mode"] != mode:
+                continue
+            cpu_ratio, rate_ratio = (f"{r:.2f}" if r else "-" for r in (row["cpu_ratio"], row["runs_s_ratio"]))
+            written = {row["synchronous"][file] for file, count in row["syncs_by_file"].items() if count}
+            level = "/".join(sorted({"2": "FULL", "1": "NORMAL", "0": "OFF", "3": "EXTRA"}.get(w, w) for w in written))
+            print(
+                f"{label:13}{SYSTEMS[row['system']]:30}{row['cpu_ms']:>11.2f}{cpu_ratio:>8}{row['runs_s']:>9.1f}"
+                f"{rate_ratio:>8}{row['wall_s']:>8.2f}{row['runs']:>6}{row['syncs']:>11.2f}{level:>13}"
+            )
+            label = ""
+        print(f"{'':13}(the model takes {latency_ms} ms per call)")
+    for name, reason in document["left_out"].items():
+        print(f"{SYSTEMS[name]} was left out: {reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""``run --detach``: the goal is submitted, a process of its own works on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from collegium.cli.text import short_id
+
+if TYPE_CHECKING:
+    from collegium.cli.run import Wanted
+    from collegium.cli.session import Session
+
+
+def run_detached(session: Session, wanted: Wanted) -> int:
+    """Submits, starts the process and prints the run's id. The run is stored before the process starts."""
+    code = session.execute(_submit(session, wanted))
+    if session.run is None:
+        return code
+    log = _start(session, session.run, wanted)
+    short = short_id(session.run)
+    if session.is_json:
+        session.emit({"run_id": session.run, "status": "queued", "log": str(log)})
+    else:
+        print(session.run)
+        session.tell(f"works in the background; `collegium runs events {short} --follow` shows how, {log} its messages")
+    return 0
+
+
+async def _submit(session: Session, wanted: Wanted) -> int:
+    from collegium.cli.display import display_for
+    from collegium.cli.run import submit, with_agents
+    from collegium.cli.view import RunView
+
+    display = display_for(session.err, RunView(session.now))
+    settings = with_agents(session.settings, wanted.agents)
+    async with session.open("none", model=wanted.model, settings=settings, on_pull=display.pulled) as app:
+        with display:
+            handle = await submit(session, app, wanted, display)
+    session.run = handle.id
+    return 0
+
+
+def _start(session: Session, run: str, wanted: Wanted) -> Path:
+    """Starts ``collegium runs resume`` in a session of its own: it outlives this terminal."""
+    options = _options(session, wanted)
+    log = session.settings.data_dir / "logs" / f"{run}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "collegium.cli", "runs", "resume", run, *options],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(output)
+    return log
+
+
+def _options(session: Session, wanted: Wanted) -> list[str]:
+    """The options that make the other process see the same settings."""
+    options = ["--data-dir", str(session.settings.data_dir), "--store", session.settings.store]
+    if session.settings.config_file is not None:
+        options += ["--config", str(session.settings.config_file)]
+    if wanted.agents is not None:
+        options += ["--agents", str(wanted.agents.absolute())]
+    return options

@@ -1,0 +1,104 @@
+"""Hot statements walk an index; none reads a whole table or sorts one."""
+
+import itertools
+import sqlite3
+from datetime import UTC, datetime
+
+import pytest
+
+from collegium.adapters.clock import SystemClock
+from collegium.adapters.sqlite import blobs, bus_statements, cache, journal, journal_part, records
+from collegium.adapters.sqlite.bus import SqliteBus
+from collegium.adapters.sqlite.cache import SqliteCache
+from collegium.adapters.sqlite.journal import heads_statement
+from collegium.adapters.sqlite.store import open_store
+from collegium.domain.head import HeadQuery
+from collegium.domain.record import Condition
+
+DUE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", [1] * statement.count("?"))]
+
+
+def whole_reads(steps: list[str], *, in_order: bool = False) -> list[str]:
+    """Steps that read a table from end to end; subqueries are walked as they come, pages go down the primary key."""
+    bad = [s for s in steps if s.startswith("SCAN") and not s.startswith(("SCAN (subquery", "SCAN CONSTANT"))]
+    return [] if in_order and bad == ["SCAN h"] and not any("TEMP B-TREE" in s for s in steps) else bad
+
+
+@pytest.fixture
+def store_file(tmp_path):
+    open_store(tmp_path / "store.db").close()
+    connection = sqlite3.connect(tmp_path / "store.db")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+async def bus_file(tmp_path):
+    await SqliteBus(tmp_path / "bus.db", SystemClock()).aclose()
+    connection = sqlite3.connect(tmp_path / "bus.db")
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [journal.READ, journal.SCAN, journal.HEAD, journal_part.HEAD, journal_part.FENCE, blobs.GET, blobs.DELETE,
+     records.GET, records.DELETE, records.find_statement([Condition(field="a", op="in", value=[1, "x"])])[0]],
+)  # fmt: skip
+def test_the_stores_statements(store_file, statement):
+    steps = plan(store_file, statement)
+    assert not whole_reads(steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    ("tenant", "statuses", "worker", "due", "after"),
+    list(itertools.product([None, "acme"], [None, {"waiting"}, {"queued", "running"}], [None, "w"], [None, DUE], [None, "run_a"])),
+)  # fmt: skip
+def test_every_listing_of_heads(store_file, tenant, statuses, worker, due, after):
+    query = HeadQuery(
+        tenant=tenant,
+        statuses=None if statuses is None else frozenset(statuses),
+        worker=worker,
+        due_before=due,
+        after=after,
+    )
+    statement, values = heads_statement(query, 1)
+    assert statement.count("?") == len(values)
+    steps = plan(store_file, statement)
+    assert not whole_reads(steps, in_order=True), steps
+    if due is not None and worker is None:
+        assert any("heads_due" in step for step in steps), steps
+    if worker is None:
+        merged = len(statuses) if due is None and statuses else 0  # the few best of each status are sorted
+        assert sum("TEMP B-TREE" in step for step in steps) <= merged, steps
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [getattr(bus_statements, name) for name in
+     ("PUBLISH", "QUEUE", "JOIN", "CATCH_UP", "CLAIM", "SETTLE", "SETTLED", "REQUEUE", "NEXT", "SHOW", "IS_READY", "MESSAGE", "READ")]
+    + [bus_statements.ready(1), bus_statements.ready(5)],
+)  # fmt: skip
+def test_the_buss_statements(bus_file, statement):
+    steps = plan(bus_file, statement)
+    assert not whole_reads(steps), steps
+
+
+def test_a_claim_walks_the_queue_in_order(bus_file):
+    for topics in (1, 5):
+        steps = plan(bus_file, bus_statements.ready(topics))
+        assert sum("work_ready" in step for step in steps) == topics, steps
+        assert sum("TEMP B-TREE" in step for step in steps) <= 1, "only the few best of each topic are merged"
+
+
+@pytest.mark.parametrize("statement", [cache.GET, cache.DROP, cache.EXPIRE])
+async def test_the_caches_statements(tmp_path, statement):
+    await SqliteCache(tmp_path / "cache.db", SystemClock()).aclose()
+    connection = sqlite3.connect(tmp_path / "cache.db")
+    assert not whole_reads(plan(connection, statement))
+    connection.close()
