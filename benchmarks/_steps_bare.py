@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from _steps_child import FOUND, QUESTION, TOOL, TOOL_ABOUT, RunOnce
+from _steps_child import ADDING, FOUND, GOAL, PLANNING, QUESTION, TOOL, TOOL_ABOUT, RunOnce
 
 Keep = Callable[[str, int, bytes], Awaitable[None]]
 """Stores one step of a run; durable when it returns."""
@@ -115,8 +115,8 @@ async def _client(url: str, at_once: int, keep: Keep) -> AsyncIterator[RunOnce]:
                 reply: dict[str, Any] = (await response.json())["choices"][0]["message"]
                 return reply
 
-        async def run_once(run: str) -> str:
-            messages: list[dict[str, Any]] = [{"role": "user", "content": QUESTION}]
+        async def agent(run: str, question: str) -> str:
+            messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
             step = 0
             while True:
                 reply = await ask(messages)
@@ -133,5 +133,14 @@ async def _client(url: str, at_once: int, keep: Keep) -> AsyncIterator[RunOnce]:
                     await keep(run, step, json.dumps(result).encode())
                     step += 1
                     messages.append(result)
+
+        async def team(run: str) -> str:
+            planned = await agent(f"{run}-plan", f"{PLANNING} {GOAL}")
+            *tasks, last = json.loads(planned)["tasks"]
+            done = await asyncio.gather(*(agent(f"{run}-{task['id']}", task["instructions"]) for task in tasks))
+            return await agent(f"{run}-{last['id']}", "\n".join([*done, ADDING]))
+
+        async def run_once(run: str, kind: str) -> str:
+            return await (team(run) if kind == "team" else agent(run, QUESTION))
 
         yield run_once

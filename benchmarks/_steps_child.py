@@ -1,7 +1,7 @@
 """Measures one system in a process of its own: ``python benchmarks/_steps_child.py SYSTEM < plan.json``.
 
-Reads one JSON document on stdin (a list of passes), writes one JSON line on stdout. CPU time is that of this process, all
-its threads included, and of nothing else: the model server runs elsewhere.
+Reads one JSON document on stdin (a list of passes), writes one JSON line on stdout. CPU time is that of this process,
+all its threads included, and of nothing else: the model server runs elsewhere.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ TOOL_ABOUT = "Look up how many pieces of an article are in stock."
 FOUND = "12 pieces of A-1034 in stock"
 """The tool's result; the scripted model answers for good when it sees it."""
 
-RunOnce = Callable[[str], Awaitable[str]]
-"""Does one whole run, named by a number, and returns the answer once everything of it is durable."""
+PLANNING = "You plan the work of a team."
+GOAL = "Count all pieces of A-1034 on our eight shelves."
+ADDING = "Add up the results."
+"""What the scripted model knows the three kinds of requests of a team run by."""
+
+RunOnce = Callable[[str, str], Awaitable[str]]
+"""``(name of the run, "agent" or "team")`` to the answer, once everything of the run is durable."""
 System = Callable[[str, Path, int], AbstractAsyncContextManager[RunOnce]]
 """``(url of the model server, folder for the store, runs at once)`` to a system that is ready to run."""
 
@@ -34,8 +39,8 @@ System = Callable[[str, Path, int], AbstractAsyncContextManager[RunOnce]]
 class Commits:
     """Counts the commits of every SQLite connection that is opened through ``sqlite3.connect``, by file.
 
-    In WAL mode with ``synchronous=FULL`` each commit that wrote something is one fsync of the log (checkpoints come on top,
-    one in about a thousand pages). Counting costs time, so it is done in a pass that is not timed.
+    In WAL mode with ``synchronous=FULL`` each commit that wrote something is one fsync of the log; checkpoints come on
+    top, one in about a thousand pages. Counting costs time, so it is done in a pass that is not timed.
     """
 
     def __init__(self) -> None:
@@ -47,7 +52,7 @@ class Commits:
         connect = sqlite3.connect
 
         def counted(database: Any, *args: Any, **kwargs: Any) -> sqlite3.Connection:
-            connection = connect(database, *args, **kwargs)
+            connection: sqlite3.Connection = connect(database, *args, **kwargs)
             self._watch(connection, Path(str(database)).name)
             return connection
 
@@ -73,14 +78,14 @@ class Commits:
         connection.set_trace_callback(traced)
 
 
-async def run_all(run_once: RunOnce, runs: int, *, at_once: int, prefix: str) -> None:
+async def run_all(run_once: RunOnce, kind: str, runs: int, *, at_once: int, prefix: str) -> None:
     """Does ``runs`` runs, ``at_once`` of them at any time, and checks every answer."""
     left = iter(range(runs))
 
     async def lane() -> None:
         for number in left:
-            answer = await run_once(f"{prefix}-{number}")
-            if "12 pieces" not in answer:
+            answer = await run_once(f"{prefix}-{number}", kind)
+            if ("12 pieces" if kind == "agent" else "96 pieces") not in answer:
                 raise RuntimeError(f"run {number} answered {answer!r}")
 
     await asyncio.gather(*(lane() for _ in range(at_once)))
@@ -88,14 +93,14 @@ async def run_all(run_once: RunOnce, runs: int, *, at_once: int, prefix: str) ->
 
 async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
     """One pass: a fresh store, a warm-up, then the runs."""
-    at_once, runs = item["at_once"], item["runs"]
+    at_once, runs, kind = item["at_once"], item["runs"], item["kind"]
     with tempfile.TemporaryDirectory(prefix="steps-", dir=item["folder"]) as folder:
         async with system(item["url"], Path(folder), at_once) as run_once:
-            await run_all(run_once, max(at_once, 10), at_once=at_once, prefix="warm")
+            await run_all(run_once, kind, max(at_once, 10), at_once=at_once, prefix="warm")
             if item["is_counting"]:
                 COMMITS.by_file.clear()
             wall, cpu = time.perf_counter(), time.process_time()
-            await run_all(run_once, runs, at_once=at_once, prefix="run")
+            await run_all(run_once, kind, runs, at_once=at_once, prefix="run")
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             commits = dict(COMMITS.by_file)
     return {
@@ -111,6 +116,7 @@ async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
 
 def find(name: str) -> System:
     """The system by name; each imports nothing of the others."""
+    system: System
     match name:
         case "bare":
             from _steps_bare import bare as system

@@ -1,23 +1,34 @@
-"""LangGraph: a graph of a model node and a tool node, kept by its SQLite saver."""
+"""LangGraph with its SQLite saver: an agent is a graph of a model node and a tool node, a team a graph of agents."""
 
 from __future__ import annotations
 
+import json
+import operator
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
-from _steps_child import FOUND, QUESTION, TOOL, TOOL_ABOUT, RunOnce
+from _steps_child import ADDING, FOUND, GOAL, PLANNING, QUESTION, TOOL, TOOL_ABOUT, RunOnce
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.types import Send
 
 
 @tool(TOOL, description=TOOL_ABOUT)
 def stock(article: str) -> str:
     """Look up how many pieces of an article are in stock."""
     return FOUND
+
+
+class TeamState(TypedDict):
+    goal: str
+    tasks: list[dict[str, Any]]
+    results: Annotated[list[str], operator.add]
+    answer: str
 
 
 @asynccontextmanager
@@ -28,18 +39,44 @@ async def langgraph(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOn
     async def ask(state: MessagesState) -> dict[str, object]:
         return {"messages": [await model.ainvoke(state["messages"])]}
 
-    builder = StateGraph(MessagesState)
-    builder.add_node("model", ask)
-    builder.add_node("tools", ToolNode([stock]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    async with AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.db")) as saver:
-        graph = builder.compile(checkpointer=saver)
+    agent = StateGraph(MessagesState)
+    agent.add_node("model", ask)
+    agent.add_node("tools", ToolNode([stock]))
+    agent.add_edge(START, "model")
+    agent.add_conditional_edges("model", tools_condition)
+    agent.add_edge("tools", "model")
+    clerk = agent.compile()  # keeps its steps with the saver of the graph it runs in
 
-        async def run_once(run: str) -> str:
+    async def plan(state: TeamState) -> dict[str, object]:
+        reply = await model.ainvoke([("user", f"{PLANNING} {state['goal']}")])
+        return {"tasks": json.loads(reply.content)["tasks"][:-1]}
+
+    def assign(state: TeamState) -> list[Send]:
+        return [Send("work", task) for task in state["tasks"]]
+
+    async def work(task: dict[str, Any]) -> dict[str, object]:
+        done = await clerk.ainvoke({"messages": [("user", task["instructions"])]})
+        return {"results": [done["messages"][-1].content]}
+
+    async def add_up(state: TeamState) -> dict[str, object]:
+        reply = await model.ainvoke([("user", "\n".join([*state["results"], ADDING]))])
+        return {"answer": reply.content}
+
+    team = StateGraph(TeamState)
+    team.add_node("plan", plan)
+    team.add_node("work", work)
+    team.add_node("add_up", add_up)
+    team.add_edge(START, "plan")
+    team.add_conditional_edges("plan", assign, ["work"])
+    team.add_edge("work", "add_up")
+    async with AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.db")) as saver:
+        agent_graph, team_graph = agent.compile(checkpointer=saver), team.compile(checkpointer=saver)
+
+        async def run_once(run: str, kind: str) -> str:
             config = {"configurable": {"thread_id": run}}
-            state = await graph.ainvoke({"messages": [("user", QUESTION)]}, config)
+            if kind == "team":
+                return str((await team_graph.ainvoke({"goal": GOAL, "results": []}, config))["answer"])
+            state = await agent_graph.ainvoke({"messages": [("user", QUESTION)]}, config)
             return str(state["messages"][-1].content)
 
         yield run_once

@@ -1,4 +1,4 @@
-"""collegium, through its public Python API: a plan of one task for an agent with one read-only tool."""
+"""collegium, through its public Python API: a given plan of one task, or a goal that its team plans."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from _steps_child import FOUND, QUESTION, TOOL, TOOL_ABOUT, RunOnce
+from _steps_child import FOUND, GOAL, QUESTION, TOOL, TOOL_ABOUT, RunOnce
 
-from collegium import Agent, Plan, Settings, Task, open_collegium, tool
+from collegium import Agent, Plan, Task, load_settings, open_collegium, tool
 
 
 @tool(effect="read", name=TOOL)
@@ -32,13 +32,16 @@ PLAN = Plan(tasks=(Task(id="stock", title="Look it up", capability="stock", inst
 @asynccontextmanager
 async def ours(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """Each run is submitted, worked on by this process, and read back when it has ended."""
-    settings = Settings(data_dir=folder, worker={"concurrency": at_once})
+    settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": at_once})
     model = f"openai-compatible:scripted@{url}"
     async with open_collegium(settings, tools=[stock], agents=[AGENT], model=model) as collegium:
 
-        async def run_once(run: str) -> str:
-            submitted = await collegium.submit(QUESTION, plan=PLAN)
+        async def run_once(run: str, kind: str) -> str:
+            if kind == "team":
+                submitted = await collegium.submit(GOAL)
+            else:
+                submitted = await collegium.submit(QUESTION, plan=PLAN)
             report = await submitted.result()
-            return report.answer.text if report.answer is not None else f"{report.status}: {report}"
+            return str(report.answer.text if report.answer is not None else report)
 
         yield run_once

@@ -108,6 +108,7 @@ async def measure(
     texts = await extracted(docs)
     outcomes: list[Outcome] = []
     async with open_collegium(Settings(data_dir=data_dir), model=model) as app:
+        await app.models.open(model)
         started = time.perf_counter()
         warm = await (await app.submit("Which documents are there?", files=[str(docs)])).state()
         knowledge = await app.knowledge(warm.id)
@@ -123,7 +124,10 @@ async def measure(
             outcomes.append(judge(question, report, first, texts, seconds))
             if is_verbose:
                 last = outcomes[-1]
-                print(f"{last.id} {'ok ' if last.has_facts else 'NOT'} {last.right}/{last.citations} {last.text!r}", file=sys.stderr)
+                print(
+                    f"{last.id} {'ok ' if last.has_facts else 'NOT'} {last.right}/{last.citations} {last.text!r}",
+                    file=sys.stderr,
+                )
     return outcomes, reading
 
 
@@ -154,7 +158,18 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
 
 def show(rows: dict[str, dict[str, Any]]) -> None:
     """Prints the table."""
-    head = ("kind", "n", "facts", "baseline", "right citations", "supported", "quotes exact", "written", "s p50", "s max")
+    head = (
+        "kind",
+        "n",
+        "facts",
+        "baseline",
+        "right citations",
+        "supported",
+        "quotes exact",
+        "written",
+        "s p50",
+        "s max",
+    )
     print("  ".join(f"{h:>15}" if i else f"{h:<14}" for i, h in enumerate(head)))
     for kind, r in rows.items():
         cells = [
@@ -197,7 +212,12 @@ def main() -> None:
     print(f"model {options.model}; {len(outcomes)} questions; documents read in {reading:.2f} s")
     show(rows)
     if options.json:
-        document = {"model": options.model, "reading_s": reading, "kinds": rows, "outcomes": msgspec.to_builtins(outcomes)}
+        document = {
+            "model": options.model,
+            "reading_s": reading,
+            "kinds": rows,
+            "outcomes": msgspec.to_builtins(outcomes),
+        }
         print(json.dumps(document))
 
 

@@ -1,13 +1,14 @@
-"""What a durable step costs: model -> read-only tool -> model against a scripted model server on loopback, over HTTP.
+"""What a durable step costs, against a scripted model server on loopback, over HTTP.
 
     python benchmarks/steps.py [--json] [--rounds N] [--scale X] [--only SYSTEM]...
 
-Four systems do the same run in the same minutes, each in a process of its own: a bare HTTP client with an SQLite commit per
-step, the same with a group commit (the limit), LangGraph with its SQLite saver, and collegium through its public API. LangGraph
-lives in ``.venv-bench`` (``make bench`` makes it); without it that line is left out.
+An agent run is model -> read-only tool -> model. A team run is a plan, eight agent runs at once, and a last model call
+that adds up. Four systems do the same runs in turn, each in a process of its own: a bare HTTP client with an SQLite
+commit per step, the same with a group commit (the limit), LangGraph with its SQLite saver, and collegium through its
+public API. LangGraph lives in ``.venv-bench`` (``make bench`` makes it); without it that line is left out.
 
-CPU is that of the client process. Every system's SQLite commits with WAL and ``synchronous=FULL``; the table shows how many
-commits that wrote something a run takes, counted in a pass that is not timed.
+CPU is that of the client process. Every system's SQLite commits with WAL and ``synchronous=FULL``, as read back from
+its connections; "syncs" are the commits of a run that wrote something, counted in a pass that is not timed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from _steps_child import ADDING, PLANNING, QUESTION
+
 HERE = Path(__file__).resolve().parent
 BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 SYSTEMS = {
@@ -35,15 +38,26 @@ SYSTEMS = {
     "ours": "collegium",
 }
 MODES = [
-    # name, runs at once, latency of the model in ms, runs of a quick and of a slow system
-    ("1 at a time", 1, 0, 300, 60),
-    ("10 at once", 10, 50, 400, 100),
-    ("100 at once", 100, 50, 2_000, 200),
+    # name, kind of run, runs at once, latency of the model in ms, runs of a quick and of a slow system
+    ("agent, 1 at a time", "agent", 1, 0, 200, 50),
+    ("agent, 10 at once", "agent", 10, 50, 200, 100),
+    ("agent, 100 at once", "agent", 100, 50, 1_000, 200),
+    ("team, 1 at a time", "team", 1, 0, 40, 12),
 ]
-SCRIPT = {
+SHELVES = [f"shelf{n}" for n in range(1, 9)]
+TASKS = [
+    *(
+        {"id": shelf, "title": shelf, "capability": "stock", "instructions": QUESTION, "depends_on": []}
+        for shelf in SHELVES
+    ),
+    {"id": "sum", "title": "Sum", "capability": "stock", "instructions": ADDING, "depends_on": SHELVES},
+]
+SCRIPT: dict[str, Any] = {
     "ordered": False,
     "step": [
-        {"expect_last": "12 pieces of", "reply": "There are 12 pieces of A-1034 in stock.", "times": "any"},
+        {"expect": [PLANNING], "reply": {"tasks": TASKS}, "times": "any"},
+        {"expect_last": [ADDING], "reply": "There are 96 pieces in stock.", "times": "any"},
+        {"expect_last": ["12 pieces of"], "reply": "There are 12 pieces of A-1034 in stock.", "times": "any"},
         {"tool_calls": [{"name": "stock", "arguments": {"article": "A-1034"}}], "times": "any"},
     ],
 }
@@ -55,12 +69,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median of each figure is shown")
     parser.add_argument("--scale", type=float, default=1.0, help="scales the number of runs")
     parser.add_argument("--only", action="append", choices=list(SYSTEMS), help="only these systems")
-    parser.add_argument("--data", default=None, help="folder for the stores (default: a temporary one)")
+    parser.add_argument(
+        "--folder", default=None, help="where the stores are put (default: the system's temporary folder)"
+    )
     options = parser.parse_args()
     systems = [name for name in SYSTEMS if not options.only or name in options.only]
     missing = [name for name in systems if not has(name)]
     systems = [name for name in systems if name not in missing]
-    with tempfile.TemporaryDirectory(prefix="steps-", dir=options.data) as folder, servers(Path(folder)) as urls:
+    with tempfile.TemporaryDirectory(prefix="steps-", dir=options.folder) as folder, servers(Path(folder)) as urls:
         fsync_ms = time_fsync(Path(folder))
         counted = {name: child(name, plan(name, urls, folder, scale=0.1, is_counting=True)) for name in systems}
         rounds: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in systems}
@@ -75,7 +91,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "fsync_ms": fsync_ms,
         "rounds": options.rounds,
-        "left_out": {name: f"{BENCH_PYTHON.parent.parent.name} is not there: make bench" for name in missing},
+        "left_out": dict.fromkeys(missing, f"{BENCH_PYTHON.parent.parent.name} is not there: make bench"),
         "results": [row for rows in results for row in rows],
     }
     add_ratios(document["results"])
@@ -94,13 +110,14 @@ def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_count
     return [
         {
             "name": mode,
+            "kind": kind,
             "at_once": at_once,
             "runs": max(at_once, 10, int(scale * (slow if name == "langgraph" else quick))),
             "url": urls[latency_ms],
             "folder": folder,
             "is_counting": is_counting,
         }
-        for mode, at_once, latency_ms, quick, slow in MODES
+        for mode, kind, at_once, latency_ms, quick, slow in MODES
     ]
 
 
@@ -125,9 +142,10 @@ def child(name: str, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @contextmanager
 def servers(folder: Path) -> Iterator[dict[int, str]]:
     """A scripted model server for each latency, as processes of their own; their URLs by latency in ms."""
-    processes, urls = [], {}
+    processes: list[subprocess.Popen[str]] = []
+    urls: dict[int, str] = {}
     try:
-        for latency_ms in sorted({latency for _, _, latency, _, _ in MODES}):
+        for latency_ms in sorted({latency for _, _, _, latency, _, _ in MODES}):
             steps = [{**step, "delay_s": latency_ms / 1_000} for step in SCRIPT["step"]]
             script = folder / f"script-{latency_ms}.json"
             script.write_text(json.dumps({**SCRIPT, "step": steps}))
@@ -137,7 +155,7 @@ def servers(folder: Path) -> Iterator[dict[int, str]]:
                 text=True,
             )
             processes.append(process)
-            urls[latency_ms] = process.stdout.readline().strip()
+            urls[latency_ms] = process.stdout.readline().strip() if process.stdout else ""
             if not urls[latency_ms]:
                 raise SystemExit("the scripted model server did not start")
         yield urls
@@ -163,11 +181,12 @@ def time_fsync(folder: Path) -> float:
 def figures(name: str, rounds: list[list[dict[str, Any]]], counted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per mode: medians over the rounds."""
     rows = []
-    for index, (mode, at_once, latency_ms, _, _) in enumerate(MODES):
+    for index, (mode, kind, at_once, latency_ms, _, _) in enumerate(MODES):
         passes = [one[index] for one in rounds]
         rows.append(
             {
                 "mode": mode,
+                "kind": kind,
                 "at_once": at_once,
                 "latency_ms": latency_ms,
                 "system": name,
@@ -194,9 +213,11 @@ def show(document: dict[str, Any]) -> None:
         f"model -> tool -> model, durable; Python {document['python']}, {document['cores']} cores, "
         f"fdatasync of 4 KiB {document['fsync_ms']:.2f} ms, median of {document['rounds']} rounds"
     )
-    head = f"{'':13}{'system':30}{'CPU ms/run':>11}{'x bare':>8}{'runs/s':>9}{'x bare':>8}{'wall s':>8}{'runs':>6}{'syncs/run':>11}{'synchronous':>13}"
-    print(head)
-    for mode, _, latency_ms, _, _ in MODES:
+    print(
+        f"{'':20}{'system':30}{'CPU ms/run':>11}{'x bare':>8}{'runs/s':>9}{'x bare':>8}{'wall s':>8}{'runs':>6}"
+        f"{'syncs/run':>11}{'synchronous':>13}"
+    )
+    for mode, _, _, latency_ms, _, _ in MODES:
         label = mode
         for row in document["results"]:
             if row["mode"] != mode:
@@ -205,11 +226,11 @@ def show(document: dict[str, Any]) -> None:
             written = {row["synchronous"][file] for file, count in row["syncs_by_file"].items() if count}
             level = "/".join(sorted({"2": "FULL", "1": "NORMAL", "0": "OFF", "3": "EXTRA"}.get(w, w) for w in written))
             print(
-                f"{label:13}{SYSTEMS[row['system']]:30}{row['cpu_ms']:>11.2f}{cpu_ratio:>8}{row['runs_s']:>9.1f}"
+                f"{label:20}{SYSTEMS[row['system']]:30}{row['cpu_ms']:>11.2f}{cpu_ratio:>8}{row['runs_s']:>9.1f}"
                 f"{rate_ratio:>8}{row['wall_s']:>8.2f}{row['runs']:>6}{row['syncs']:>11.2f}{level:>13}"
             )
             label = ""
-        print(f"{'':13}(the model takes {latency_ms} ms per call)")
+        print(f"{'':20}(the model takes {latency_ms} ms per call)")
     for name, reason in document["left_out"].items():
         print(f"{SYSTEMS[name]} was left out: {reason}")
 

@@ -300,8 +300,10 @@ class Collegium:
             for file in files:
                 if isinstance(file, GivenFile):
                     yield file
-            async for item in self._inputs.collect([f for f in files if isinstance(f, str)]):
-                yield item
+            paths = [f for f in files if isinstance(f, str)]
+            if paths:
+                async for item in self._inputs.collect(paths):
+                    yield item
 
         async for item in everything():
             if isinstance(item, SkippedFile):

@@ -16,10 +16,12 @@ from collegium.adapters.extract.extractor import FileExtractor
 from collegium.adapters.inputs import DiskInputs
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.models.cassette import CassetteModels
+from collegium.adapters.models.catalogue import LocalModelInfo, list_models
 from collegium.adapters.models.connections import Timeouts
 from collegium.adapters.models.defaults import default_model_name, probe_loopback
 from collegium.adapters.models.local import LocalSettings
 from collegium.adapters.models.profiles import ProfileChange
+from collegium.adapters.models.pull import pull
 from collegium.adapters.models.registry import ModelRegistry, ModelSettings
 from collegium.adapters.models.retrying import RetryPolicy
 from collegium.adapters.presence import FilePresence
@@ -125,6 +127,20 @@ async def open_collegium(
 async def default_model(settings: Settings) -> str:
     """The model for goals that name none: from the settings, a provider whose key is set, or this machine."""
     return settings.model or await default_model_name(os.environ, probe_loopback)
+
+
+def local_models(settings: Settings) -> tuple[LocalModelInfo, ...]:
+    """The local models of the catalogue and those that were fetched."""
+    return list_models(settings.data_dir / "models")
+
+
+async def pull_model(
+    settings: Settings, name: str, *, sha256: str | None = None, on_pull: PullProgress | None = None
+) -> Path:
+    """Fetches a local model by its name in the catalogue or its URL; see ``adapters.models.pull``."""
+    return await pull(
+        name, models_dir=settings.data_dir / "models", clock=SystemClock(), sha256=sha256, progress=on_pull
+    )
 
 
 def has_local_extra() -> bool:

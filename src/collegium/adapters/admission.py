@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from collegium.adapters.rows import Entry, FenceRow, HeadRow, to_us
 from collegium.domain.body import TaskStarted
 from collegium.domain.errors import CollegiumError, Conflict, Fenced, NotFound, StoreError
 from collegium.domain.event import DECIDING, VERSIONS, Draft, encode_body, fence_change
 from collegium.domain.head import Fence, HeadChange
+
+_LIMIT_ATTEMPTS: Final = 2**31
 
 
 class Append(NamedTuple):
@@ -55,13 +57,21 @@ def prepare(
             raise ValueError(f"an append to {run} mixes the tenants {tenant!r} and {draft.tenant!r}")
         type_ = draft.type
         is_deciding = is_deciding or type_ in DECIDING
-        if fence_change(type_) in {"create", "start"} and (draft.task is None or draft.attempt is None):
-            raise ValueError(f"{type_} in {run} needs a task and an attempt in its envelope")
+        _check_envelope(run, draft, type_)
         entries.append(Entry(draft, type_, VERSIONS[type_], to_us(draft.at), encode_body(draft.body)))
     if is_deciding != (head is not None):
         what = "has a deciding event and no head" if is_deciding else "changes the head without a deciding event"
         raise ValueError(f"an append to {run} {what}")
     return Append(run, tenant, tuple(entries), expected, fence, head)
+
+
+def _check_envelope(run: str, draft: Draft, type_: str) -> None:
+    """Finds what no store could keep, before it stands in a transaction together with others."""
+    if fence_change(type_) in {"create", "start"} and (draft.task is None or draft.attempt is None):
+        raise ValueError(f"{type_} in {run} needs a task and an attempt in its envelope")
+    if draft.attempt is not None and not 0 <= draft.attempt < _LIMIT_ATTEMPTS:
+        raise ValueError(f"{draft.attempt} is no attempt of {draft.task} in {run}")
+    (run + draft.id + draft.tenant + (draft.task or "")).encode()
 
 
 def admit(append: Append, head: HeadRow | None, fence_of: Callable[[str], FenceRow | None]) -> Admitted:

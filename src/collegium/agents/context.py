@@ -19,7 +19,8 @@ def opening(desk: Desk) -> tuple[ChatMessage, ...]:
     if desk.earlier:
         parts.append(f"It goes on from this earlier answer:\n{desk.earlier}")
     parts += [f"Result of {name}:\n{r.text}" for name, r in desk.inputs.items() if r.text]
-    passages = fitting([e.chunk for e in desk.evidence], desk.model.profile.context_tokens)
+    room = int(desk.model.profile.context_tokens * SHARE_FOR_PASSAGES)
+    passages = fitting([e.chunk for e in desk.evidence], room)
     if passages:
         parts.append(f"Passages:\n\n{numbered(passages)}")
     return (
@@ -28,13 +29,12 @@ def opening(desk: Desk) -> tuple[ChatMessage, ...]:
     )
 
 
-def fitting(chunks: Sequence[Chunk], context_tokens: int) -> tuple[Chunk, ...]:
-    """The first ``chunks`` that fit the share of the context that is for passages; at least one."""
-    room = int(context_tokens * SHARE_FOR_PASSAGES)
+def fitting(chunks: Sequence[Chunk], room_tokens: int) -> tuple[Chunk, ...]:
+    """The first ``chunks`` that fit into ``room_tokens``; at least one."""
     kept: list[Chunk] = []
     for chunk in chunks:
-        room -= estimate_tokens(chunk.text) + estimate_tokens(chunk.context) + 16
-        if room < 0 and kept:
+        room_tokens -= estimate_tokens(chunk.text) + estimate_tokens(chunk.context) + 16
+        if room_tokens < 0 and kept:
             break
         kept.append(chunk)
     return tuple(kept)

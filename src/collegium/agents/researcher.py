@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from collegium.agents.context import fitting
 from collegium.agents.desk import Desk
 from collegium.agents.loop import work
 from collegium.domain.chat import ChatMessage
 from collegium.domain.document import Chunk, Passage
 from collegium.domain.result import Evidence, TaskResult
+from collegium.knowledge.extractive import select
 from collegium.knowledge.retrieval import gather
 
 LIMIT_PASSAGES = 12
@@ -38,6 +40,15 @@ async def look(desk: Desk) -> TaskResult:
     """Evidence for the whole goal from one search over all documents, without a model."""
     inquiry = "\n".join(dict.fromkeys((desk.goal.text, desk.inquiry)))
     return TaskResult(evidence=_evidence(await gather(desk.retriever, inquiry, limit=LIMIT_PASSAGES)))
+
+
+async def best(question: str, evidence: Sequence[Evidence], *, limit_tokens: int) -> tuple[Evidence, ...]:
+    """The pieces of ``evidence`` that hold the best quotes, then the others in their order, as far as they fit."""
+    quotes = await select(question, [Passage(chunk=e.chunk, score=e.score) for e in evidence])
+    first = [e for q in quotes for e in evidence if e.chunk.id == q.chunk_id]
+    ordered = {e.chunk.id: e for e in (*first, *evidence)}
+    kept = fitting([e.chunk for e in ordered.values()], limit_tokens)
+    return tuple(ordered[c.id] for c in kept)
 
 
 class _Place(msgspec.Struct, frozen=True):

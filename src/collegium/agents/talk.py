@@ -173,7 +173,7 @@ class Talk:
             effect = admitted.definition.effect
             if books.is_write(effect):
                 key = idempotency_key(self._context(None).run, self._context(None).task, step=self.step, call=index)
-                result = await self._write(index, admitted, key)
+                result, key = await self._write(index, admitted, key)
             else:
                 result = await self._toolbox.run(admitted, self._context(None))
         finished = b.ToolFinished(
@@ -211,8 +211,11 @@ class Talk:
             self._turns.append(Turn(proposed=body))
         return await self.call(0, self._turns[-1].proposed.reply.tool_calls[0], granted=granted)
 
-    async def _write(self, index: int, admitted: AdmittedCall, key: str) -> ToolResult:
-        """A call that changes the world: looked up on the ledger, intended, and only then made."""
+    async def _write(self, index: int, admitted: AdmittedCall, key: str) -> tuple[ToolResult, str | None]:
+        """A call that changes the world: looked up on the ledger, intended, and only then made.
+
+        Gives the result, and the key unless the call was refused and so never intended.
+        """
         call, definition = admitted.call, admitted.definition
         arguments = canonical_arguments(call.arguments)
         intended = b.ToolIntended(
@@ -236,20 +239,22 @@ class Talk:
         )
         decision = books.decide(await self._recorder.ledger(), wanted)
         if decision.admission == "approval":
-            return ToolResult(text=_done_before(decision.like[0]), is_ok=False)
+            return ToolResult(text=_done_before(decision.like[0]), is_ok=False), None
+        if decision.admission == "known" and decision.entry is not None and decision.entry.result is not None:
+            return decision.entry.result, key
         if decision.admission == "ask":
             raise UnknownOutcome(intended, "a person has not said yet what became of it")
         if decision.admission == "settle" and books.after_lapse(definition.effect) != "again":
             reconciled = await self._toolbox.reconcile(call.name, key, context)
             act = books.after_lapse(definition.effect, reconciled)
             if act == "finish" and reconciled.result is not None:
-                return reconciled.result
+                return reconciled.result, key
             if act != "again":
                 raise UnknownOutcome(intended, "the attempt that called it ended before its result was stored")
         if decision.admission == "call":
             await self._recorder.record(intended).durable()
         try:
-            return await self._toolbox.run(admitted, context)
+            return await self._toolbox.run(admitted, context), key
         except OutcomeUnknown as error:
             raise UnknownOutcome(intended, error.message) from error
 

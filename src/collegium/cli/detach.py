@@ -33,12 +33,16 @@ async def _submit(session: Session, wanted: Wanted) -> int:
     from collegium.cli.display import display_for
     from collegium.cli.run import submit, with_agents
     from collegium.cli.view import RunView
+    from collegium.wiring import default_model
 
     display = display_for(session.err, RunView(session.now))
     settings = with_agents(session.settings, wanted.agents)
-    async with session.open("none", model=wanted.model, settings=settings, on_pull=display.pulled) as app:
+    model = wanted.model or await default_model(settings)
+    async with session.open("none", model=model, settings=settings, on_pull=display.pulled) as app:
         with display:
-            handle = await submit(session, app, wanted, display)
+            # What is wrong with the model is said here, not in a log that nobody reads.
+            await app.models.open(model)
+            handle = await submit(app, wanted, display)
     session.run = handle.id
     return 0
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from collegium.cli.lines import change
@@ -83,7 +83,7 @@ class LiveDisplay(Display):
         """Moves the bar."""
         self._view.pulled(done, total)
 
-    def _draw(self) -> object:
+    def _draw(self) -> RenderableType:
         height = self._console.size.height
         return draw(
             self._view, width=self._console.width, height=height - 1, glyphs=self._glyphs, is_final=self._is_final

@@ -40,7 +40,10 @@ root = LazyGroup("collegium", lazy=COMMANDS, help=HELP, context_settings={"max_c
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs one command; returns its exit code. Whatever goes wrong is one message on standard error, never a traceback."""
+    """Runs one command; returns its exit code.
+
+    Whatever goes wrong is one message on standard error, never a traceback.
+    """
     options = Options()
     # Until a command's own handler stands, a polite end is the same as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)

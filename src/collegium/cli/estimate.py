@@ -1,7 +1,7 @@
 """What a plan will cost, roughly: calls and tokens by the kind of agent, times the price of the model.
 
-The figures are typical ones of a run over documents with the built-in prompts; real runs differ by a factor of two either
-way. A limit (``--limit-usd``) is a promise, this is not. ``docs/reference/cli.md`` has the table.
+The figures are typical ones of a run over documents with the built-in prompts; real runs differ by a factor of
+two either way. A limit (``--limit-usd``) is a promise, this is not. ``docs/reference/cli.md`` has the table.
 """
 
 from __future__ import annotations
@@ -81,5 +81,3 @@ def _task(task: Task, roster: Roster, profile: ModelProfile) -> TaskEstimate:
     return TaskEstimate(
         id=task.id, model_calls=calls.calls, input_tokens=calls.input_tokens, output_tokens=calls.output_tokens
     )
-
-

@@ -33,11 +33,15 @@ async def find_run(app: Collegium, text: str) -> str:
         return newest[0].run
     part = text.removeprefix("run_").lower()
     if len(part) < MIN_PART:
-        raise UsageError(f"{text!r} is too short to name a run: give at least {MIN_PART} characters of its id", run=text)
+        raise UsageError(
+            f"{text!r} is too short to name a run: give at least {MIN_PART} characters of its id", run=text
+        )
     found = [head.run async for head in heads(app) if part in head.run.removeprefix("run_")]
     if len(found) > 1:
         shown = ", ".join(short_id(r) for r in found[:5])
-        raise UsageError(f"{len(found)} runs have {text!r} in their id: {shown}; give more of it", run=text, runs=found[:5])
+        raise UsageError(
+            f"{len(found)} runs have {text!r} in their id: {shown}; give more of it", run=text, runs=found[:5]
+        )
     if not found:
         newest = await app.runs(HeadQuery(tenant="default", limit=3))
         hint = f"; the newest are {', '.join(short_id(h.run) for h in newest)}" if newest else ""

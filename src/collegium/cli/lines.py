@@ -17,7 +17,9 @@ def change(view: RunView, event: Event, glyphs: Glyphs) -> str:
             files = f" over {count(len(body.goal.files), 'file')}" if body.goal.files else ""
             return f"run {short_id(event.run)}{files} with {body.goal.model}"
         case b.RunPlanned() as body:
-            origin = {"template": f"library plan {body.plan.template}", "given": "given"}.get(body.source, "by the model")
+            origin = {"template": f"library plan {body.plan.template}", "given": "given"}.get(
+                body.source, "by the model"
+            )
             return f"planned {count(len(body.plan.tasks), 'task')} ({origin})"
         case b.RunReplanned() as body:
             return f"planned anew: {one_line(body.reason)}"
@@ -29,19 +31,19 @@ def change(view: RunView, event: Event, glyphs: Glyphs) -> str:
 
 
 def _task_line(view: RunView, event: Event, glyphs: Glyphs) -> str:
-    assert view.state is not None
-    assert event.task is not None
-    task = view.state.tasks[event.task]
+    task = view.task(event.task)
     title = one_line(task.task.title)
     sign, _ = glyphs.states[task.status]
     if isinstance(event.body, b.TaskStarted):
-        if event.task == PLAN_TASK:
+        if task.task.id == PLAN_TASK:
             return ""
         again = f", attempt {task.attempt}" if task.attempt > 1 else ""
         return f"{glyphs.states['running'][0]} {title} ({task.agent}{again})"
     why = one_line(task.reason or task.error or task.park or "")
     if task.status == "parked" and task.park == "retry":
         return f"{sign} {title}: will be tried again: {why}"
+    if task.task.id == PLAN_TASK and task.status == "succeeded":
+        return ""  # the plan itself is told of
     if task.status != "succeeded":
         return f"{sign} {title}: {why}"
     usage = view.usage(task)

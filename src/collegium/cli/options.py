@@ -95,6 +95,8 @@ def write_options(command: click.Command, ctx: click.Context, formatter: click.H
     own: list[tuple[str, str]] = []
     common: list[tuple[str, str]] = []
     for parameter in command.get_params(ctx):
+        if not isinstance(parameter, click.Option):
+            continue
         record = parameter.get_help_record(ctx)
         if record is not None:
             is_common = parameter.name in GLOBAL_NAMES or parameter.name == "help"

@@ -47,14 +47,17 @@ async def copy_artifacts(app: Collegium, artifacts: tuple[Artifact, ...], *, ten
     for artifact in artifacts:
         path = PurePosixPath(artifact.path)
         if path.is_absolute() or ".." in path.parts:
-            raise UsageError(f"the file {artifact.path!r} would lie outside {out} and was not written", path=artifact.path)
+            raise UsageError(
+                f"the file {artifact.path!r} would lie outside {out} and was not written", path=artifact.path
+            )
         data = await app.stores.blobs.get(tenant, artifact.sha256)
         try:
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(data)
         except OSError as error:
             raise UsageError(
-                f"{out / path} cannot be written: {error.strerror}; choose another folder for --out", path=str(out / path)
+                f"{out / path} cannot be written: {error.strerror}; choose another folder for --out",
+                path=str(out / path),
             ) from error
         written.append(str(out / path))
     return written

@@ -10,17 +10,18 @@ from collegium.cli.estimate import Estimate
 from collegium.cli.outline import outline
 from collegium.cli.text import count, one_line, short_id, tokens, usd
 from collegium.cli.tree import cut, glyphs_for
+from collegium.domain.plan import Plan
 from collegium.domain.run import RunState
 from collegium.domain.usage import Usage
 
 
 def print_plan(console: Console, state: RunState, made: Estimate, spent: Usage) -> None:
     """Prints the plan as a tree, each task with its estimate, and the sum."""
-    assert state.plan is not None
+    plan = state.plan or Plan(tasks=())
     glyphs = glyphs_for(console.encoding)
-    tasks = {t.id: t for t in state.plan.tasks}
+    tasks = {t.id: t for t in plan.tasks}
     estimates = {t.id: t for t in made.tasks}
-    lines = outline(state.plan.tasks, glyphs.branches)
+    lines = outline(plan.tasks, glyphs.branches)
     titles = [f"{x.guide}{one_line(tasks[x.task].title)}" for x in lines]
     table = Table.grid(padding=(0, 0, 0, 2))
     table.add_column(width=max(20, min(max(map(len, titles)), console.width - 42)), no_wrap=True, overflow="ellipsis")
@@ -34,7 +35,7 @@ def print_plan(console: Console, state: RunState, made: Estimate, spent: Usage) 
     console.print(table)
     console.print()
     cost = "price not known" if made.cost_usd is None else f"about {usd(made.cost_usd)}"
-    origin = {"template": f"library plan {state.plan.template}", "model": "planned by the model"}.get(
+    origin = {"template": f"library plan {plan.template}", "model": "planned by the model"}.get(
         state.plan_source or "", "given"
     )
     facts = [

@@ -13,7 +13,8 @@ import click
 
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
-from collegium.domain.errors import UsageError
+from collegium.domain.errors import UnreadableInput, UsageError
+from collegium.domain.goal import check_text
 
 if TYPE_CHECKING:
     from collegium.app import Collegium
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collegium.config import Settings
 
 PRIORITIES = {"low": 3, "normal": 2, "high": 1, "urgent": 0}
+_PRIORITY = "low, normal, high or urgent: which work goes first."
 _FILE = click.Path(path_type=Path)
 
 
@@ -48,14 +50,14 @@ class Wanted:
 
 
 @command("run")
-@click.argument("goal", nargs=-1, required=True)
+@click.argument("goal", nargs=-1, required=True, metavar="GOAL")
 @click.option("--files", multiple=True, metavar="PATH", help="A file or folder to work on; repeat for more.")
 @click.option("--model", metavar="NAME", help="openai:NAME, local:NAME, openai-compatible:NAME@URL ...")
 @click.option("--agents", metavar="FILE", type=_FILE, help="Agents beside the built-in ones, in TOML.")
 @click.option("--limit-usd", metavar="X", help="Spend at most so many US dollars; held before each call.")
 @click.option("--limit-tokens", metavar="N", type=click.IntRange(min=1), help="Use at most so many tokens.")
 @click.option("--deadline-s", metavar="S", type=click.FloatRange(min=0, min_open=True), help="End after so long.")
-@click.option("--priority", type=click.Choice(list(PRIORITIES)), default="normal", help="Before whose work; normal.")
+@click.option("--priority", metavar="LEVEL", type=click.Choice(list(PRIORITIES)), default="normal", help=_PRIORITY)
 @click.option("--plan-only", "is_plan_only", is_flag=True, help="Show the plan and what it may cost, then stop.")
 @click.option("--detach", "is_detached", is_flag=True, help="Work in the background; print the run's id.")
 @click.option("--record", metavar="FILE", type=_FILE, help="Write every model call to a cassette.")
@@ -64,15 +66,16 @@ class Wanted:
 @click.option("--output-schema", metavar="FILE", type=_FILE, help="Answer with JSON that fits this JSON Schema.")
 @click.option("--out", metavar="DIR", type=_FILE, help="Copy the files that the run writes here.")
 @pass_session
-def run(session: Session, goal: tuple[str, ...], **options: Any) -> int:
+def run(session: Session, /, goal: tuple[str, ...], **options: Any) -> int:
     """Do GOAL: plan it, work on it, check the answer against the files. "-" reads the goal from standard input.
 
     \b
       collegium run "Who owns the payments service?" --files docs/
       collegium run "Sum up the incidents as a table" --files incidents/ --out results/
       git log -20 | collegium run - --model openai:gpt-5-mini
-    """
+    """  # noqa: D301  \b keeps click from wrapping what follows
     wanted = _read(goal, options)
+    check_text(wanted.goal)
     if wanted.is_detached:
         from collegium.cli.detach import run_detached
 
@@ -99,7 +102,7 @@ async def _run(session: Session, wanted: Wanted) -> int:
         on_pull=display.pulled,
     ) as app:
         with display:
-            handle = await submit(session, app, wanted, display)
+            handle = await submit(app, wanted, display)
             session.run = handle.id
             report = await follow(handle, display)
         if wanted.is_plan_only and report.status == "succeeded":
@@ -113,18 +116,13 @@ async def _run(session: Session, wanted: Wanted) -> int:
     return code
 
 
-async def submit(session: Session, app: Collegium, wanted: Wanted, display: Display) -> RunHandle:
+async def submit(app: Collegium, wanted: Wanted, display: Display) -> RunHandle:
     """Submits the goal; whatever is wrong with it or its model is said before there is a run."""
     from collegium.cli.find import find_run
-    from collegium.domain.goal import check_text
     from collegium.domain.usage import Limits
 
-    check_text(wanted.goal)
     continues = None if wanted.continues is None else await find_run(app, wanted.continues)
-    display.note("opening the model")
-    await app.models.open(app.default_model)
-    if wanted.files:
-        display.note("reading " + ", ".join(wanted.files))
+    display.note("opening the model" + (", reading " + ", ".join(wanted.files) if wanted.files else ""))
     return await app.submit(
         wanted.goal,
         files=wanted.files,
@@ -163,7 +161,8 @@ def _read(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
     """What was asked for. Raises ``UsageError`` for what cannot be."""
     if len(goal) > 1:
         raise UsageError(
-            f"there are {len(goal)} goals, {goal[0]!r} and {goal[1]!r}: put the goal in quotes, and --files before each path"
+            f"there are {len(goal)} goals, {goal[0]!r} and {goal[1]!r}: "
+            "put the goal in quotes, and --files before each path"
         )
     if options["record"] is not None and options["replay"] is not None:
         raise UsageError("--record and --replay exclude each other: a cassette is written or played")
@@ -171,6 +170,10 @@ def _read(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
         raise UsageError("--detach goes with none of --record, --replay, --out, --plan-only: they need the run's end")
     if options["replay"] is not None and not options["replay"].is_file():
         raise UsageError(f"there is no cassette {options['replay']}: check --replay", path=str(options["replay"]))
+    for path in options["files"]:
+        # Looked at before a model is fetched or opened: a typing error is told at once.
+        if not Path(path).expanduser().exists():
+            raise UnreadableInput(f"there is no file or folder {path}: check the path behind --files", path=path)
     return Wanted(
         goal=_goal_text(goal[0]),
         limit_usd=_usd(options.pop("limit_usd")),
@@ -214,7 +217,9 @@ def _schema(path: Path | None) -> dict[str, Any] | None:
     try:
         schema = msgspec.json.decode(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"--output-schema {path} cannot be read: {os.strerror(error.errno or 0)}", path=str(path)) from error
+        raise UsageError(
+            f"--output-schema {path} cannot be read: {os.strerror(error.errno or 0)}", path=str(path)
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--output-schema {path} is no JSON: {error}", path=str(path)) from error
     if not isinstance(schema, dict):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import cached_property, update_wrapper
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -20,6 +21,7 @@ import msgspec
 
 from collegium.cli import failure
 from collegium.cli.options import Options
+from collegium.domain.errors import CollegiumError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +88,7 @@ class Session:
 
     def tell(self, message: str) -> None:
         """One line for the person at the terminal."""
-        self.err.print(message, style="dim")
+        self.err.print(message, style="dim", soft_wrap=True)
 
     def open(
         self,
@@ -168,9 +170,11 @@ class Session:
     def _log_to_file(self) -> None:
         """Sends what libraries log to a file: a terminal shows messages, never tracebacks."""
         logging.raiseExceptions = False
-        handler = logging.handlers.RotatingFileHandler(
-            _log_file(self.settings.data_dir), maxBytes=4_000_000, backupCount=2, delay=True, encoding="utf-8"
-        )
+        try:
+            folder = self.settings.data_dir / "logs"
+        except CollegiumError:
+            return  # whatever needs the settings says what is wrong with them
+        handler = _LogFile(folder / "collegium.log", maxBytes=4_000_000, backupCount=2, delay=True, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
@@ -186,12 +190,9 @@ def pass_session(
     return update_wrapper(with_session, function)
 
 
-def _log_file(data_dir: Path) -> Path:
-    folder = data_dir / "logs"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(os.devnull)
-    return folder / "collegium.log"
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """Makes its folder with the first message: a command that only looks leaves nothing behind."""
 
-
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()

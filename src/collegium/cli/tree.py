@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -21,6 +21,10 @@ from collegium.domain.usage import Usage
 FRAMES_PER_S = 8
 BAR_WIDTH = 28
 MIN_TITLE = 20
+MAX_AGENT = 16
+GAP = 2
+FIGURES = (6, 9, 7)
+"""Least widths of elapsed time, tokens and cost: columns that stand still while the numbers grow."""
 
 
 class Glyphs(NamedTuple):
@@ -44,8 +48,8 @@ def _states(signs: str) -> dict[str, tuple[str, str]]:
     return {state: (sign, _STYLES[state]) for state, sign in zip(_STYLES, signs, strict=True)}
 
 
-UNICODE = Glyphs(_states("○○●◌✓✗–!"), "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", Branches(), " · ", "…", "(above)")
-ASCII = Glyphs(_states("..*~+x-!"), "|/-\\", ASCII_BRANCHES, " | ", "...", "(above)")
+UNICODE = Glyphs(_states("○○●◌✓✗»!"), "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", Branches(), " · ", "…", "↑")
+ASCII = Glyphs(_states("..*~+x-!"), "|/-\\", ASCII_BRANCHES, " | ", "...", "^")
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
@@ -63,7 +67,9 @@ def draw(view: RunView, *, width: int, height: int, glyphs: Glyphs = UNICODE, is
     if not is_final:
         parts += _progress(view, glyphs)
     if view.state is not None and view.state.tasks:
-        parts.append(_tree(view, width, max(4, height - len(parts) - 2), glyphs))
+        if is_final:
+            glyphs = glyphs._replace(spinner=glyphs.states["running"][0])
+        parts.append(_tree(view, view.state.tasks, width=width, height=max(4, height - len(parts) - 2), glyphs=glyphs))
         if not is_final:
             parts.append(Text(_total(view, glyphs), style="dim"))
     return Group(*parts)
@@ -110,9 +116,7 @@ def _bar(label: str, progress: Progress, amount: str) -> Table:
     return grid
 
 
-def _tree(view: RunView, width: int, height: int, glyphs: Glyphs) -> Table:
-    assert view.state is not None
-    tasks = view.state.tasks
+def _tree(view: RunView, tasks: Mapping[str, TaskState], *, width: int, height: int, glyphs: Glyphs) -> Group:
     lines = outline([t.task for t in tasks.values()], glyphs.branches)
     hidden = 0
     if len(lines) > height:
@@ -121,18 +125,30 @@ def _tree(view: RunView, width: int, height: int, glyphs: Glyphs) -> Table:
         hidden, lines = len(lines) - len(kept), tuple(kept)
     has_cost = any(view.usage(t).cost_usd for t in tasks.values())
     rows = [_row(view, tasks[x.task], x.guide, glyphs, is_first=x.is_first) for x in lines]
-    figures = 12 + 9 + 13 + (10 if has_cost else 0)
     longest = max((row[0].cell_len for row in rows), default=MIN_TITLE)
-    grid = Table.grid(padding=(0, 0, 0, 2))
-    grid.add_column(width=max(MIN_TITLE, min(longest, width - figures)), no_wrap=True, overflow="ellipsis")
-    grid.add_column(style="dim", no_wrap=True, max_width=16, overflow="ellipsis")
-    for _ in range(3 if has_cost else 2):
-        grid.add_column(justify="right", no_wrap=True, style="dim")
-    for row in rows:
-        grid.add_row(*(row if has_cost else row[:4]))
+    agent = min(MAX_AGENT, max((row[1].cell_len for row in rows), default=0))
+    figures = [
+        max(least, *(row[2 + i].cell_len for row in rows))
+        for i, least in enumerate(FIGURES if has_cost else FIGURES[:-1])
+    ]
+    room = width - agent - sum(figures) - GAP * (len(figures) + 1)
+    widths = (max(MIN_TITLE, min(longest, room)), agent, *figures)
+    drawn = [_joined(row, widths) for row in rows]
     if hidden:
-        grid.add_row(Text(f"{glyphs.branches.blank}and {count(hidden, 'task')} not shown", style="dim"))
-    return grid
+        drawn.append(Text(f"{glyphs.branches.blank}and {count(hidden, 'task')} not shown", style="dim"))
+    return Group(*drawn)
+
+
+def _joined(row: Sequence[Text], widths: Sequence[int]) -> Text:
+    """The cells side by side: title and agent flush left, figures flush right."""
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for position, (cell, width) in enumerate(zip(row, widths, strict=False)):
+        cell.truncate(width, overflow="ellipsis")
+        blank = " " * (width - cell.cell_len)
+        line.append(blank if position > 1 else "").append_text(cell)
+        line.append(" " * GAP if position > 1 else blank + " " * GAP)
+    line.rstrip()
+    return line
 
 
 def _row(
@@ -144,7 +160,9 @@ def _row(
     title = Text.assemble((guide, "dim"), (sign, style), " ")
     nothing = Text("")
     if not is_first:
-        return title.append(f"{one_line(task.task.title)} {glyphs.above}", style="dim"), *[nothing] * 4
+        # It stands above already, with its figures: a task that several others need.
+        title = Text(f"{guide}{glyphs.above} {one_line(task.task.title)}", style="dim")
+        return title, nothing, nothing, nothing, nothing
     title.append(one_line(task.task.title), style="dim" if task.status in ("pending", "skipped") else "")
     if task.status in ("failed", "parked", "quarantined", "skipped"):
         why = task.reason or task.error or task.park or ""
@@ -152,10 +170,10 @@ def _row(
     elapsed, usage = view.seconds(task), view.usage(task)
     return (
         title,
-        Text(one_line(task.agent or "")),
-        Text("" if elapsed is None else seconds(elapsed)),
-        Text(tokens(usage.tokens) if usage.tokens else ""),
-        Text(usd(usage.cost_usd) if usage.cost_usd else ""),
+        Text(one_line(task.agent or ""), style="dim"),
+        Text("" if elapsed is None else seconds(elapsed), style="dim"),
+        Text(tokens(usage.tokens) if usage.tokens else "", style="dim"),
+        Text(usd(usage.cost_usd) if usage.cost_usd else "", style="dim"),
     )
 
 

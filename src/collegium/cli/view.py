@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from collegium.domain import body as b
+from collegium.domain.errors import NotFound
 from collegium.domain.event import Event
 from collegium.domain.run import RunState, TaskState, apply
 from collegium.domain.usage import Usage
@@ -51,6 +52,12 @@ class RunView:
         elif isinstance(event.body, _CLOSES):
             # From here on the attempt's usage is part of the task's own.
             self._open.pop(event.task, None)
+
+    def task(self, id_: str | None) -> TaskState:
+        """The task of that id. Raises ``NotFound`` before its event was taken."""
+        if self.state is None or id_ is None or id_ not in self.state.tasks:
+            raise NotFound(f"there is no task {id_!r}", task=id_)
+        return self.state.tasks[id_]
 
     def usage(self, task: TaskState) -> Usage:
         """What a task took so far, its open attempt included."""

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from collegium.domain.facts import quantities
 from collegium.domain.text import STOPWORDS
 
-AnswerType = Literal["number", "money", "duration", "date", "time", "person", "name", "any"]
+AnswerType = Literal["number", "money", "percent", "duration", "date", "time", "person", "name", "any"]
 
 _NAME: Final = re.compile(
     r"\b[A-Za-z]\w*(?:-\w+)+\b|\b[A-Z][\w\u2019']*[a-z0-9](?:[ -](?:van |von |de |da )?[A-Z][\w\u2019'-]*[a-z0-9])*\b|\b[A-Z]{2,}\b|#[\w-]+|\b\w+_\w+\b"
@@ -30,10 +30,11 @@ _TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
         r"|\bwhat (?:does|do|did|may|can|will|should) .{0,60}\bcosts?\b|\bwhat is the (?:\w+ )?(?:price|fee|cost|salary|bonus|allowance) (?:of|for)\b"
         r"|\b(?:what|which) (?:price|fee|cost|salary|bonus|sum|amount of money)\b",
     ),
+    ("percent", r"\b(?:what|which) (?:share|percentage|proportion|fraction)\b|\bhow many per ?cent\b"),
     (
         "number",
         r"\bhow (?:many|much|large|big|high|often|strongly|small|low|heavy|wide|full)\b|\bby how\b"
-        r"|\b(?:what|which) (?:share|percentage|number|port|version|release|amount|limit|size|rate|threshold|level|value)\b",
+        r"|\b(?:what|which) (?:number|port|version|release|amount|limit|size|rate|threshold|level|value)\b",
     ),
     (
         "date",
@@ -57,6 +58,7 @@ _DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?"
 _SMALL: Final = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|half|a quarter|a third|none|once|twice)"
 _SPAN: Final = r"(?:second|minute|hour|day|night|week|month|quarter|year)s?"
 _FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
+    "percent": re.compile(r"\d\s?%|\bper ?cent\b|\bpercentage\b|\b(?:half|a quarter|a third|two thirds)\b", re.IGNORECASE),
     "money": re.compile(
         r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|[\u20ac$\u00a3])", re.IGNORECASE
     ),

@@ -45,6 +45,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """Least score of a quote; below it the documents have no answer."""
     beside: float = 0.7
     """Share of the best score from which a second place of the same document is quoted too."""
+    beside_near: float = 0.6
+    """The same for a place of the same passage."""
     rival: float = 0.8
     """Share of the best score from which another document's number for the same thing is a contradiction."""
     shared: float = 0.75
@@ -109,12 +111,13 @@ def _carried(question: str, chosen: Sequence[Unit]) -> list[str]:
 def _beside(
     best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning
 ) -> list[tuple[Unit, float]]:
-    """Another place of the same document that answers nearly as well."""
+    """Another place of the same document that answers nearly as well; one of the same passage need not be as good."""
     for unit, further in ranked:
-        if further < tuning.beside * score:
+        least = tuning.beside_near if unit.chunk.id == best.chunk.id else tuning.beside
+        if further < min(tuning.beside, tuning.beside_near) * score:
             break
         apart = unit.start >= best.end or unit.end <= best.start
-        if unit.chunk.document == best.chunk.document and apart and not unit.is_heading:
+        if unit.chunk.document == best.chunk.document and apart and not unit.is_heading and further >= least * score:
             return [(unit, further)]
     return []
 

@@ -214,8 +214,5 @@ class Attempt:
 
 def _granted(agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: Toolbox) -> tuple[ToolDefinition, ...]:
     """What the agent may use for this task: its own tools, narrowed by the task's list where it has one."""
-    names = {d.name for d in toolbox.definitions}
-    own = names if "*" in agent.tools else names & {*agent.tools, *state.goal.tools}
-    if for_task:
-        own = (own | set(for_task)) & set(for_task) & names
-    return toolbox.granted(own)
+    own = toolbox.matching((*agent.tools, *state.goal.tools))
+    return toolbox.granted(own & toolbox.matching(for_task) if for_task else own)

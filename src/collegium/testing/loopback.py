@@ -125,6 +125,14 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._buffer = b""
         self._sending: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -178,6 +186,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 # Lets the other side read between pieces, and a closed connection cancel this task.
                 await asyncio.sleep(0)
+                await self._writable.wait()
             if not answer.is_cut:
                 self._transport.write(b"0\r\n\r\n")
         if answer.is_cut:

@@ -90,14 +90,14 @@ async def store_with_a_run(path):
         ("UPDATE heads SET seq = 5 WHERE run = 'run_a'", 6),
         ("DELETE FROM events WHERE run = 'run_a' AND seq = 6; UPDATE heads SET seq = 5 WHERE run = 'run_a'", 5),
         (
-            "UPDATE events SET seq = -2 WHERE run = 'run_a' AND seq = 2;"
-            "UPDATE events SET seq = 2 WHERE run = 'run_a' AND seq = 3;"
-            "UPDATE events SET seq = 3 WHERE run = 'run_a' AND seq = -2",
+            """UPDATE events SET seq = -2 WHERE run = 'run_a' AND seq = 2;
+            UPDATE events SET seq = 2 WHERE run = 'run_a' AND seq = 3;
+            UPDATE events SET seq = 3 WHERE run = 'run_a' AND seq = -2""",
             2,
         ),
         (
-            "DELETE FROM events WHERE run = 'run_a' AND seq > 3;"
-            "UPDATE events SET run = 'run_a' WHERE run = 'run_b' AND seq > 3",
+            """DELETE FROM events WHERE run = 'run_a' AND seq > 3;
+            UPDATE events SET run = 'run_a' WHERE run = 'run_b' AND seq > 3""",
             4,
         ),
     ],

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from collegium.adapters.sqlite.blobs import OWED_LIMIT_BYTES
+from collegium.adapters.sqlite.connection import store_error
 from collegium.adapters.sqlite.store import open_store
-from collegium.domain.errors import Fenced, StoreCorrupt, StoreFull, StoreReadOnly, StoreUnavailable
+from collegium.domain.errors import Fenced, NotFound, StoreCorrupt, StoreFull, StoreReadOnly, StoreUnavailable
 from collegium.domain.head import Fence
 from collegium.domain.record import Record
-from collegium.testing.conformance.drafts import begin, decide, lapsed, noted, ready, started
+from collegium.testing.conformance.drafts import begin, decide, eventually, lapsed, noted, ready, started
 
 ONE = Fence(task="t", attempt=1)
 
@@ -48,9 +48,10 @@ async def test_a_full_disk_refuses_reads_on_and_recovers(small_disk):
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(b"x" * 4_000_000)
+    # What SQLite has already reserved is used up first.
+    receipts = [store.journal.append("run_a", [noted("x" * 50_000)]) for _ in range(100)]
     with pytest.raises(StoreFull, match=r"store\.db.*free some"):
-        for _ in range(100):  # what SQLite has already reserved is used up first
-            await store.journal.append("run_a", [noted("x" * 50_000)]).durable()
+        await receipts[-1].durable()
     before = await store.journal.read("run_a")
     assert await store.journal.verify("run_a") is None
     with pytest.raises(StoreFull):
@@ -95,8 +96,8 @@ async def test_an_effect_is_never_stored_without_its_cause(tmp_path):
     await store.aclose()
 
 
-async def test_an_event_is_never_stored_without_its_blob(tmp_path):
-    """A blob whose put failed comes with the next commit, however much later that is."""
+async def test_nothing_is_stored_that_names_a_lost_blob(tmp_path):
+    """However much later it comes; until the blob is put again."""
     store = open_store(tmp_path / "store.db")
     await begin(store.journal, "run_a")
     data = os.urandom(500_000)
@@ -104,45 +105,83 @@ async def test_an_event_is_never_stored_without_its_blob(tmp_path):
         name = store.blobs.put("acme", data)
         with pytest.raises(StoreFull):
             await store.blobs.flush()
-        with pytest.raises(StoreFull):
-            await store.blobs.flush()
+    await store.blobs.flush()  # said once
+    await store.journal.append("run_a", [noted("another"), noted("f" * 64)]).durable()
+    record = Record(kind="k", tenant="acme", key="a", value={"blob": name})
+    with pytest.raises(StoreFull):
+        await store.journal.append("run_a", [noted(name)]).durable()
+    with pytest.raises(StoreFull):
+        await store.records.put(record)
+    with pytest.raises(NotFound):
+        await store.blobs.get("acme", name)
+    assert store.blobs.put("acme", data) == name
     await store.journal.append("run_a", [noted(name)]).durable()
     assert await store.blobs.get("acme", name) == data
+    await store.records.put(record)
+    await store.journal.append("run_a", [noted(name)]).durable()
     await store.aclose()
 
 
-async def test_blobs_are_not_hoarded_for_ever(tmp_path):
-    store = open_store(tmp_path / "store.db")
+async def test_a_flush_tells_of_puts_that_failed_before_it(tmp_path):
+    store = open_store(tmp_path / "store.db", linger_s=0.001)
     with no_room(300_000):
-        names = [store.blobs.put("acme", bytes([n]) * (OWED_LIMIT_BYTES // 2 + 1)) for n in range(2)]
-        with pytest.raises(StoreFull):
-            await store.blobs.flush()
-        with pytest.raises(StoreFull):
-            store.blobs.put("acme", b"one more")
-    await store.blobs.flush()
-    assert store.blobs.put("acme", b"one more")
-    assert len(await store.blobs.get("acme", names[1])) == OWED_LIMIT_BYTES // 2 + 1
+        store.blobs.put("acme", os.urandom(500_000))
+        await eventually(lambda: _has_failed(store))
+    with pytest.raises(StoreFull):
+        await store.blobs.flush()
     await store.aclose()
 
 
-async def test_a_store_that_became_read_only_still_reads(tmp_path):
-    store = open_store(tmp_path / "store.db")
+async def _has_failed(store) -> bool:
+    return store.writer.stats.failures > 0
+
+
+async def test_what_no_store_could_keep_is_refused_to_its_caller(tmp_path):
+    store = open_store(tmp_path / "store.db", linger_s=60)
     await begin(store.journal, "run_a")
+    good = store.journal.append("run_a", [noted(1)])
+    for bad in (noted("\ud800"), noted(1, task="\ud800"), noted(1, attempt=2**63), noted(1, attempt=-1)):
+        with pytest.raises(ValueError, match=r"."):
+            store.journal.append("run_a", [bad])
+    with pytest.raises(ValueError, match=r"."):
+        store.journal.append("\ud800", [noted(1)])
+    with pytest.raises(ValueError, match=r"."):
+        store.blobs.put("\ud800", b"x")
+    with pytest.raises(ValueError, match=r"."):
+        await store.records.put(Record(kind="k", tenant="acme", key="\ud800", value={}))
+    with pytest.raises(ValueError, match=r"."):
+        await store.records.delete("k", "\ud800", "a")
+    assert len(await good.durable()) == 1
     await store.aclose()
-    store = open_store(tmp_path / "store.db")
-    real = store.writer._write
 
-    def write(items):
-        if store.writer._connection is not None:
-            store.writer._connection.execute("PRAGMA query_only=1")
-        real(items)
 
-    await store.journal.append("run_a", [noted(1)]).durable()
-    store.writer._write = write
-    with pytest.raises(StoreReadOnly, match=r"store\.db may not be written"):
-        await store.journal.append("run_a", [noted(2)]).durable()
-    assert len(await store.journal.read("run_a")) == 2
-    await store.aclose()
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (sqlite3.SQLITE_FULL, StoreFull),
+        (sqlite3.SQLITE_IOERR_WRITE, StoreFull),
+        (sqlite3.SQLITE_IOERR_FSYNC, StoreUnavailable),
+        (sqlite3.SQLITE_READONLY, StoreReadOnly),
+        (sqlite3.SQLITE_READONLY_DBMOVED, StoreReadOnly),
+        (sqlite3.SQLITE_BUSY, StoreUnavailable),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, StoreUnavailable),
+        (sqlite3.SQLITE_LOCKED, StoreUnavailable),
+        (sqlite3.SQLITE_CANTOPEN, StoreUnavailable),
+        (sqlite3.SQLITE_NOMEM, StoreUnavailable),
+        (sqlite3.SQLITE_CORRUPT, StoreCorrupt),
+        (sqlite3.SQLITE_NOTADB, StoreCorrupt),
+        (None, StoreUnavailable),
+    ],
+)
+def test_sqlites_errors_in_the_words_of_collegium(tmp_path, code, expected):
+    failure = sqlite3.OperationalError("as SQLite says")
+    if code is not None:
+        failure.sqlite_errorcode = code
+        failure.sqlite_errorname = "SQLITE_X"
+    error = store_error(failure, tmp_path / "store.db")
+    assert type(error) is expected
+    assert str(tmp_path / "store.db") in error.message
+    assert error.retryable == (expected in {StoreFull, StoreUnavailable})
 
 
 def test_a_read_only_folder_is_said_at_once(small_disk):
@@ -159,9 +198,12 @@ def test_a_file_in_the_way_of_the_folder(tmp_path):
         open_store(tmp_path / "file" / "store.db")
 
 
-def test_missing_folders_are_made(tmp_path):
-    open_store(tmp_path / "a" / "b" / "store.db").close()
-    assert (tmp_path / "a" / "b" / "store.db").exists()
+async def test_missing_folders_are_made_and_a_closed_store_is_one_file(tmp_path):
+    store = open_store(tmp_path / "a" / "b" / "store.db")
+    await begin(store.journal, "run_a")
+    await store.journal.scan()
+    await store.aclose()
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["store.db"]
 
 
 @pytest.mark.parametrize(

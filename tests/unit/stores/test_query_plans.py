@@ -15,6 +15,23 @@ from collegium.adapters.sqlite.store import open_store
 from collegium.domain.head import HeadQuery
 from collegium.domain.record import Condition
 
+HOT = [
+    "PUBLISH",
+    "QUEUE",
+    "JOIN",
+    "CATCH_UP",
+    "CLAIM",
+    "SETTLE",
+    "SETTLED",
+    "REQUEUE",
+    "NEXT",
+    "SHOW",
+    "IS_READY",
+    "MESSAGE",
+    "READ",
+    "NEW_TOPICS",
+    "LAST_SEQ",
+]
 DUE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -57,8 +74,16 @@ def test_the_stores_statements(store_file, statement):
 
 @pytest.mark.parametrize(
     ("tenant", "statuses", "worker", "due", "after"),
-    list(itertools.product([None, "acme"], [None, {"waiting"}, {"queued", "running"}], [None, "w"], [None, DUE], [None, "run_a"])),
-)  # fmt: skip
+    list(
+        itertools.product(
+            [None, "acme"],
+            [None, {"waiting"}, {"queued", "running"}],
+            [None, "w"],
+            [None, DUE],
+            [None, "run_a"],
+        )
+    ),
+)
 def test_every_listing_of_heads(store_file, tenant, statuses, worker, due, after):
     query = HeadQuery(
         tenant=tenant,
@@ -80,10 +105,12 @@ def test_every_listing_of_heads(store_file, tenant, statuses, worker, due, after
 
 @pytest.mark.parametrize(
     "statement",
-    [getattr(bus_statements, name) for name in
-     ("PUBLISH", "QUEUE", "JOIN", "CATCH_UP", "CLAIM", "SETTLE", "SETTLED", "REQUEUE", "NEXT", "SHOW", "IS_READY", "MESSAGE", "READ")]
-    + [bus_statements.ready(1), bus_statements.ready(5)],
-)  # fmt: skip
+    [
+        *(getattr(bus_statements, name) for name in HOT),
+        bus_statements.ready(1),
+        bus_statements.ready(5),
+    ],
+)
 def test_the_buss_statements(bus_file, statement):
     steps = plan(bus_file, statement)
     assert not whole_reads(steps), steps

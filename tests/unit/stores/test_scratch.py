@@ -1,4 +1,4 @@
-"""Bus and cache files: damaged ones are made anew, replaced ones are followed, locked ones are waited for off the loop."""
+"""Bus and cache files: damaged ones are made anew, replaced ones followed, locked ones waited for off the loop."""
 
 import asyncio
 import os
@@ -75,10 +75,11 @@ async def test_damage_while_it_is_open_costs_messages_and_nothing_else(tmp_path)
 
 async def test_a_file_that_another_process_replaced_is_followed(tmp_path):
     path = tmp_path / "bus.db"
-    one, two = SqliteBus(path, SystemClock()), SqliteBus(path, SystemClock())
+    one = SqliteBus(path, SystemClock())
     assert await one.claim(["tasks.a"], "workers") == ()
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    two = SqliteBus(path, SystemClock())
     await two.publish(message("m"))
     assert await one.wait(["tasks.a"], 10)
     (claim,) = await one.claim(["tasks.a"], "workers")

@@ -73,7 +73,7 @@ def test_any_interleaving_keeps_the_order(tmp_path_factory, actions):
 
     async def main():
         writer = open_writer(path, linger_s=0.001)
-        items = []
+        items: list[Note] = []
         for n, action in enumerate(actions):
             if action == "yield":
                 await asyncio.sleep(0)

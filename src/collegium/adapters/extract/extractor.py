@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,8 @@ from collegium.domain.errors import UnreadableInput
 Blocks = tuple[Block, ...]
 _VERSION: Final = "1"
 _LIBRARIES: Final = {"html": "selectolax", "pdf": "pypdfium2", "docx": "python-docx"}
-_READERS: Final = {"pdf": "pdf_reader.py", "docx": "docx_reader.py"}
+READERS: Final = {kind: Path(__file__).with_name(f"{kind}_reader.py") for kind in ("pdf", "docx")}
+"""Programs that read a format in a process of their own."""
 _PLAIN_BLOCKS: Final[dict[str, Callable[[str], tuple[str, Blocks]]]] = {
     "markdown": markdown_blocks,
     "text": text_blocks,
@@ -47,13 +48,22 @@ class FileExtractor:
     Args:
         max_bytes: Larger files are refused.
         timeout_s: A file that takes longer is given up.
-        readers: How many PDF and DOCX files are read at once.
+        at_once: How many PDF and DOCX files are read at once.
+        readers: The program per format; it gets the file on standard input.
     """
 
-    def __init__(self, *, max_bytes: int = 50 << 20, timeout_s: float = 60.0, readers: int = 2) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int = 50 << 20,
+        timeout_s: float = 60.0,
+        at_once: int = 2,
+        readers: Mapping[str, Path] = READERS,
+    ) -> None:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._gate = asyncio.Semaphore(readers)
+        self._gate = asyncio.Semaphore(at_once)
+        self._readers = readers
 
     def variant(self, path: str) -> str:
         """The format that the name tells, the version of this code and of the library that reads it."""
@@ -81,7 +91,7 @@ class FileExtractor:
         )
 
     async def _read(self, path: str, kind: str, data: bytes) -> tuple[str, str, Blocks]:
-        if kind in _READERS:
+        if kind in self._readers:
             async with self._gate:
                 reply = await self._run_reader(path, kind, data)
             return pdf_text(reply) if kind == "pdf" else docx_text(reply)
@@ -94,9 +104,8 @@ class FileExtractor:
             raise ValueError(f"reading it took longer than {self._timeout_s:g} s") from None
 
     async def _run_reader(self, path: str, kind: str, data: bytes) -> dict[str, Any]:
-        program = Path(__file__).with_name(_READERS[kind])
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-B", str(program),
+            sys.executable, "-P", "-B", str(self._readers[kind]),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -17,8 +20,9 @@ _CONTAINERS: Final = frozenset(
     """html body main article section div header footer aside figure figcaption details summary fieldset form center
     blockquote address hgroup search ul ol dl menu tbody thead tfoot""".split()
 )
-_BLOCKS: Final = _CONTAINERS | frozenset(_HEADINGS) | frozenset("p pre table li dt dd hr tr td th caption br".split())
+_BLOCKS: Final = _CONTAINERS | frozenset(_HEADINGS) | frozenset("p pre table li dt dd hr tr td th caption".split())
 _DEEPEST: Final = 400
+_EMPTY_LINE: Final = re.compile(r"\n *\n")
 
 
 def html_text(source: str) -> tuple[str, str, tuple[Block, ...]]:
@@ -46,27 +50,27 @@ class _Walker:
             tag = child.tag or ""
             if tag == "-text":
                 self.inline.append(child.text_content or "")
-            elif tag in _SKIPPED or tag.startswith("-") or tag.startswith("!") or depth > _DEEPEST:
+            elif tag == "br":
+                self.inline.append("\n")
+            elif tag in _SKIPPED or tag.startswith(("-", "!")) or depth > _DEEPEST:
                 continue
             elif tag in _BLOCKS:
                 self.flush()
                 self.block(child, tag, depth)
-            elif _has_blocks(child):
-                self.container(child, depth + 1)
             else:
-                self.inline.append(child.text(deep=True))
+                self.container(child, depth + 1)
 
     def block(self, child: LexborNode, tag: str, depth: int) -> None:
         """Writes one block element."""
         if tag in _HEADINGS:
-            self.writer.heading(child.text(deep=True), _HEADINGS[tag])
+            self.writer.heading(_text(child), _HEADINGS[tag])
         elif tag == "pre":
             self.writer.add(child.text(deep=True).strip("\n"), "code")
         elif tag == "table":
             self.table(child, depth)
         elif tag in {"li", "dt", "dd"}:
             self.item(child, depth)
-        elif tag not in {"hr", "br"}:
+        elif tag != "hr":
             self.container(child, depth + 1)
             self.flush()
 
@@ -76,7 +80,8 @@ class _Walker:
             self.container(child, depth + 1)
             self.flush()
         else:
-            self.writer.add("- " + " ".join(child.text(deep=True).split()), "list")
+            text = _text(child)
+            self.writer.add(f"- {text}" if text else "", "list")
 
     def table(self, node: LexborNode, depth: int) -> None:
         """Writes the rows; a first row of ``th`` (or inside ``thead``) names the columns. Layout tables are unpacked."""
@@ -88,18 +93,38 @@ class _Walker:
         columns: tuple[str, ...] = ()
         for row in node.css("tr"):
             cells = [c for c in row.iter() if c.tag in {"td", "th"}]
-            texts = tuple(" ".join(c.text(deep=True, separator=" ").split()) for c in cells)
+            texts = tuple(_text(cell) for cell in cells)
             is_header = all(c.tag == "th" for c in cells) and not columns
             if is_header:
                 columns = texts
             self.writer.row(texts, () if is_header else columns)
 
     def flush(self) -> None:
-        """Writes the loose text collected so far as one paragraph."""
-        text = " ".join("".join(self.inline).split())
+        """Writes the loose text collected so far as a paragraph; an empty line made of breaks parts two."""
+        text = "".join(piece if piece == "\n" else " ".join(f".{piece}.".split())[1:-1] for piece in self.inline)
         self.inline.clear()
-        self.writer.add(text)
+        for paragraph in _EMPTY_LINE.split(text):
+            self.writer.add(" ".join(paragraph.split()))
+
+
+def _text(node: LexborNode) -> str:
+    """What ``node`` says on one line; blocks and line breaks inside it part words."""
+    pieces: list[str] = []
+    for child in islice(node.traverse(include_text=True), 1, None):
+        tag = child.tag or ""
+        if tag == "-text" and not any(p in _SKIPPED for p in _ancestors(child, node)):
+            pieces.append(child.text_content or "")
+        elif tag == "br" or tag in _BLOCKS:
+            pieces.append(" ")
+    return " ".join("".join(pieces).split())
+
+
+def _ancestors(child: LexborNode, top: LexborNode) -> Iterator[str]:
+    at = child.parent
+    while at is not None and at != top:
+        yield at.tag or ""
+        at = at.parent
 
 
 def _has_blocks(node: LexborNode) -> bool:
-    return any(child.tag in _BLOCKS for child in node.traverse() if child is not node)
+    return any(child.tag in _BLOCKS for child in islice(node.traverse(), 1, None))

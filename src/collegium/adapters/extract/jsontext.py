@@ -15,6 +15,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder(strict=False)
 _RECORD_MAX: Final = 900
 """Objects and arrays longer than this (characters) are taken apart."""
+_SHORT_LIST: Final = 200
 _DEEPEST: Final = 40
 
 
@@ -51,7 +52,8 @@ def _blocks(text: str, start: int, end: int, value: Any, path: tuple[str, ...]) 
     run: list[tuple[int, int]] = []
     for name, member_start, value_start, value_end, member in _members(text, start, value):
         inside = (*path, name) if name else path
-        if not isinstance(member, dict | list) or (not isinstance(member, dict) and value_end - value_start < 200):
+        is_list = isinstance(member, list) and value_end - value_start < _SHORT_LIST and not _holds_records(member)
+        if is_list or not isinstance(member, dict | list):
             if run and value_end - run[0][0] > _RECORD_MAX:
                 yield Block(start=run[0][0], end=run[-1][1], kind="table", headings=path)
                 run = []

@@ -18,6 +18,8 @@ _GAP_BETWEEN_CELLS = 1.2
 """Horizontal distance, in font sizes, from which two words stand in different cells of a table."""
 _SAME_CELL = 1.45
 """Vertical distance, in font sizes, up to which a line goes on with the cell above it."""
+_NARROW = 12
+"""Widest first cell, in font sizes, that may go on in the next line; wider ones are lines of prose."""
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -47,10 +49,13 @@ def _page_lines(page: Any) -> list[list[Any]]:
         return [[[line], 0.0, 1.0] for line in text.split("\r\n") if line.strip()]
     rows: list[list[list[Any]]] = []
     for segment in _segments(page, text):
-        if rows and (place := _place(rows[-1], segment)) is not None:
-            rows[-1][place:] = [segment if place == len(rows[-1]) else _joined(rows[-1][-1], segment)]
-        else:
+        place = _place(rows[-1], segment) if rows else None
+        if place is None:
             rows.append([segment])
+        elif place == len(rows[-1]):
+            rows[-1].append(segment)
+        else:
+            rows[-1][place] = _joined(rows[-1][place], segment)
     found: list[list[Any]] = []
     above = None
     for row in rows:
@@ -88,15 +93,17 @@ def _segments(page: Any, text: str) -> Any:
 
 
 def _place(row: list[list[Any]], segment: list[Any]) -> int | None:
-    """Where a segment belongs in the row: a new cell at its end, its last cell (any smaller number), or nowhere."""
+    """Where a segment belongs in the row: the number of the cell that it goes on with, of a new one, or nowhere."""
     first, last = row[0], row[-1]
-    size = segment[1]
-    height = first[4] - segment[4]
-    if segment[2] > last[3] and -0.5 * size <= height <= 3 * _SAME_CELL * size:
+    size, left, baseline = segment[1], segment[2], segment[4]
+    if left > last[3] and -0.5 * size <= first[4] - baseline <= 3 * _SAME_CELL * size:
         return len(row)
-    goes_on = abs(segment[2] - last[2]) < size and 0 < last[5] - segment[4] <= _SAME_CELL * size
-    is_cell = len(row) > 1 or (last[3] - last[2]) < 12 * size
-    return len(row) - 1 if goes_on and is_cell and abs(size - last[1]) < 0.5 else None
+    for number, cell in reversed(list(enumerate(row))):
+        below = 0 < cell[5] - baseline <= _SAME_CELL * size and abs(left - cell[2]) < size
+        narrow = number > 0 or (cell is last and cell[3] - cell[2] < _NARROW * size)
+        if below and narrow and abs(size - cell[1]) < 0.5:
+            return number
+    return None
 
 
 def _joined(cell: list[Any], segment: list[Any]) -> list[Any]:

@@ -17,6 +17,7 @@ import msgspec
 from collegium.adapters.models.caching import request_hash
 from collegium.adapters.models.error_codes import model_error
 from collegium.adapters.models.http_errors import blot_keys
+from collegium.adapters.models.names import split_chain
 from collegium.adapters.models.script import request_text
 from collegium.adapters.models.streams import closing
 from collegium.domain.chat import Delta, ModelProfile, ModelReply, ModelRequest
@@ -248,6 +249,7 @@ class CassetteModels:
 
     async def open(self, name: str) -> Model:
         """The model called ``name``. See ``ports.Models``."""
+        name = ",".join(split_chain(name))  # as the profile of a chain is called
         if self._cassette is not None:
             return CassettePlayer(self._cassette, name)
         model = await self._inner.open(name)

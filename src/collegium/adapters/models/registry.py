@@ -128,9 +128,10 @@ class ModelRegistry:
             models = [await self._opened(one) for one in chain]
             if len(models) == 1:
                 return models[0]
-            if name not in self._models:
-                self._models[name] = FallbackModel(models, clock=self._clock, policy=self._settings.breaker)
-            return self._models[name]
+            key = ",".join(chain)
+            if key not in self._models:
+                self._models[key] = FallbackModel(models, clock=self._clock, policy=self._settings.breaker)
+            return self._models[key]
 
     async def aclose(self) -> None:
         """Closes every model that was opened; servers of local models go on until they are idle."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import Protocol
 
@@ -49,7 +50,8 @@ def open_rich(
     """The model called ``name``; imports its vendor's SDK, which takes about half a second."""
     module: _VendorModule = import_module(_MODULES[name.provider])
     vendor = module.open_vendor(name.name, key=key, base_url=base_url, timeouts=timeouts)
-    return RichModel(vendor, profile=profile, pricing=pricing, timeouts=timeouts, key=key)
+    where = profile.name if base_url is None else f"{profile.name} at {base_url}"
+    return RichModel(vendor, profile=profile, pricing=pricing, timeouts=timeouts, key=key, where=where)
 
 
 class RichModel:
@@ -61,16 +63,25 @@ class RichModel:
         pricing: What calls cost.
         timeouts: ``total_s`` is held here, the others by the SDK's client.
         key: Kept out of every error.
+        where: Named in errors.
     """
 
     def __init__(
-        self, vendor: Vendor, *, profile: ModelProfile, pricing: Pricing, timeouts: Timeouts, key: str
+        self,
+        vendor: Vendor,
+        *,
+        profile: ModelProfile,
+        pricing: Pricing,
+        timeouts: Timeouts,
+        key: str,
+        where: str,
     ) -> None:
         self._vendor = vendor
         self._profile = profile
         self._pricing = pricing
         self._timeouts = timeouts
         self._key = key
+        self._where = where
 
     def __repr__(self) -> str:
         return f"RichModel({self._profile.name!r})"
@@ -93,24 +104,27 @@ class RichModel:
                     instrument=False,
                 )
         except FAILURES as error:
-            raise as_model_error(error, where=self._profile.name, secret=self._key) from error
+            raise as_model_error(error, where=self._where, secret=self._key) from error
         return self._reply(request, response)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta | ModelReply]:
         """Pieces of text, then the whole reply. See ``ports.Model``."""
         vendor = self._vendor
         deadline = asyncio.get_running_loop().time() + self._timeouts.total_s
+        opening = direct.model_request_stream(
+            vendor.model,
+            as_history(request, marks_prefix=vendor.marks_prefix),
+            model_settings=_settings(vendor, request),
+            model_request_parameters=as_parameters(request, vendor.model),
+            instrument=False,
+        )
         try:
-            async with direct.model_request_stream(
-                vendor.model,
-                as_history(request, marks_prefix=vendor.marks_prefix),
-                model_settings=_settings(vendor, request),
-                model_request_parameters=as_parameters(request, vendor.model),
-                instrument=False,
-            ) as streamed:
+            async with AsyncExitStack() as stack:
+                # Not one timeout around all: the block would be left in another task when a viewer goes away.
+                async with asyncio.timeout_at(deadline):
+                    streamed = await stack.enter_async_context(opening)
                 events = aiter(streamed)
                 while True:
-                    # Not one timeout around all: the block would be left in another task when a viewer goes away.
                     try:
                         async with asyncio.timeout_at(deadline):
                             event = await anext(events)
@@ -120,9 +134,9 @@ class RichModel:
                         yield Delta(text=text)
                 response = streamed.get()
         except FAILURES as error:
-            raise as_model_error(error, where=self._profile.name, secret=self._key) from error
+            raise as_model_error(error, where=self._where, secret=self._key) from error
         if response.finish_reason is None:
-            raise ModelReplyError(f"{self._profile.name} broke off its reply", model=self._profile.name)
+            raise ModelReplyError(f"{self._where} broke off its reply", model=self._profile.name)
         yield self._reply(request, response)
 
     async def aclose(self) -> None:
@@ -130,7 +144,7 @@ class RichModel:
         await self._vendor.close()
 
     def _reply(self, request: ModelRequest, response: object) -> ModelReply:
-        reply = as_reply(response, request, self._pricing, where=self._profile.name)
+        reply = as_reply(response, request, self._pricing, where=self._where)
         return reply if self._vendor.has_stop else _cut(reply, request.stop)
 
 

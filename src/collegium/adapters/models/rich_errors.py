@@ -41,6 +41,9 @@ def as_model_error(error: BaseException, *, where: str, secret: str) -> errors.M
     """``error`` in the tree of ``domain/errors.py``; ``where`` names the model, ``secret`` stays out of the text."""
     if isinstance(error, pai.ModelHTTPError):
         return _http(error, where, secret)
+    if type(error) is pai.ModelAPIError and isinstance(error.__cause__, ValueError | None):
+        # Of no category and without a failed connection behind it: the answer could not be decoded.
+        return errors.ModelReplyError(f"{where}: {http_errors.scrub(error.message, secret)}", model=where)
     if isinstance(error, pai.ModelAPIError):
         return _categorised(error, http_errors.scrub(error.message, secret), where)
     if isinstance(error, pai.UserError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from google.genai import Client
-from google.genai.types import HttpOptions
+from google.genai.types import HttpOptions, HttpRetryOptions
 from pydantic_ai.models.google import GoogleModel, GoogleModelSettings
 from pydantic_ai.providers.google import GoogleProvider
 
@@ -14,7 +14,12 @@ from collegium.domain.chat import ModelRequest
 
 def open_vendor(name: str, *, key: str, base_url: str | None, timeouts: Timeouts) -> Vendor:
     """The model ``name`` at Google, or at a transparent proxy to it (``base_url``)."""
-    options = HttpOptions(base_url=base_url, timeout=int(timeouts.between_bytes_s * 1_000))
+    # One attempt, said aloud: otherwise the SDK asks again after a broken connection, up to ten seconds later.
+    options = HttpOptions(
+        base_url=base_url,
+        timeout=int(timeouts.between_bytes_s * 1_000),
+        retry_options=HttpRetryOptions(attempts=1),
+    )
     client = Client(vertexai=False, api_key=key, http_options=options)
     model = GoogleModel(name, provider=GoogleProvider(client=client))
     return Vendor(model=model, settings=_settings, close=client.aio.aclose)

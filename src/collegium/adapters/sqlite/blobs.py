@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
+from collections.abc import Iterable
 
 from collegium.adapters.rows import to_us
 from collegium.adapters.sqlite.connection import insert_rows
@@ -12,10 +14,11 @@ from collegium.adapters.sqlite.writer import Item, Writer
 from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
 from collegium.ports import Clock
 
-OWED_LIMIT_BYTES = 64 * 1024 * 1024
-"""How many bytes of failed puts are kept for the next transaction before further puts are refused."""
+LIMIT_BYTES = 512 * 1024 * 1024
+"""Size of the largest blob."""
+_MAX_LOST = 100_000
+_NAME = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 GET = "SELECT data FROM blobs WHERE tenant = ? AND sha256 = ?"
-RENEW = "UPDATE blobs SET stored_at = ? WHERE tenant = ? AND sha256 = ?"
 _PUT = "INSERT INTO blobs (tenant, sha256, data, stored_at)"
 _AGAIN = "ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = excluded.stored_at"
 DELETE = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ?"
@@ -24,47 +27,59 @@ DELETE = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ?"
 class BlobPart:
     """The blobs' part of a writer's transaction.
 
-    A put that failed stays here and is written with the next transaction that succeeds: an event that names the blob
-    can never be stored without it, whenever it is appended.
+    Nobody waits for a put, so its failure is remembered by the blob's name: whatever names a lost blob is refused until
+    it is put again. An event can so never be stored without the blobs it names.
     """
 
     def __init__(self) -> None:
-        self._owed: dict[tuple[str, str], tuple[bytes, int]] = {}
         self._gathered: dict[tuple[str, str], tuple[bytes, int]] = {}
-        self.owed_bytes = 0
-        self.error: CollegiumError | None = None
-
-    def owe(self, tenant: str, name: str, data: bytes, *, stored_us: int) -> None:
-        """Takes the blob for this transaction, and for later ones until one is committed."""
-        if (tenant, name) not in self._owed:
-            self.owed_bytes += len(data)
-        self._owed[tenant, name] = (data, stored_us)
+        self._lost: dict[tuple[str, str], CollegiumError] = {}
+        self._unreported: CollegiumError | None = None
 
     def gather(self, tenant: str, name: str, data: bytes, *, stored_us: int) -> None:
-        """Takes the blob for this transaction only."""
+        """Takes the blob for this transaction."""
         self._gathered[tenant, name] = (data, stored_us)
 
-    def forget(self, tenant: str, name: str) -> None:
-        """Leaves out a blob that is deleted in this transaction."""
-        data, _ = self._owed.pop((tenant, name), (b"", 0))
-        self.owed_bytes -= len(data)
+    def leave_out(self, tenant: str, name: str) -> None:
+        """Does not store a blob that is deleted in this transaction."""
+        self._gathered.pop((tenant, name), None)
+
+    def lose(self, tenant: str, name: str, error: CollegiumError) -> None:
+        """Takes note that a blob was put and is not stored."""
+        self._unreported = error
+        self._lost[tenant, name] = error
+        if len(self._lost) > _MAX_LOST:
+            del self._lost[next(iter(self._lost))]
+
+    def check(self, tenant: str, texts: Iterable[bytes]) -> None:
+        """Raises the error by which a blob was lost that is named in ``texts``."""
+        if not self._lost:
+            return
+        for text in texts:
+            for name in _NAME.findall(text):
+                key = (tenant, name.decode())
+                if key in self._lost and key not in self._gathered:
+                    error = self._lost[key]
+                    raise type(error)(error.message, **error.fields)
+
+    def report(self) -> CollegiumError | None:
+        """The error of puts that failed since the last report."""
+        error, self._unreported = self._unreported, None
+        return error
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Nothing is cached between transactions."""
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Writes all blobs of this transaction; those that are there already only become younger."""
-        blobs = {**self._gathered, **self._owed}
-        rows = [(*key, data, stored_us) for key, (data, stored_us) in blobs.items()]
+        rows = [(*key, data, stored_us) for key, (data, stored_us) in self._gathered.items()]
         insert_rows(connection, _PUT, rows, _AGAIN)
 
     def ended(self, *, is_committed: bool) -> None:
-        """Forgets what was gathered, and what was owed if it is stored now."""
+        """Forgets what was gathered; what is stored is no longer lost."""
+        for key in self._gathered if is_committed and self._lost else ():
+            self._lost.pop(key, None)
         self._gathered.clear()
-        if is_committed:
-            self._owed.clear()
-            self.owed_bytes = 0
-            self.error = None
 
 
 class SqliteBlobs:
@@ -79,18 +94,19 @@ class SqliteBlobs:
     def put(self, tenant: str, data: bytes) -> str:
         """Orders the bytes to be stored and returns their hex SHA-256.
 
-        When the store fails, they are kept and written with its next commit. Raises the store's error once
-        ``OWED_LIMIT_BYTES`` wait in this way.
+        If that fails, every event, record and ``flush`` that depends on it fails with the same error; putting the bytes
+        again mends it. Raises ValueError for more than ``LIMIT_BYTES``.
         """
-        if self._part.error is not None and self._part.owed_bytes > OWED_LIMIT_BYTES:
-            raise type(self._part.error)(self._part.error.message, **self._part.error.fields)
+        if len(data) > LIMIT_BYTES:
+            raise ValueError(f"a blob of {len(data)} bytes is too large; the cap is {LIMIT_BYTES}")
+        tenant.encode()  # what SQLite cannot store is refused here, not in the middle of everybody's transaction
         name = hashlib.sha256(data).hexdigest()
         self._writer.put(_Put(self._part, tenant, name, bytes(data), to_us(self._clock.now())))
         return name
 
     async def flush(self) -> None:
-        """Returns once everything put so far is durable. Raises ``StoreError``."""
-        barrier = Item()
+        """Returns once everything put so far is durable. Raises ``StoreError`` for puts that failed, once."""
+        barrier = _Flush(self._part)
         self._writer.put(barrier)
         await self._writer.settled(barrier)
 
@@ -128,10 +144,26 @@ class _Put(Item):
         self._stored_us = stored_us
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        self._part.owe(self._tenant, self._name, self._data, stored_us=self._stored_us)
+        self._part.gather(self._tenant, self._name, self._data, stored_us=self._stored_us)
 
     def failed(self, error: CollegiumError) -> None:
-        self._part.error = error
+        self._part.lose(self._tenant, self._name, error)
+
+
+class _Flush(Item):
+    __slots__ = ("_part",)
+
+    def __init__(self, part: BlobPart) -> None:
+        super().__init__()
+        self._part = part
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        error = self._part.report()
+        if error is not None:
+            raise error
+
+    def failed(self, error: CollegiumError) -> None:
+        self._part.report()  # what failed before it in its own transaction is said with this error
 
 
 class _Delete(Item):
@@ -146,5 +178,5 @@ class _Delete(Item):
 
     def apply(self, connection: sqlite3.Connection) -> None:
         self._part.flush(connection)  # what was put before it is deleted with it
-        self._part.forget(self._tenant, self._name)
+        self._part.leave_out(self._tenant, self._name)
         self.is_deleted = connection.execute(DELETE, (self._tenant, self._name)).rowcount > 0

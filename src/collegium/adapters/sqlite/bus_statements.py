@@ -59,7 +59,8 @@ REQUEUE: Final = "UPDATE work SET hidden = 1, visible_at = ?, token = NULL WHERE
 NEXT: Final = "SELECT visible_at FROM work WHERE topic = ? AND hidden = 1 ORDER BY visible_at LIMIT 1"
 SHOW: Final = "UPDATE work SET hidden = 0 WHERE topic = ? AND hidden = 1 AND visible_at <= ?"
 IS_READY: Final = "SELECT 1 FROM work WHERE topic = ? AND hidden = 0 LIMIT 1"
-NEW_TOPICS: Final = "SELECT DISTINCT topic FROM messages WHERE seq > ?"
+# For DISTINCT, SQLite would walk the index of all topics.
+NEW_TOPICS: Final = "SELECT topic FROM messages NOT INDEXED WHERE seq > ?"
 LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM messages"
 _MESSAGE: Final = "SELECT seq, topic, id, tenant, body, priority FROM messages"
 MESSAGE: Final = f"{_MESSAGE} WHERE seq = ?"

@@ -62,6 +62,7 @@ class JournalPart:
     def admit(self, append: Append, connection: sqlite3.Connection) -> list[EventRow]:
         """The rows that ``append`` becomes with this transaction. Raises ``Conflict``, ``Fenced``, ``NotFound``."""
         run = append.run
+        self._blobs.check(append.tenant, (entry.body for entry in append.entries))
         head = self._head(run, connection)
         admitted = admit(append, head, lambda task: self._fence(run, task, connection))
         after = (0, chain.GENESIS) if head is None else (head.seq, head.mac)

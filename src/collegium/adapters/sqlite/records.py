@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from collegium.adapters.record_rules import check, kind_of, version_conflict
+from collegium.adapters.sqlite.blobs import BlobPart
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
 from collegium.domain.record import Condition, Record
@@ -29,9 +30,10 @@ _JSON_TYPES = {
 class SqliteRecords:
     """Implements ``Records``; made by ``open_store``. What returned is durable."""
 
-    def __init__(self, writer: Writer, reader: Reader) -> None:
+    def __init__(self, writer: Writer, reader: Reader, blobs: BlobPart) -> None:
         self._writer = writer
         self._reader = reader
+        self._blobs = blobs
 
     async def get(self, kind: str, tenant: str, key: str) -> Record | None:
         """The record or None."""
@@ -40,14 +42,14 @@ class SqliteRecords:
 
     async def put(self, record: Record, *, expected: int | None = None) -> Record:
         """Stores ``record.value``; returns it with its new version. Raises ``Conflict`` or ``StoreError``."""
-        item = _Put(record, expected)
+        item = _Put(record, expected, self._blobs)
         self._writer.put(item)
         await self._writer.settled(item)
         return msgspec.structs.replace(record, version=item.version)
 
     async def delete(self, kind: str, tenant: str, key: str, *, expected: int | None = None) -> bool:
         """Whether there was something to delete. Raises ``Conflict`` or ``StoreError``."""
-        item = _Delete((kind, tenant, key), expected)
+        item = _Delete(_checked_key(kind, tenant, key), expected)
         self._writer.put(item)
         await self._writer.settled(item)
         return item.version > 0
@@ -63,18 +65,20 @@ class SqliteRecords:
 
 
 class _Put(Item):
-    __slots__ = ("_expected", "_key", "_value", "version")
+    __slots__ = ("_blobs", "_expected", "_key", "_value", "version")
 
-    def __init__(self, record: Record, expected: int | None) -> None:
+    def __init__(self, record: Record, expected: int | None, blobs: BlobPart) -> None:
         super().__init__()
-        self._key = (record.kind, record.tenant, record.key)
-        self._value = msgspec.json.encode(record.value).decode()
+        self._key = _checked_key(record.kind, record.tenant, record.key)
+        self._value = msgspec.json.encode(record.value)
+        self._blobs = blobs
         self._expected = expected
         self.version = 0
 
     def apply(self, connection: sqlite3.Connection) -> None:
+        self._blobs.check(self._key[1], [self._value])
         self.version = _checked(connection, self._key, self._expected) + 1
-        connection.execute(PUT, (*self._key, self.version, self._value))
+        connection.execute(PUT, (*self._key, self.version, self._value.decode()))
 
 
 class _Delete(Item):
@@ -89,6 +93,12 @@ class _Delete(Item):
     def apply(self, connection: sqlite3.Connection) -> None:
         self.version = _checked(connection, self._key, self._expected)
         connection.execute(DELETE, self._key)
+
+
+def _checked_key(kind: str, tenant: str, key: str) -> tuple[str, str, str]:
+    """The key, unless it is no text: that is refused here, not in the middle of everybody's transaction."""
+    (kind + tenant + key).encode()
+    return kind, tenant, key
 
 
 def _checked(connection: sqlite3.Connection, key: tuple[str, str, str], expected: int | None) -> int:

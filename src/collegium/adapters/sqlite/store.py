@@ -53,7 +53,7 @@ class SqliteStore:
         writer.join(events)
         writer.join(blobs)
         self.journal = SqliteJournal(writer, self._reader, events, chain_key=chain_key)
-        self.records = SqliteRecords(writer, self._reader)
+        self.records = SqliteRecords(writer, self._reader, blobs)
         self.blobs = SqliteBlobs(writer, self._reader, blobs, clock=clock)
 
     def close(self, *, drain: bool = True) -> None:
@@ -104,16 +104,25 @@ def open_store(
 
 
 def _make_folder(path: Path) -> None:
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writable = [path.parent, *([path] if path.exists() else [])]
-    except PermissionError as error:
-        raise StoreReadOnly(f"{path.parent} cannot be made: {error.strerror}", path=str(path)) from error
+        for folder in missing:
+            _sync_folder(folder.parent)
     except OSError as error:
         raise StoreReadOnly(f"{path.parent} cannot be made: {error.strerror}", path=str(path)) from error
-    for place in writable:
-        if not os.access(place, os.W_OK):
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
             raise StoreReadOnly(f"{place} may not be written: a store needs its file and its folder", path=str(path))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the entries of a folder durable: SQLite does so for its own files, not for the folders they stand in."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float) -> StoreMeta:

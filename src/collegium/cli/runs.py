@@ -1,0 +1,153 @@
+"""``collegium runs``: what was run, how it went, and how it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from collegium.cli.lazy import Lazy, LazyGroup
+from collegium.cli.options import command
+from collegium.cli.session import Session, pass_session
+
+runs = LazyGroup(
+    "runs",
+    help="""Look at runs, cancel them, resume them.
+
+    RUN is an id, any unique part of one (at least 4 characters), or "last".""",
+    lazy={
+        "ls": Lazy("collegium.cli.runs:ls", "List runs, newest first."),
+        "show": Lazy("collegium.cli.runs:show", "Show a run's plan, answer and sources."),
+        "events": Lazy("collegium.cli.runs:events", "Show a run's journal."),
+        "files": Lazy("collegium.cli.runs:files", "List a run's inputs and the files it wrote."),
+        "cancel": Lazy("collegium.cli.runs:cancel", "End a run; what there is is kept."),
+        "resume": Lazy("collegium.cli.runs:resume", "Go on with a run that was stopped."),
+    },
+)
+_STATUS = "Only succeeded, failed, waiting ... runs; repeat for more."
+STATUSES = ("queued", "running", "waiting", "cancelling", "succeeded", "partial", "failed", "cancelled", "limited")
+
+
+@command("ls")
+@click.option("--status", "statuses", metavar="STATUS", multiple=True, type=click.Choice(STATUSES), help=_STATUS)
+@click.option("--limit", metavar="N", type=click.IntRange(1, 1_000), default=20, help="How many; 20.")
+@click.option("--after", metavar="RUN", help="Go on behind this run.")
+@pass_session
+def ls(session: Session, statuses: tuple[str, ...], limit: int, after: str | None) -> int:
+    """List runs, newest first."""
+    from collegium.cli.listing import list_runs
+
+    return session.execute(list_runs(session, statuses=statuses, limit=limit, after=after))
+
+
+@command("show")
+@click.argument("run")
+@pass_session
+def show(session: Session, run: str) -> int:
+    """Show RUN as at its end: plan, answer, sources, verification. A run that goes on is shown as it stands."""
+    return session.execute(_show(session, run))
+
+
+async def _show(session: Session, text: str) -> int:
+    from collegium.cli.find import find_run
+    from collegium.cli.outcome import hand_out
+    from collegium.cli.tree import draw, glyphs_for
+    from collegium.cli.view import RunView
+    from collegium.domain.report import report
+
+    async with session.open() as app:
+        view = RunView(session.now)
+        run = await find_run(app, text)
+        async for event in app.events(run):
+            view.take(event)
+        state = await app.state(run)
+    if not session.is_json:
+        console = session.out
+        glyphs = glyphs_for(console.encoding)
+        console.print(draw(view, width=console.width, height=10_000, glyphs=glyphs, is_final=True))
+        console.print()
+    hand_out(session, report(state, session.now()))
+    return 0
+
+
+@command("events")
+@click.argument("run")
+@click.option("--after", metavar="SEQ", type=click.IntRange(min=0), default=0, help="Only events behind this number.")
+@click.option("--follow", "is_following", is_flag=True, help="Go on until the run has ended.")
+@pass_session
+def events(session: Session, run: str, after: int, *, is_following: bool) -> int:
+    """Show the journal of RUN: everything that happened, in order."""
+    from collegium.cli.journal import show_events
+
+    return session.execute(show_events(session, run, after=after, is_following=is_following))
+
+
+@command("files")
+@click.argument("run")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Copy the files that the run wrote here.")
+@pass_session
+def files(session: Session, run: str, out: Path | None) -> int:
+    """List the inputs of RUN and the files it wrote."""
+    from collegium.cli.listing import list_files
+
+    return session.execute(list_files(session, run, out))
+
+
+@command("cancel")
+@click.argument("run")
+@click.option("--reason", metavar="TEXT", default="", help="For the journal.")
+@pass_session
+def cancel(session: Session, run: str, reason: str) -> int:
+    """End RUN: nothing new is started, calls under way are ended, what there is is kept."""
+    return session.execute(_cancel(session, run, reason))
+
+
+async def _cancel(session: Session, text: str, reason: str) -> int:
+    from collegium.cli.find import find_run
+    from collegium.cli.text import short_id
+    from collegium.domain.head import FINISHED
+
+    async with session.open("own") as app:
+        run = await find_run(app, text)
+        was_over = (await app.state(run)).status in FINISHED
+        if not was_over:
+            await app.cancel(run, reason=reason)
+            # What a dead process left open is closed here; what a living one holds it closes itself.
+            await app.resume(run)
+        state = await app.state(run)
+    if session.is_json:
+        session.emit({"run_id": run, "status": state.status})
+    else:
+        had = "had ended already: " if was_over else ""
+        print(f"run {short_id(run)} {had}{state.status}")
+    return 0
+
+
+@command("resume")
+@click.argument("run")
+@click.option("--agents", metavar="FILE", type=click.Path(path_type=Path), help="Agents beside the built-in ones.")
+@pass_session
+def resume(session: Session, run: str, agents: Path | None) -> int:
+    """Go on with RUN where it was stopped; nothing that was done is done again."""
+    return session.execute(_resume(session, run, agents))
+
+
+async def _resume(session: Session, text: str, agents: Path | None) -> int:
+    from collegium.cli.display import display_for
+    from collegium.cli.find import find_run
+    from collegium.cli.follow import follow
+    from collegium.cli.outcome import hand_out
+    from collegium.cli.run import with_agents
+    from collegium.cli.view import RunView
+
+    display = display_for(session.err, RunView(session.now))
+    settings = with_agents(session.settings, agents)
+    async with session.open("own", settings=settings, on_indexing=display.indexed, on_pull=display.pulled) as app:
+        run = await find_run(app, text)
+        with display:
+            session.run = run
+            handle = await app.resume(run)
+            report = await follow(handle, display)
+    if session.err.is_terminal and not session.is_json:
+        session.err.print()
+    return hand_out(session, report)
