@@ -215,7 +215,7 @@ def test_a_run_goes_on_from_another(project: Path, capsys: pytest.CaptureFixture
     document(capsys, *ONE_RUN)
     code, found = document(capsys, "run", "And since when?", "--continue", "last")
     assert code == 0
-    assert found["files"]["given"] == 1
+    assert found["files"]["given"] == 2
 
 
 def test_own_agents_come_with_an_option(project: Path, capsys: pytest.CaptureFixture[str]):
