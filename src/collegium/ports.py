@@ -58,7 +58,7 @@ class Journal(Protocol):
         drafts: Sequence[Draft],
         *,
         expected: int | None = None,
-        fence: Fence | None = None,
+        fence: Fence | tuple[Fence, ...] | None = None,
         head: HeadChange | None = None,
     ) -> Receipt:
         """Orders ``drafts`` as the next events of ``run``: all of them are stored, or none.
@@ -66,7 +66,7 @@ class Journal(Protocol):
         Args:
             run: The run; it comes into being with ``expected=0``.
             expected: Seq of the last deciding event that the caller has seen; None for recording events.
-            fence: The attempt on whose behalf this is written.
+            fence: The attempt on whose behalf this is written; several when a decision speaks for several.
             head: New status and wake-up; given with every append that has a deciding event.
 
         Raises ValueError for no drafts, for drafts of another tenant and for a deciding append without ``head``.

@@ -27,13 +27,14 @@ class Append(NamedTuple):
     tenant: str
     entries: tuple[Entry, ...]
     expected: int | None
-    fence: Fence | None
+    fences: tuple[Fence, ...]
     head: HeadChange | None
 
     @property
-    def is_start(self) -> bool:
-        """Whether it starts an attempt."""
-        return any(entry.type == "task.started" for entry in self.entries)
+    def begun(self) -> tuple[Fence, ...]:
+        """The attempts it is written for that had begun before: not those it starts itself."""
+        started = {entry.draft.task for entry in self.entries if entry.type == "task.started"}
+        return tuple(fence for fence in self.fences if fence.task not in started)
 
 
 class Admitted(NamedTuple):
@@ -44,7 +45,12 @@ class Admitted(NamedTuple):
 
 
 def prepare(
-    run: str, drafts: Sequence[Draft], *, expected: int | None, fence: Fence | None, head: HeadChange | None
+    run: str,
+    drafts: Sequence[Draft],
+    *,
+    expected: int | None,
+    fence: Fence | tuple[Fence, ...] | None,
+    head: HeadChange | None,
 ) -> Append:
     """The request, with every body encoded. Raises ValueError where the call itself is wrong."""
     if not drafts:
@@ -62,7 +68,8 @@ def prepare(
     if is_deciding != (head is not None):
         what = "has a deciding event and no head" if is_deciding else "changes the head without a deciding event"
         raise ValueError(f"an append to {run} {what}")
-    return Append(run, tenant, tuple(entries), expected, fence, head)
+    fences = () if fence is None else (fence,) if isinstance(fence, Fence) else fence
+    return Append(run, tenant, tuple(entries), expected, fences, head)
 
 
 def _check_envelope(run: str, draft: Draft, type_: str) -> None:
@@ -85,9 +92,8 @@ def admit(append: Append, head: HeadRow | None, fence_of: Callable[[str], FenceR
     run = append.run
     if head is not None and head.tenant != append.tenant:
         raise NotFound(f"tenant {append.tenant!r} has no run {run}", run=run)
-    if append.fence is not None:
-        task, attempt = append.fence.task, append.fence.attempt
-        _require_open(run, task, attempt, fence_of(task))
+    for fence in append.fences:
+        _require_open(run, fence.task, fence.attempt, fence_of(fence.task))
     if append.expected is not None:
         last = 0 if head is None else head.deciding_seq
         if append.expected != last:
@@ -192,35 +198,34 @@ class Doubts:
 
     def check(self, append: Append, ticket: int) -> None:
         """Raises ``Fenced`` when an earlier append of the same attempt failed and the caller could not know."""
-        key = _key(append)
-        doubt = None if key is None else self._doubts.get(key)
-        if key is not None and doubt is not None and (doubt.is_lasting or doubt.unheard or ticket <= doubt.until):
-            raise Fenced(
-                f"an earlier append of attempt {key[2]} of task {key[1]} in {key[0]} was not stored, nor is this one",
-                run=key[0],
-                task=key[1],
-                attempt=key[2],
-            )
+        for key in _keys(append, append.fences):
+            doubt = self._doubts.get(key)
+            if doubt is not None and (doubt.is_lasting or doubt.unheard or ticket <= doubt.until):
+                run, task, attempt = key
+                raise Fenced(
+                    f"an earlier append of attempt {attempt} of task {task} in {run} was not stored, nor is this one",
+                    run=run,
+                    task=task,
+                    attempt=attempt,
+                )
 
     def failed(self, append: Append, error: CollegiumError, receipt: object) -> None:
         """Takes note that ``append`` was not stored; ``receipt`` is what its caller waits on."""
-        key = _key(append)
-        if key is None or append.is_start:
-            return
         with self._lock:
-            if isinstance(error, StoreError | Conflict) or key in self._doubts:
-                doubt = self._doubts.setdefault(key, _Doubt())
-                doubt.is_lasting = doubt.is_lasting or isinstance(error, StoreError)
-                doubt.unheard.add(receipt)
+            for key in _keys(append, append.begun):
+                if isinstance(error, StoreError | Conflict) or key in self._doubts:
+                    doubt = self._doubts.setdefault(key, _Doubt())
+                    doubt.is_lasting = doubt.is_lasting or isinstance(error, StoreError)
+                    doubt.unheard.add(receipt)
 
     def heard(self, append: Append, receipt: object) -> None:
         """Takes note that the caller knows of the failure of ``append``."""
-        key = _key(append)
         with self._lock:
-            if key in self._doubts and receipt in self._doubts[key].unheard:
-                # In this order: the writer's thread must never see both unset.
-                self._doubts[key].until = self._tickets
-                self._doubts[key].unheard.discard(receipt)
+            for key in _keys(append, append.begun):
+                if key in self._doubts and receipt in self._doubts[key].unheard:
+                    # In this order: the writer's thread must never see both unset.
+                    self._doubts[key].until = self._tickets
+                    self._doubts[key].unheard.discard(receipt)
 
     def closed(self, run: str, task: str, attempt: int) -> None:
         """Forgets an attempt that is closed: from now on its fence row refuses."""
@@ -237,5 +242,5 @@ class _Doubt:
         self.until = 0
 
 
-def _key(append: Append) -> tuple[str, str, int] | None:
-    return None if append.fence is None else (append.run, append.fence.task, append.fence.attempt)
+def _keys(append: Append, fences: tuple[Fence, ...]) -> list[tuple[str, str, int]]:
+    return [(append.run, fence.task, fence.attempt) for fence in fences]

@@ -55,9 +55,9 @@ def run(argv: Sequence[str]) -> int:
     except click.ClickException as error:
         return failure.report_usage(error, options=_told(options, argv))
     except BrokenPipeError:
-        # Whoever read the output has enough of it: no failure, and nothing more may be written at exit.
+        # Whoever read the output has enough of it: nothing more may be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return failure.FAILED
     except CollegiumError as error:
         return failure.report_error(error, options=_told(options, argv))
     except Exception as error:  # noqa: BLE001  the edge of the program: a person reads what comes out here

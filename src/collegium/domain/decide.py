@@ -30,7 +30,7 @@ _MICRO_USD = Decimal("0.000001")
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """A deciding event to be appended."""
+    """An event to be appended with a decision: deciding, or a recording one that belongs to it."""
 
     body: b.Body
     task: str | None = None

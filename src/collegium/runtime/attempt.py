@@ -74,12 +74,11 @@ class Attempt:
         started = b.TaskStarted(
             worker=self._worker, agent=route.agent.name, agent_version=digest(route.agent), model=model
         )
-        decisions = (
-            self._decision(b.TaskRouted(agent=route.agent.name, reason=route.reason)),
-            self._decision(started),
-        )
-        has_caps = self._allotment.cost_usd is not None or self._allotment.tokens is not None
-        reserved = b.LimitReserved(reservation=f"{self.task.id}/{self.number}", allotment=self._allotment)
+        decisions = [self._decision(b.TaskRouted(agent=route.agent.name, reason=route.reason)), self._decision(started)]
+        if self._allotment.cost_usd is not None or self._allotment.tokens is not None:
+            # One reservation covers all calls of the attempt, so it is durable before the first of them.
+            reserved = b.LimitReserved(reservation=f"{self.task.id}/{self.number}", allotment=self._allotment)
+            decisions.append(self._decision(reserved))
         is_ours = False
 
         def proposal(state: RunState) -> Sequence[Decision]:
@@ -89,9 +88,7 @@ class Attempt:
             return decisions if is_ours else ()
 
         try:
-            state = await self._scheduler.propose(
-                self.run, proposal, fence=self.fence, recording=[reserved] if has_caps else []
-            )
+            state = await self._scheduler.propose(self.run, proposal, fence=self.fence)
         except Fenced:
             return None
         return state if is_ours else None

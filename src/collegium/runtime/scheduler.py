@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from collegium.domain import body as b
 from collegium.domain.decide import Decision, decide, wake_at
-from collegium.domain.errors import Conflict, NotFound
+from collegium.domain.errors import CollegiumError, Conflict, Fenced, NotFound
 from collegium.domain.event import Draft, Event, type_of
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
@@ -35,7 +36,8 @@ class Scheduler:
         self._clock = clock
         self._ids = ids
         self._states: dict[str, RunState] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._proposed: dict[str, list[_Proposed]] = {}
+        self._deciders: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Future[RunState]] = {}
 
     async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted) -> RunState:
@@ -71,27 +73,23 @@ class Scheduler:
         """Decides until there is nothing left to decide, and publishes the work."""
         return await self.propose(run, lambda _: ())
 
-    async def propose(
-        self, run: str, proposal: Proposal, *, fence: Fence | None = None, recording: Sequence[b.Body] = ()
-    ) -> RunState:
+    async def propose(self, run: str, proposal: Proposal, *, fence: Fence | None = None) -> RunState:
         """Appends what ``proposal`` says, and everything that follows from it, as one decision.
 
-        On a ``Conflict`` the run is loaded again and the proposal asked again. ``recording`` bodies are appended with
-        it in
-        the name of ``fence``.
+        Proposals for one run that come while another is being stored are taken together, so that eight tasks which start
+        at once cost one commit. On a ``Conflict`` the run is loaded again and every proposal asked again. A caller that is
+        cancelled leaves its proposal standing: it may still be stored.
 
         Raises:
-            Fenced: the attempt was taken over.
+            Fenced: the attempt was taken over; the others are stored all the same.
             StoreError: nothing was stored.
         """
-        async with self._lock(run):
-            is_fresh = False
-            while True:
-                state = await self.load(run, is_fresh=is_fresh)
-                try:
-                    return await self._append(state, proposal, fence, recording)
-                except Conflict:
-                    is_fresh = True
+        waiting = _Proposed(proposal, fence, asyncio.get_running_loop().create_future())
+        waiting.done.add_done_callback(_retrieve)
+        self._proposed.setdefault(run, []).append(waiting)
+        if run not in self._deciders:
+            self._deciders[run] = asyncio.create_task(self._work_off(run))
+        return await asyncio.shield(waiting.done)
 
     def record(self, run: str, tenant: str, bodies: Sequence[b.Body], *, fence: Fence) -> Receipt:
         """Orders recording events of an attempt."""
@@ -108,10 +106,10 @@ class Scheduler:
         except TimeoutError:
             return None
 
-    async def publish(self, state: RunState) -> None:
-        """Puts the ready tasks on the bus; those that are there already stay as they are."""
+    async def publish(self, state: RunState, *, only: Collection[str] | None = None) -> None:
+        """Puts the ready tasks (of ``only``) on the bus; those that are there already stay as they are."""
         now = self._clock.now()
-        for task in state.tasks.values():
+        for task in state.tasks.values() if only is None else [state.tasks[name] for name in only]:
             if task.status == "ready" and (task.wake_at is None or task.wake_at <= now):
                 await self._bus.publish(
                     Message(
@@ -123,39 +121,65 @@ class Scheduler:
                     )
                 )
 
-    async def _append(
-        self, state: RunState, proposal: Proposal, fence: Fence | None, recording: Sequence[b.Body]
-    ) -> RunState:
+    async def _work_off(self, run: str) -> None:
+        """Decides on all that is proposed for ``run``, batch by batch: one task per run and process."""
+        try:
+            while batch := self._proposed.pop(run, None):
+                await self._decide(run, batch)
+        finally:
+            del self._deciders[run]
+
+    async def _decide(self, run: str, batch: list[_Proposed]) -> None:
+        is_fresh = False
+        while True:
+            try:
+                state = await self._append(await self.load(run, is_fresh=is_fresh), batch)
+            except Conflict:
+                is_fresh = True
+                continue
+            except Fenced as error:
+                if len(batch) == 1:
+                    batch[0].done.set_exception(error)
+                    return
+                for one in batch:  # one of them was taken over: the others must not suffer for it
+                    await self._decide(run, [one])
+                return
+            except (CollegiumError, ValueError) as error:
+                for one in batch:
+                    one.done.set_exception(error)
+                return
+            for one in batch:
+                one.done.set_result(state)
+            return
+
+    async def _append(self, state: RunState, batch: Sequence[_Proposed]) -> RunState:
         now = self._clock.now()
-        decisions = list(proposal(state))
-        preview = self._preview(state, decisions, now)
+        decisions: list[Decision] = []
+        fences: list[Fence] = []
+        preview = state
+        for one in batch:
+            wanted = one.proposal(preview)
+            if wanted and one.fence is not None:
+                fences.append(one.fence)
+            decisions += wanted
+            preview = self._preview(preview, wanted, now)
         while more := decide(preview, now):
             decisions += more
             preview = self._preview(preview, more, now)
         if not decisions:
             await self.publish(state)
             return state
-        drafts = [
-            self._draft(Decision(body=x, task=fence.task, attempt=fence.attempt), state.tenant)
-            for x in recording
-            if fence is not None
-        ]
-        # A start comes before what it covers, an end after what it ends: recorded bodies stand behind the first
-        # decision
-        # of a start and before those of an end; the fence row is right in both orders only like this.
-        starts = [d for d in decisions if isinstance(d.body, (b.TaskRouted, b.TaskStarted))]
-        others = [d for d in decisions if not isinstance(d.body, (b.TaskRouted, b.TaskStarted))]
-        drafts = [
-            *(self._draft(d, state.tenant) for d in starts),
-            *drafts,
-            *(self._draft(d, state.tenant) for d in others),
-        ]
-        head = HeadChange(status=preview.status, wake_at=wake_at(preview, now))
-        receipt = self._journal.append(state.id, drafts, expected=state.deciding_seq, fence=fence, head=head)
+        receipt = self._journal.append(
+            state.id,
+            [self._draft(d, state.tenant) for d in decisions],
+            expected=state.deciding_seq,
+            fence=tuple(fences),
+            head=HeadChange(status=preview.status, wake_at=wake_at(preview, now)),
+        )
         for event in await receipt.durable():
             state = apply(state, event)
         self._keep(state)
-        await self.publish(state)
+        await self.publish(state, only={d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task})
         return state
 
     def _preview(self, state: RunState, decisions: Sequence[Decision], now: datetime) -> RunState:
@@ -196,7 +220,18 @@ class Scheduler:
             changed.set_result(state)
         if state.finished is not None:
             self._states.pop(state.id, None)
-            self._locks.pop(state.id, None)
 
-    def _lock(self, run: str) -> asyncio.Lock:
-        return self._locks.setdefault(run, asyncio.Lock())
+
+@dataclass(frozen=True)
+class _Proposed:
+    """A proposal that waits to be stored."""
+
+    proposal: Proposal
+    fence: Fence | None
+    done: asyncio.Future[RunState]
+
+
+def _retrieve(done: asyncio.Future[RunState]) -> None:
+    """Looks at the outcome for a caller that no longer does, so that it is not reported as forgotten."""
+    if not done.cancelled():
+        done.exception()

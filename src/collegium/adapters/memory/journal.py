@@ -49,7 +49,7 @@ class MemoryJournal:
         drafts: Sequence[Draft],
         *,
         expected: int | None = None,
-        fence: Fence | None = None,
+        fence: Fence | tuple[Fence, ...] | None = None,
         head: HeadChange | None = None,
     ) -> MemoryReceipt:
         """Stores ``drafts`` at once, or keeps the refusal for whoever waits on the receipt."""

@@ -51,7 +51,7 @@ class SqliteJournal:
         drafts: Sequence[Draft],
         *,
         expected: int | None = None,
-        fence: Fence | None = None,
+        fence: Fence | tuple[Fence, ...] | None = None,
         head: HeadChange | None = None,
     ) -> SqliteReceipt:
         """Orders ``drafts`` as the next events of ``run``; see ``Journal.append``."""
