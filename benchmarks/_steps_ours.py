@@ -32,7 +32,7 @@ PLAN = Plan(tasks=(Task(id="stock", title="Look it up", capability="stock", inst
 @asynccontextmanager
 async def ours(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """Each run is submitted, worked on by this process, and read back when it has ended."""
-    settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": at_once})
+    settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": max(64, at_once)})
     model = f"openai-compatible:scripted@{url}"
     async with open_collegium(settings, tools=[stock], agents=[AGENT], model=model) as collegium:
 

@@ -59,7 +59,7 @@ class InputsSection(_Section):
 class WorkerSection(_Section):
     """``[worker]``: how much one process does at once."""
 
-    concurrency: int = Field(default=16, ge=1, le=10_000, description="Tasks one process works on at the same time.")
+    concurrency: int = Field(default=64, ge=1, le=10_000, description="Tasks one process works on at the same time.")
 
 
 class PriceSetting(_Section):

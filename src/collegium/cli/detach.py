@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from collegium.cli.text import short_id
 
 if TYPE_CHECKING:
-    from collegium.cli.run import Wanted
     from collegium.cli.session import Session
+    from collegium.cli.wanted import Wanted
 
 
 def run_detached(session: Session, wanted: Wanted) -> int:
@@ -31,8 +31,8 @@ def run_detached(session: Session, wanted: Wanted) -> int:
 
 async def _submit(session: Session, wanted: Wanted) -> int:
     from collegium.cli.display import display_for
-    from collegium.cli.run import submit, with_agents
     from collegium.cli.view import RunView
+    from collegium.cli.wanted import submit, with_agents
     from collegium.wiring import default_model
 
     display = display_for(session.err, RunView(session.now))

@@ -137,8 +137,8 @@ async def _resume(session: Session, text: str, agents: Path | None) -> int:
     from collegium.cli.find import find_run
     from collegium.cli.follow import follow
     from collegium.cli.outcome import hand_out
-    from collegium.cli.run import with_agents
     from collegium.cli.view import RunView
+    from collegium.cli.wanted import with_agents
 
     display = display_for(session.err, RunView(session.now))
     settings = with_agents(session.settings, agents)

@@ -55,7 +55,9 @@ async def fails(answer: Any, kind: type[errors.ModelError], *, both: bool = True
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode() + b"\n\n"
+    return (
+        b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode() + b"\n\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,11 @@ async def test_a_failure_reported_inside_a_stream() -> None:
 
 
 async def test_a_stream_without_usage_done_or_last_blank_line() -> None:
-    pieces = [b": hello\r\n\r\n", chunk({"content": "Led"}).replace(b"\n", b"\r\n"), chunk({"content": "ger"}, "stop")[:-2]]
+    pieces = [
+        b": hello\r\n\r\n",
+        chunk({"content": "Led"}).replace(b"\n", b"\r\n"),
+        chunk({"content": "ger"}, "stop")[:-2],
+    ]
     async with answered(stream_answer(pieces)) as (model, _):
         reply = await whole(model, ask())
         assert (reply.text, reply.finish) == ("Ledger", "stop")
@@ -307,7 +313,12 @@ async def test_what_llama_cpp_is_sent() -> None:
 async def test_strict_is_said_only_of_schemas_that_can_be() -> None:
     body = await sent(ask(output_schema=ANSWER_SCHEMA), OPENAI)
     assert body["response_format"]["json_schema"]["strict"] is True
-    open_schema = {"type": "object", "properties": {"a": {"type": "object"}}, "required": ["a"], "additionalProperties": False}
+    open_schema = {
+        "type": "object",
+        "properties": {"a": {"type": "object"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
     assert not is_strict_schema(open_schema)
     assert is_strict_schema({"type": "array", "items": ANSWER_SCHEMA})
 

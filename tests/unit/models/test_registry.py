@@ -42,7 +42,8 @@ async def test_openai_by_the_lean_adapter_at_another_url(tmp_path: Path) -> None
             tmp_path,
             environ={"OPENAI_API_KEY": f" {KEY}\n", "OPENAI_BASE_URL": f"{server.url}/v1"},
             settings=ModelSettings(
-                is_openai_lean=True, prices={"openai:gpt-6.1-terra": Price(input_usd=Decimal(100_000), output_usd=Decimal(0))}
+                is_openai_lean=True,
+                prices={"openai:gpt-6.1-terra": Price(input_usd=Decimal(100_000), output_usd=Decimal(0))},
             ),
         )
         model = await models.open("openai:gpt-6.1-terra")
@@ -60,7 +61,9 @@ async def test_a_chain_falls_back(tmp_path: Path) -> None:
 
 async def test_a_script(tmp_path: Path) -> None:
     script = tmp_path / "replies.toml"
-    script.write_text('[profile]\ntool_mode = "schema"\n[[step]]\nexpect_last = "payments"\nreply = {owner = "Ledger"}\n')
+    script.write_text(
+        '[profile]\ntool_mode = "schema"\n[[step]]\nexpect_last = "payments"\nreply = {owner = "Ledger"}\n'
+    )
     models = registry(tmp_path)
     model = await models.open(f"scripted:{script}")
     assert model.profile.tool_mode == "schema"

@@ -71,9 +71,7 @@ def _items(reply: ModelReply) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     if reply.text:
         content = [_content(reply, reply.text)]
-        items.append(
-            {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
-        )
+        items.append({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content})
     for call in reply.tool_calls:
         arguments = json.dumps(call.arguments)
         items.append(

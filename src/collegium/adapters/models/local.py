@@ -28,6 +28,7 @@ from collegium.ports import Clock, Model
 
 _POLL_S = 0.02
 _LOG_LINES = 12
+_DYING_POLLS = 50
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad_alloc", "unable to allocate")
 
 
@@ -107,6 +108,10 @@ class LocalServer:
         self._reap()
         return is_locked(self.spec.file(".alive"))
 
+    async def pause(self) -> None:
+        """Waits a moment, for what another process does."""
+        await self._clock.sleep(_POLL_S)
+
     def last_words(self) -> str:
         """The last lines of the server's log."""
         try:
@@ -142,6 +147,9 @@ class LocalServer:
         log = os.open(self.spec.file(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         package_root = str(Path(collegium.__file__).parents[1])
         environment = {name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_TOKEN"))}
+        # Threads that wait must not spin: on a machine that is busy with anything else spinning makes two threads ten
+        # times slower than one.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH", ""))))
         spec = msgspec.json.encode(self.spec).decode()
         command = [sys.executable, "-m", "collegium.adapters.models.local_server", spec]
@@ -268,9 +276,12 @@ class LocalModel:
 
     async def _restarted(self, error: ModelError) -> Model:
         """The model on a new server, where the old one is dead; else raises ``error``."""
-        if self._server.is_alive and read_state(self._server.spec.file(".json")) == self._state:
-            raise error
-        return await self._model()
+        # A dying process breaks its connections a moment before the system releases its lock.
+        for _ in range(_DYING_POLLS):
+            if not self._server.is_alive or read_state(self._server.spec.file(".json")) != self._state:
+                return await self._model()
+            await self._server.pause()
+        raise error
 
 
 def _context_tokens(settings: LocalSettings, header: GgufHeader) -> int:

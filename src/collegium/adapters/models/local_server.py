@@ -76,7 +76,11 @@ def main(spec: ServerSpec) -> int:
     import xllamacpp
 
     key = secrets.token_urlsafe(32)
-    server = xllamacpp.Server(_parameters(xllamacpp, spec, key))
+    try:
+        server = xllamacpp.Server(_parameters(xllamacpp, spec, key))
+    except RuntimeError as error:  # llama.cpp has said why, just above in the log
+        _log.error("the model was not loaded: %s", error)
+        return 1
     state = ServerState(instance=secrets.token_hex(8), pid=os.getpid(), url=f"{server.listening_address}/v1", key=key)
     write_state(spec.file(".json"), state)
     _log.info("serving %s at %s", spec.model, server.listening_address)

@@ -88,16 +88,16 @@ def _said(text: str, **fields: object) -> ModelReply:
 
 
 TEXT = Scenario(name="text", request=ask(), reply=_said("The team Ledger owns the payments service."))
-UNICODE = Scenario(name="unicode", request=ask("Größe? 🧾"), reply=_said('Ünïcode, 日本語, "quotes"\nand a second line 🧾'))
+UNICODE = Scenario(
+    name="unicode", request=ask("Größe? 🧾"), reply=_said('Ünïcode, 日本語, "quotes"\nand a second line 🧾')
+)
 TOOLS = Scenario(
     name="tools",
     request=ask(tools=(SEARCH, READ), tool_choice="required"),
     reply=_said("", tool_calls=CALLS, finish="tool_calls"),
 )
 RESULTS = Scenario(name="results", request=_talked(), reply=_said("Team Ledger."))
-SCHEMA = Scenario(
-    name="schema", request=ask(output_schema=ANSWER_SCHEMA), reply=_said('{"owner": "Ledger"}')
-)
+SCHEMA = Scenario(name="schema", request=ask(output_schema=ANSWER_SCHEMA), reply=_said('{"owner": "Ledger"}'))
 CUT = Scenario(name="cut", request=ask(max_output_tokens=16), reply=_said("The team Led", finish="length"))
 REFUSAL = Scenario(name="refusal", request=ask("Do harm."), reply=_said("I cannot help with that.", finish="refusal"))
 SLOW = Scenario(name="slow", request=ask())
