@@ -94,18 +94,23 @@ def judge(question: Question, report: RunReport, first: str, texts: dict[str, st
     )
 
 
-async def extracted(folder: Path) -> dict[str, str]:
+async def extracted(files: dict[str, bytes]) -> dict[str, str]:
     """The text of every document, extracted once more, apart from any run."""
     extractor = FileExtractor()
-    paths = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {p.relative_to(folder).as_posix(): (await extractor.extract(p.name, p.read_bytes())).text for p in paths}
+    return {path: (await extractor.extract(path, data)).text for path, data in files.items()}
 
 
 async def measure(
-    questions: list[Question], docs: Path, model: str, data_dir: Path, *, is_verbose: bool
+    questions: list[Question],
+    docs: Path,
+    model: str,
+    data_dir: Path,
+    *,
+    files: dict[str, bytes],
+    is_verbose: bool,
 ) -> tuple[list[Outcome], float]:
     """Asks all questions; returns the outcomes and the seconds it took to read the documents."""
-    texts = await extracted(docs)
+    texts = await extracted(files)
     outcomes: list[Outcome] = []
     async with open_collegium(Settings(data_dir=data_dir), model=model) as app:
         await app.models.open(model)
@@ -204,9 +209,10 @@ def main() -> None:
         step = max(1, len(questions) // options.limit)
         questions = questions[::step][: options.limit]
     with tempfile.TemporaryDirectory() as folder:
-        outcomes, reading = asyncio.run(
-            measure(questions, options.data / "docs", options.model, Path(folder), is_verbose=options.verbose)
-        )
+        docs = options.data / "docs"
+        files = {p.relative_to(docs).as_posix(): p.read_bytes() for p in sorted(docs.rglob("*")) if p.is_file()}
+        asked = measure(questions, docs, options.model, Path(folder), files=files, is_verbose=options.verbose)
+        outcomes, reading = asyncio.run(asked)
     kinds = sorted({o.kind for o in outcomes})
     rows = {k: summary([o for o in outcomes if o.kind == k]) for k in kinds} | {"all": summary(outcomes)}
     print(f"model {options.model}; {len(outcomes)} questions; documents read in {reading:.2f} s")

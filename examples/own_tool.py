@@ -16,6 +16,7 @@ async def open_ticket(title: str, severity: int, context: ToolContext) -> str:
     Args:
         title: What is wrong, in one line.
         severity: 1 (page somebody) to 4 (whenever).
+        context: The call's own world; no part of what the model is shown.
     """
     # context.key is the same for every try of this very call: hand it to the far side, and it can refuse a repeat.
     return f"Opened ticket {context.key[:8] if context.key else '?'} with severity {severity}: {title}"

@@ -172,15 +172,24 @@ class Collegium:
         """Accepts a goal; it is never lost once this has returned.
 
         Args:
+            goal: In the user's words.
             files: Paths of files and folders, or files that were read already.
+            model: Name of the model for agents that name none; the default one otherwise.
+            limits: Caps on money, tokens, time, steps and tasks.
+            priority: 0 (urgent) to 3 (low).
             plan: Follow this plan instead of making one; it is checked first.
+            is_plan_only: Make the plan and end.
+            output_schema: JSON Schema (an object) that the answer has to satisfy.
             continues: A run to ask on from: its answer is shown to the team, and its files are used when none are
             given.
+            tools: Names of tools that every agent of the run may use beside its own.
+            tenant: Whose run it is.
+            principal: Who asks.
             idempotency_key: The same key again gives the run of the first time.
 
         Raises:
-            UsageError: an empty goal, files that cannot be used, a model that cannot be opened, the same idempotency key
-                with another goal.
+            UsageError: an empty goal, files that cannot be used, a model that cannot be opened, the same idempotency
+                key with another goal.
             InvalidPlan: ``plan`` may not run.
             NotFound: ``continues`` names no run.
         """

@@ -64,6 +64,7 @@ class Journal(Protocol):
         """Orders ``drafts`` as the next events of ``run``: all of them are stored, or none.
 
         Args:
+            drafts: What happened, in order.
             run: The run; it comes into being with ``expected=0``.
             expected: Seq of the last deciding event that the caller has seen; None for recording events.
             fence: The attempt on whose behalf this is written; several when a decision speaks for several.
@@ -101,11 +102,11 @@ class Bus(Protocol):
     """
 
     async def publish(self, message: Message) -> bool:
-        """Whether the message was new: an unsettled message with the same id on the same topic is not published twice."""
+        """Whether it was new: an unsettled message with the same id on the same topic is not published twice."""
         ...
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
-        """Up to ``limit`` messages, urgent ones first, then oldest; they are hidden from the group for the hide time."""
+        """Up to ``limit`` messages, urgent ones first, then oldest, hidden from the group for the hide time."""
         ...
 
     async def settle(self, claim: Claim, *, requeue_after_s: float | None = None) -> None:
@@ -257,7 +258,7 @@ class Extractor(Protocol):
     """Files to text with offsets."""
 
     def variant(self, path: str) -> str:
-        """Names how ``path`` would be read, with versions: the same bytes and variant always give the same extraction."""
+        """How ``path`` would be read, with versions: the same bytes and variant always give the same extraction."""
         ...
 
     async def extract(self, path: str, data: bytes) -> Extraction:

@@ -33,6 +33,7 @@ def checked_server(scenario: Scenario) -> ModelServer:
         check("CreateChatCompletionRequest", json.loads(server.requests[-1].body))
         if scenario.error is not None:
             answer = as_http(scenario.error)
+            assert isinstance(answer.body, bytes)
             check("ErrorResponse", json.loads(answer.body))
             return answer
         if scenario.reply is None:

@@ -49,9 +49,12 @@ def run_example(name: str, tmp_path: Path, **environ: str) -> str:
 
 def test_the_first_program_answers_with_its_source(tmp_path: Path) -> None:
     script = tmp_path / "weak.json"
-    script.write_text(json.dumps({"profile": {"tool_mode": "schema", "can_plan": False, "can_write": False}, "step": []}))
+    script.write_text(
+        json.dumps({"profile": {"tool_mode": "schema", "can_plan": False, "can_write": False}, "step": []})
+    )
     out = run_example("ask_handbook.py", tmp_path, COLLEGIUM_MODEL=f"scripted:{script}")
-    assert "35 days" in out and "policies/backup-policy.md" in out
+    assert "35 days" in out
+    assert "policies/backup-policy.md" in out
 
 
 def test_the_tool_example_intends_calls_and_finishes_once(tmp_path: Path) -> None:
@@ -60,5 +63,6 @@ def test_the_tool_example_intends_calls_and_finishes_once(tmp_path: Path) -> Non
     steps = [{"tool_calls": [call]}, {"reply": "I opened a ticket with severity 2."}]
     script.write_text(json.dumps({"step": steps}))
     out = run_example("own_tool.py", tmp_path, COLLEGIUM_MODEL=f"scripted:{script}")
-    assert out.count("tool.intended") == 1 and out.count("tool.finished") == 1
+    assert out.count("tool.intended") == 1
+    assert out.count("tool.finished") == 1
     assert out.startswith("succeeded")

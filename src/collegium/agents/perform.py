@@ -16,7 +16,6 @@ from collegium.domain.errors import UsageError
 from collegium.domain.policy import Judgement
 from collegium.domain.result import TaskResult
 
-
 LOCAL_PASSAGE_TOKENS = 700
 """About ten seconds of reading for a model of 1.5 billion weights on two cores."""
 
@@ -43,8 +42,8 @@ async def perform(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement | N
 async def _with_evidence(desk: Desk) -> Desk:
     """The desk as a writer needs it.
 
-    A plan may have a writer write without anybody having looked into the documents: then it looks itself. A model on this
-    machine's own processor reads slowly: it is given the few passages that answer best.
+    A plan may have a writer write without anybody having looked into the documents: then it looks itself. A model on
+    this machine's own processor reads slowly: it is given the few passages that answer best.
     """
     evidence = desk.evidence
     if not evidence and desk.retriever.documents:

@@ -31,7 +31,7 @@ class _DraftedPlan(msgspec.Struct, frozen=True):
 
 
 async def plan(desk: Desk) -> TaskResult:
-    """A plan by the model where it can plan: checked, repaired once with what was wrong, else taken from the library."""
+    """A plan by the model where it can plan: checked, repaired once with what was wrong, else one of the library."""
     if not desk.model.profile.can_plan:
         return TaskResult(plan=templates.choose(desk.goal))
     problems: list[str] = []

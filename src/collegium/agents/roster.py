@@ -57,6 +57,7 @@ def parse(text: str, *, source: str, prompt: Callable[[str], str]) -> tuple[Agen
     """The agents of one TOML document: a table ``[agent.NAME]`` each.
 
     Args:
+        text: The document.
         source: Where the text comes from, for errors.
         prompt: Gives the text of the file that ``prompt_file`` names.
 

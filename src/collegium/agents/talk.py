@@ -291,6 +291,7 @@ class Talk:
 def _done_before(entry: books.Entry) -> str:
     outcome = entry.result.text if entry.result is not None else "without a known result"
     return (
-        f"{entry.tool} was already called with exactly these arguments in step {entry.step} of task {entry.task}: {outcome} "
+        f"{entry.tool} was already called with exactly these arguments in step {entry.step} of task {entry.task}: "
+        f"{outcome} "
         "It is not called again without a person's approval."
     )

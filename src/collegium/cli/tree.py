@@ -108,7 +108,7 @@ def _progress(view: RunView, glyphs: Glyphs) -> Iterable[RenderableType]:
 
 def _bar(label: str, progress: Progress, amount: str) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
+    grid.add_column(min_width=len(label), no_wrap=True)
     grid.add_column(width=BAR_WIDTH)
     grid.add_column(no_wrap=True, overflow="ellipsis")
     bar = ProgressBar(total=progress.total, completed=progress.done, width=BAR_WIDTH, pulse=progress.total is None)

@@ -126,7 +126,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def planning_task(goal: Goal) -> Task:
-    """The task that makes the plan of ``goal``: planning has attempts, a conversation and limits like any other work."""
+    """The task that makes the plan of ``goal``: planning has attempts, steps and limits like any other work."""
     return Task(id=PLAN_TASK, title="Plan", capability="plan", instructions=goal.text)
 
 

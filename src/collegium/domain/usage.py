@@ -37,9 +37,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """US dollars for a million tokens; where a provider has tiers, the highest, so that a reservation is an upper
-    bound.
-    """
+    """US dollars for a million tokens; of a provider's tiers the highest: a reservation has to be an upper bound."""
 
     input_usd: Decimal
     output_usd: Decimal

@@ -76,9 +76,9 @@ class Scheduler:
     async def propose(self, run: str, proposal: Proposal, *, fence: Fence | None = None) -> RunState:
         """Appends what ``proposal`` says, and everything that follows from it, as one decision.
 
-        Proposals for one run that come while another is being stored are taken together, so that eight tasks which start
-        at once cost one commit. On a ``Conflict`` the run is loaded again and every proposal asked again. A caller that is
-        cancelled leaves its proposal standing: it may still be stored.
+        Proposals for one run that come while another is being stored are taken together, so that eight tasks which
+        start at once cost one commit. On a ``Conflict`` the run is loaded again and every proposal asked again. A
+        caller that is cancelled leaves its proposal standing: it may still be stored.
 
         Raises:
             Fenced: the attempt was taken over; the others are stored all the same.
@@ -97,7 +97,7 @@ class Scheduler:
         return self._journal.append(run, drafts, fence=fence)
 
     async def changed(self, run: str, timeout_s: float) -> RunState | None:
-        """The state as soon as this process decides something in ``run``; None after ``timeout_s`` without a decision."""
+        """The state as soon as this process decides something in ``run``; None after ``timeout_s`` without that."""
         waiting = self._changed.get(run)
         if waiting is None:
             waiting = self._changed[run] = asyncio.get_running_loop().create_future()

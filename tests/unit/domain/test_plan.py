@@ -25,8 +25,8 @@ def graphs(draw: st.DrawFn) -> Plan:
 def has_cycle(plan: Plan) -> bool:
     """Whether some task can reach itself: the definition, by walking."""
     after = {t.id: set(t.depends_on) for t in plan.tasks}
-    for start in after:
-        reached, todo = set(), list(after[start])
+    for start, needed in after.items():
+        reached, todo = set(), list(needed)
         while todo:
             at = todo.pop()
             if at == start:

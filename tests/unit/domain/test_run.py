@@ -28,7 +28,8 @@ SEEDS = st.integers(0, 2**32)
 @settings(max_examples=150)
 def test_every_run_ends_and_strands_nothing(seed: int, is_cancelled: bool) -> None:
     state = play(seed, is_cancelled=is_cancelled).state
-    assert state is not None and state.finished is not None
+    assert state is not None
+    assert state.finished is not None
     assert all(t.is_settled for t in state.tasks.values())
     assert decide(state, START + timedelta(days=9)) == ()
     assert wake_at(state, START) is None
@@ -62,7 +63,8 @@ def test_attempts_count_up_and_one_is_open_at_a_time(seed: int) -> None:
     open_: set[str] = set()
     for event in play(seed).events:
         if event.type == "task.ready":
-            assert event.task is not None and event.task not in open_
+            assert event.task is not None
+            assert event.task not in open_
             assert event.attempt == newest.get(event.task, 0) + 1
             newest[event.task] = event.attempt
             open_.add(event.task)
@@ -152,10 +154,12 @@ def test_a_failed_branch_does_not_strand_the_rest() -> None:
     settle(history, "b", result={"text": "b"})
     start(history, "w")
     settle(history, "w", result={"text": "what there is"})
-    assert history.state is not None and history.state.finished is not None
+    assert history.state is not None
+    assert history.state.finished is not None
     finished = history.state.finished
     assert finished.status == "partial"
-    assert finished.answer is not None and finished.answer.text == "what there is"
+    assert finished.answer is not None
+    assert finished.answer.text == "what there is"
     assert finished.missing == ("A: the server is gone",)
 
 
@@ -163,7 +167,8 @@ def test_a_run_whose_last_task_failed_has_failed() -> None:
     history = played(Plan(tasks=(Task(id="w", title="Write", capability="write"),)))
     start(history, "w")
     settle(history, "w", "failed", error="model", reason="it said nothing")
-    assert history.state is not None and history.state.finished is not None
+    assert history.state is not None
+    assert history.state.finished is not None
     assert (history.state.status, history.state.finished.error) == ("failed", "model")
 
 
@@ -173,8 +178,10 @@ def test_the_deadline_ends_a_run_with_what_there_is() -> None:
     settle(history, "a", result={"text": "a"})
     history.now += timedelta(seconds=11)
     history.settle_decisions()
-    assert history.state is not None and history.state.status == "limited"
-    assert history.state.finished is not None and "10 s" in history.state.finished.reason
+    assert history.state is not None
+    assert history.state.status == "limited"
+    assert history.state.finished is not None
+    assert "10 s" in history.state.finished.reason
 
 
 def test_a_cancelled_run_waits_for_the_attempt_that_is_open() -> None:

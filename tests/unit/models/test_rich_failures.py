@@ -16,7 +16,7 @@ from collegium.domain.chat import ModelRequest
 from collegium.domain.usage import Price
 from collegium.testing.conformance.model import RESULTS, SCHEMA, TEXT, TOOLS, ask, whole
 from collegium.testing.loopback import HttpAnswer, HttpRequest, LoopbackServer
-from collegium.testing.model_server import endless_answer, stream_answer
+from collegium.testing.model_server import endless_answer, error_answer, stream_answer
 from collegium.testing.scripted import SCRIPTED_PROFILE
 from tests.unit.models import vendor_anthropic, vendor_google, vendor_openai
 
@@ -89,8 +89,8 @@ async def test_anthropic_overloaded_within_a_stream() -> None:
 
 
 async def test_no_credit_is_no_rate_limit() -> None:
-    body = b'{"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}}'
-    async with opened("openai", lambda _: HttpAnswer(status=429, body=body)) as (model, _):
+    answer = error_answer(429, "You exceeded your current quota", code="insufficient_quota")
+    async with opened("openai", lambda _: answer) as (model, _):
         error = await failure(model.complete(ask()))
         assert type(error) is errors.ModelAuthError
         assert not error.retryable

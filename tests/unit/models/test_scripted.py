@@ -128,11 +128,12 @@ def test_scripts_that_are_none(tmp_path: Path, text: str, says: str) -> None:
 
 async def test_the_server_is_as_strict() -> None:
     connections = Connections()
+    server = ModelServer([Step(expect=("refund",))])
+    await server.start()
+    with pytest.raises(errors.ModelRequestError, match="does not hold 'refund'"):
+        await lean(f"{server.url}/v1", connections).complete(ask())
     with pytest.raises(AssertionError, match="step 1 was used 0 of 1"):
-        async with ModelServer([Step(expect=("refund",))]) as server:
-            model = lean(f"{server.url}/v1", connections)
-            with pytest.raises(errors.ModelRequestError, match="does not hold 'refund'"):
-                await model.complete(ask())
+        await server.__aexit__(None, None, None)
     await connections.aclose()
 
 

@@ -94,8 +94,8 @@ def events(reply: ModelReply) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = [{"type": "message_start", "message": started}, {"type": "ping"}]
     for index, block in enumerate(message["content"]):
         if block["type"] == "text":
-            start, pieces = {"type": "text", "text": ""}, _halves(block["text"])
-            deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
+            start: dict[str, Any] = {"type": "text", "text": ""}
+            deltas = [{"type": "text_delta", "text": piece} for piece in _halves(block["text"])]
         else:
             start = {**block, "input": {}}
             deltas = [

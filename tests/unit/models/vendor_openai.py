@@ -125,7 +125,7 @@ def _message_events(reply: ModelReply, item: dict[str, Any], index: int) -> list
     kind = "refusal" if reply.finish == "refusal" else "output_text"
     where = {"output_index": index, "content_index": 0, "item_id": item["id"]}
     half = len(reply.text) // 2
-    extra = {"logprobs": []} if kind == "output_text" else {}
+    extra: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
     done = {"refusal": reply.text} if kind == "refusal" else {"text": reply.text}
     return [
         {

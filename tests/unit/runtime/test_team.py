@@ -47,7 +47,8 @@ async def test_a_weak_model_answers_by_quoting() -> None:
     async with team(ScriptedModel([], profile=WEAK)) as app:
         run, result = await finished(app, "Who owns the order service?", files=HANDBOOK)
         assert (result.status, result.plan.template) == ("succeeded", "answer@1")
-        assert result.answer is not None and "Harbour" in result.answer.text
+        assert result.answer is not None
+        assert "Harbour" in result.answer.text
         cited = result.answer.citations[0]
         text = next(f.data for f in HANDBOOK if f.path == cited.document).decode()
         assert text[cited.start : cited.end] == cited.quote
@@ -84,7 +85,8 @@ async def test_a_strong_model_plans_researches_and_writes_and_unsupported_senten
     async with team(model) as app:
         run, result = await finished(app, "Who owns the order service?", files=HANDBOOK)
         assert (result.status, result.plan.source) == ("succeeded", "model")
-        assert result.answer is not None and "1851" not in result.answer.text
+        assert result.answer is not None
+        assert "1851" not in result.answer.text
         assert {c.verdict for c in result.oversight.claims} == {"supported"}
         decisions = [e.body.judgement.decision for e in await events_of(app, run.id) if e.type == "task.judged"]  # type: ignore[attr-defined]
         assert decisions == ["revise", "accept"]
@@ -103,7 +105,8 @@ async def test_what_stays_unsupported_is_marked() -> None:
     )
     async with team(model) as app:
         _, result = await finished(app, "Who owns the order service?", files=HANDBOOK)
-        assert result.answer is not None and "(unverified)" in result.answer.text
+        assert result.answer is not None
+        assert "(unverified)" in result.answer.text
         assert [c.verdict for c in result.oversight.claims][-1] == "unsupported"
 
 
@@ -167,7 +170,8 @@ async def test_a_write_is_intended_before_and_finished_after_and_never_made_twic
     async with team(model, tools=[pay]) as app:  # type: ignore[list-item]
         run, result = await finished(app, "Pay 5.", plan=ONE)
         assert result.status == "succeeded"
-        assert len(calls) == 1 and not calls[0].endswith("None")
+        assert len(calls) == 1
+        assert not calls[0].endswith("None")
         types = [e.type for e in await events_of(app, run.id)]
         assert types.count("tool.intended") == 1
         assert types.index("tool.intended") < types.index("tool.finished")
@@ -202,13 +206,14 @@ async def test_a_deadline_ends_a_call_that_takes_too_long() -> None:
     model = ScriptedModel([Step(delay_s=60, reply="late")])
     async with team(model) as app:
         _, result = await finished(app, "x", plan=ONE, limits=Limits(deadline_s=0.3))
-        assert result.status == "limited" and "0.3 s" in result.reason
+        assert result.status == "limited"
+        assert "0.3 s" in result.reason
 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # noqa: ASYNC110 - what is waited for is no event of asyncio
 
 
 async def test_cancel_ends_the_call_under_way() -> None:
@@ -332,7 +337,8 @@ async def test_a_json_answer_satisfies_its_schema_or_is_asked_for_again() -> Non
     )
     async with team(model) as app:
         _, result = await finished(app, "Who owns the order service?", files=HANDBOOK, output_schema=SCHEMA)
-        assert result.answer is not None and result.answer.data == {"owner": "Harbour"}
+        assert result.answer is not None
+        assert result.answer.data == {"owner": "Harbour"}
 
 
 @pytest.mark.parametrize(
@@ -375,5 +381,6 @@ async def test_plan_only_makes_the_plan_and_nothing_else() -> None:
     model = ScriptedModel([Step(reply=plan_json(("say", "write", [])))])
     async with team(model) as app:
         _, result = await finished(app, "x", is_plan_only=True)
-        assert result.status == "succeeded" and result.answer is None
+        assert result.status == "succeeded"
+        assert result.answer is None
         assert [t.status for t in result.plan.tasks] == ["pending"]

@@ -31,9 +31,9 @@ def request_hash(request: ModelRequest, model: str) -> str:
 class CachingModel:
     """``inner`` behind a ``Cache``.
 
-    Only requests at temperature 0 are looked up, and only their whole replies (``stop``, ``tool_calls``) are kept: a cut
-    or refused reply may come out better the next time. A reply from the cache has an empty usage: no tokens, no cost
-    and ``model_calls == 0``, which is how a caller tells it from a call that was made.
+    Only requests at temperature 0 are looked up, and only their whole replies (``stop``, ``tool_calls``) are kept: a
+    cut or refused reply may come out better the next time. A reply from the cache has an empty usage: no tokens, no
+    cost and ``model_calls == 0``, which is how a caller tells it from a call that was made.
     """
 
     def __init__(self, inner: Model, cache: Cache, *, ttl_s: float = 7 * 24 * 3_600.0) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 
-import collegium
 from collegium.adapters.models.file_lock import is_locked, locked
 from collegium.adapters.models.gguf import GgufHeader, read_header
 from collegium.adapters.models.local_server import ServerSpec, ServerState, read_state
@@ -145,7 +144,7 @@ class LocalServer:
     def _start(self) -> None:
         self.spec.file(".json").unlink(missing_ok=True)
         log = os.open(self.spec.file(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        package_root = str(Path(collegium.__file__).parents[1])
+        package_root = str(Path(__file__).parents[3])
         environment = {name: value for name, value in os.environ.items() if not name.endswith(("_KEY", "_TOKEN"))}
         # Threads that wait must not spin: on a machine that is busy with anything else spinning makes two threads ten
         # times slower than one.

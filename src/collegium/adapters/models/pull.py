@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 from collections.abc import Callable
@@ -52,7 +53,7 @@ async def pull(
     """
     tell = progress or _silent
     try:
-        models_dir.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(models_dir.mkdir, parents=True, exist_ok=True)
         if name_or_url.startswith(("http://", "https://")):
             return await _from_url(name_or_url, models_dir, clock=clock, sha256=sha256, progress=tell)
         return await _by_name(name_or_url, models_dir, clock=clock, progress=tell)
@@ -96,7 +97,7 @@ async def _from_url(url: str, models_dir: Path, *, clock: Clock, sha256: str | N
     target = models_dir / filename
     async with _lock(target, clock):
         if target.is_file():
-            _check_same(target, sha256)
+            await asyncio.to_thread(_check_same, target, sha256)
             return target
         await download(url, target, sha256=sha256.lower(), progress=progress)
         return target

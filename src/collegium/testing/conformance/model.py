@@ -14,7 +14,7 @@ A subclass says how its model is made to give the answer of a ``Scenario``::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -222,16 +222,13 @@ class ModelConformance:
             assert reply.usage.output_tokens == USAGE.output_tokens
             assert reply.usage.cached_input_tokens == USAGE.cached_input_tokens
 
-    async def _fails(self, expected: errors.ModelError, call: object, name: str) -> None:
-        try:
-            await call  # type: ignore[misc]  # a coroutine of one of two kinds
-        except errors.ModelError as error:
-            assert type(error) is type(expected), f"{name}: {type(error).__name__} ({error})"
-            if isinstance(expected, errors.ModelRateLimited):
-                assert error.fields["retry_after_s"] == expected.retry_after_s
-            assert str(error), name
-        else:
-            raise AssertionError(f"{name} raised nothing")
+    async def _fails(self, expected: errors.ModelError, call: Awaitable[ModelReply], name: str) -> None:
+        (raised,) = await asyncio.gather(call, return_exceptions=True)
+        assert isinstance(raised, errors.ModelError), f"{name} gave {raised!r}"
+        assert type(raised) is type(expected), f"{name}: {type(raised).__name__} ({raised})"
+        if isinstance(expected, errors.ModelRateLimited):
+            assert raised.fields["retry_after_s"] == expected.retry_after_s
+        assert str(raised), name
 
 
 async def whole(model: Model, request: ModelRequest) -> ModelReply:
