@@ -11,6 +11,7 @@ from collegium.agents.desk import Desk
 from collegium.agents.loop import work
 from collegium.domain.chat import ChatMessage
 from collegium.domain.document import Chunk, Passage
+from collegium.domain.errors import UnreadableInput
 from collegium.domain.result import Evidence, TaskResult
 from collegium.knowledge.extractive import select
 from collegium.knowledge.retrieval import gather
@@ -22,7 +23,9 @@ async def research(desk: Desk) -> TaskResult:
     """Evidence for the task: from a search over all documents, and from what a capable model looks up itself."""
     notes = tuple(f"{s.path}: {s.reason}" for s in desk.skipped)
     if not desk.retriever.documents:
-        return TaskResult(text="There are no documents to look into.", notes=notes)
+        if desk.goal.files:
+            raise UnreadableInput(f"none of the given files can be used: {'; '.join(notes[:3])}")
+        return TaskResult(text="There are no documents to look into.")
     found = await gather(desk.retriever, desk.inquiry, limit=LIMIT_PASSAGES)
     if desk.model.profile.tool_mode != "native" or not desk.model.profile.can_plan:
         return TaskResult(evidence=_evidence(found), notes=notes)

@@ -102,11 +102,16 @@ class AttemptLimits:
         return Reservation(tokens=tokens, cost_usd=cost)
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> None:
-        """Gives the reservation back and charges ``usage``; None (nobody knows what it took) charges it in full."""
+        """Gives the reservation back and charges ``usage``.
+
+        None says that nobody knows what it took: under a limit it is charged in full. Without one nothing depends on it,
+        and a made-up number would only mislead.
+        """
         self._reserved_tokens -= reservation.tokens
         self._reserved_usd -= reservation.cost_usd
         if usage is None:
-            usage = Usage(input_tokens=reservation.tokens, cost_usd=reservation.cost_usd)
+            has_tokens = self._allotment.tokens is not None
+            usage = Usage(input_tokens=reservation.tokens if has_tokens else 0, cost_usd=reservation.cost_usd)
         self._spent += usage
 
     def charge(self, usage: Usage) -> None:

@@ -188,7 +188,8 @@ class Worker:
         rooms = self._team.rooms
         if declared.kind == "planner":
             # Plans are made from the names of the documents; reading them can go on meanwhile.
-            rooms.prepare(state)
+            if not state.goal.is_plan_only:
+                rooms.prepare(state)
             room = rooms.bare(state)
         else:
             room = await rooms.open(state)

@@ -1,5 +1,6 @@
 """From names to models: keys, base URLs, extras, chains, wrapping."""
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,27 @@ async def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "notes.gguf").write_text("not a model")
     with pytest.raises(errors.UnreadableInput, match="not a GGUF file"):
         await registry(tmp_path).open(f"local:{tmp_path}/notes.gguf")
+
+
+async def test_without_the_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pydantic_ai", "genai_prices", "genai_prices.data_snapshot"):
+        monkeypatch.setitem(sys.modules, module, None)
+    async with ModelServer([Step(reply="Ledger")], key=KEY) as server:
+        environ = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{server.url}/v1", "ANTHROPIC_API_KEY": KEY}
+        models = registry(tmp_path, environ=environ)
+        openai = await models.open("openai:gpt-6.1-terra")
+        assert (await openai.complete(ask())).text == "Ledger"  # by the lean adapter
+        assert openai.profile.price is None
+        with pytest.raises(errors.MissingExtra, match=r"pip install 'collegium\[anthropic\]'"):
+            await models.open("anthropic:claude-sonnet-5-5")
+        await models.aclose()
+
+
+async def test_without_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
+    with pytest.raises(errors.MissingExtra, match=r"pip install 'collegium\[local\]'"):
+        await registry(tmp_path).open(f"local:{tmp_path}/x.gguf")
 
 
 async def nobody() -> str | None:

@@ -372,6 +372,14 @@ async def test_one_bad_file_never_fails_the_others() -> None:
         assert {s.path for s in result.files.skipped} == {"photo.png", "broken.pdf"}
 
 
+async def test_a_run_whose_files_are_all_unusable_fails_and_says_so() -> None:
+    files = [GivenFile(path="photo.png", data=b"\x89PNG\r\n\x1a\n\x00\x00")]
+    async with team(ScriptedModel([], profile=WEAK)) as app:
+        _, result = await finished(app, "Who owns the order service?", files=files)
+        assert (result.status, result.error) == ("failed", "unreadable_input")
+        assert "photo.png" in result.reason
+
+
 async def test_bad_goals_and_files_are_refused_clearly(tmp_path) -> None:  # type: ignore[no-untyped-def]
     async with team(ScriptedModel([])) as app:
         with pytest.raises(UsageError, match="empty"):

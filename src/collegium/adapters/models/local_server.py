@@ -21,6 +21,7 @@ from collegium.adapters.models.file_lock import try_lock
 _log = logging.getLogger("collegium.local_server")
 _POLL_S = 0.25
 _METRICS_EVERY_S = 2.0
+_LOCK_TRIES = 5
 # Lines of llama.cpp's metrics that move while anybody uses the server.
 _BUSY = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
 _WORK = ("llamacpp:prompt_tokens_total", "llamacpp:prompt_tokens_cached_total", "llamacpp:tokens_predicted_total")
@@ -70,7 +71,7 @@ def write_state(path: Path, state: ServerState) -> None:
 
 def main(spec: ServerSpec) -> int:
     """Serves until idle; the exit code."""
-    if try_lock(spec.file(".alive")) is None:
+    if not _is_only_one(spec.file(".alive")):
         _log.info("another process already serves this model")
         return 0
     import xllamacpp
@@ -88,6 +89,16 @@ def main(spec: ServerSpec) -> int:
     if read_state(spec.file(".json")) == state:
         spec.file(".json").unlink(missing_ok=True)
     return 0
+
+
+def _is_only_one(alive: Path) -> bool:
+    """Takes the lock that says this process lives; False where another one holds it."""
+    # Whoever looks whether the lock is held holds it for a moment: that is no reason to give up.
+    for _ in range(_LOCK_TRIES):
+        if try_lock(alive) is not None:
+            return True
+        time.sleep(_POLL_S)
+    return False
 
 
 def _parameters(xllamacpp, spec: ServerSpec, key: str):  # type: ignore[no-untyped-def]  # xllamacpp ships no types

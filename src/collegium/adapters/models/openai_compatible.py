@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import msgspec
-from multidict import CIMultiDict
 
 from collegium.adapters.models import http_errors
 from collegium.adapters.models.chat_reply import ReplyAssembler, whole_reply
@@ -66,7 +65,7 @@ class OpenAICompatibleModel:
         headers = {"Content-Type": "application/json"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        self._headers = CIMultiDict(headers)
+        self._headers = headers
 
     def __repr__(self) -> str:
         return f"OpenAICompatibleModel({self._model!r}, {self._url!r})"
