@@ -15,7 +15,7 @@ KEYLESS := env -u OPENAI_API_KEY -u ANTHROPIC_API_KEY -u GEMINI_API_KEY -u GOOGL
 
 PYTEST_WORKERS ?= 2
 PYTEST := $(KEYLESS) $(BIN)/python -m pytest
-DEMO_GOAL ?= Who owns the payments service, and what does its runbook say to do first when it is down?
+DEMO_GOAL ?= How long are nightly backups of ledger-db kept?
 DEMO_MODEL := local:smollm2-135m-instruct
 BENCHES ?= $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 DOCS_TESTS := tests/architecture/test_docs.py $(wildcard tests/docs)

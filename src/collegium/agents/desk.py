@@ -16,10 +16,21 @@ from collegium.ports import Clock, Model, Retriever, Scorer, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """Goal and answer of the run that this one goes on from."""
+
+    goal: str
+    answer: str
+
+    def __str__(self) -> str:
+        return f"{self.goal}\n{self.answer}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Desk:
     """What an agent is given. ``inputs`` are the results of the tasks this one depends on, by their ids.
 
-    ``said`` is what the user added while the run was going on, ``earlier`` the answer of the run this one continues,
+    ``said`` is what the user added while the run was going on, ``earlier`` is the run this one continues,
     ``skipped`` the input files that could not be used.
     """
 
@@ -35,7 +46,7 @@ class Desk:
     scorer: Scorer
     clock: Clock
     said: tuple[str, ...] = ()
-    earlier: str = ""
+    earlier: Earlier | None = None
     skipped: tuple[SkippedFile, ...] = ()
 
     @property
@@ -50,8 +61,8 @@ class Desk:
 
     @property
     def inquiry(self) -> str:
-        """What to search for: the question, and the earlier answer it may only hint at ("and who leads it?")."""
-        return f"{self.question}\n{self.earlier}" if self.earlier else self.question
+        """What to look for: the question, behind the earlier one it may only hint at ("and who leads it?")."""
+        return f"{self.earlier.goal}\n{self.question}" if self.earlier is not None else self.question
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

@@ -58,9 +58,12 @@ _DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?"
 _SMALL: Final = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|half|a quarter|a third|none|once|twice)"
 _SPAN: Final = r"(?:second|minute|hour|day|night|week|month|quarter|year)s?"
 _FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
-    "percent": re.compile(r"\d\s?%|\bper ?cent\b|\bpercentage\b|\b(?:half|a quarter|a third|two thirds)\b", re.IGNORECASE),
+    "percent": re.compile(
+        r"\d\s?%|\bper ?cent\b|\bpercentage\b|\b(?:half|a quarter|a third|two thirds)\b", re.IGNORECASE
+    ),
     "money": re.compile(
-        r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|[\u20ac$\u00a3])", re.IGNORECASE
+        r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|[\u20ac$\u00a3])",
+        re.IGNORECASE,
     ),
     "duration": re.compile(
         rf"(?:\d[\d.,]*|\b(?:{_SMALL}|next|same))[ -]?(?:\w+ ){{0,2}}{_SPAN}\b|\d\s?(?:s|ms|min|h)\b|\b(?:at once|immediately)\b"
@@ -73,13 +76,17 @@ _FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
         rf"|\b(?:after|within) (?:\d+|{_SMALL})[ -]{_SPAN}\b|\bevery (?:\w+ )?(?:day|night|week|month|year|quarter|spring|autumn)\b",
         re.IGNORECASE,
     ),
-    "person": re.compile(r"(?<![.!?:] )(?<!^)(?<!\n)\b[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff] (?:(?:[A-Z]\.|van|von|de|da|del) )?[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff]\b|^[A-Z][a-z]+ [A-Z][a-z]+ \("),
+    "person": re.compile(
+        r"(?<![.!?:] )(?<!^)(?<!\n)\b[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff] (?:(?:[A-Z]\.|van|von|de|da|del) )?[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff]\b|^[A-Z][a-z]+ [A-Z][a-z]+ \("
+    ),
 }
 
 
 def answer_type(question: str) -> AnswerType:
     """The kind of thing that ``question`` asks for first."""
-    found = [(match.start(), n, kind) for n, (kind, pattern) in enumerate(_ASKED) if (match := pattern.search(question))]
+    found = [
+        (match.start(), n, kind) for n, (kind, pattern) in enumerate(_ASKED) if (match := pattern.search(question))
+    ]
     return min(found)[2] if found else "any"
 
 

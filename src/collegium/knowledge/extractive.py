@@ -34,7 +34,12 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     def citation(self, claim: int | None = None) -> Citation:
         """The place, as a citation of the claim with this number."""
         return Citation(
-            document=self.document, chunk_id=self.chunk_id, start=self.start, end=self.end, quote=self.quote, claim=claim
+            document=self.document,
+            chunk_id=self.chunk_id,
+            start=self.start,
+            end=self.end,
+            quote=self.quote,
+            claim=claim,
         )
 
 
@@ -108,9 +113,7 @@ def _carried(question: str, chosen: Sequence[Unit]) -> list[str]:
     return list(found)
 
 
-def _beside(
-    best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning
-) -> list[tuple[Unit, float]]:
+def _beside(best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning) -> list[tuple[Unit, float]]:
     """Another place of the same document that answers nearly as well; one of the same passage need not be as good."""
     for unit, further in ranked:
         least = tuning.beside_near if unit.chunk.id == best.chunk.id else tuning.beside
@@ -140,9 +143,7 @@ def _disagreeing(
     return []
 
 
-def _indirect(
-    part: Part, best: Unit, question: str, pool: Sequence[Unit], matcher: Matcher
-) -> list[Unit]:
+def _indirect(part: Part, best: Unit, question: str, pool: Sequence[Unit], matcher: Matcher) -> list[Unit]:
     """Where the best place only describes who or what it is: the place that says it, found by a name they share.
 
     "The deputy lead of Watchtower hands them out" and "Watchtower | deputy lead: Nell Brannigan".

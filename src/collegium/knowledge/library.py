@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -22,7 +22,9 @@ Progress = Callable[[int, int, str], None]
 
 _KIND: Final = "extraction"
 _BATCH_CHUNKS: Final = 512
-_READ_AT_ONCE: Final = 8
+_READ_AT_ONCE: Final = 64
+"""Files that are read side by side: their records then share a commit."""
+_READ_AT_ONCE_BYTES: Final = 32 << 20
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Extraction)
 
@@ -51,9 +53,7 @@ class Library:
         self._blobs = blobs
         self._records = records
 
-    async def open(
-        self, tenant: str, files: Sequence[InputFile], *, progress: Progress | None = None
-    ) -> RunKnowledge:
+    async def open(self, tenant: str, files: Sequence[InputFile], *, progress: Progress | None = None) -> RunKnowledge:
         """The files, ready to be searched; those that cannot be used are in ``.skipped`` with a reason."""
         namespace = self._namespace(tenant)
         sources = {file.path: Source(file=file, key=self._key(file)) for file in files}
@@ -80,8 +80,7 @@ class Library:
         """Reads files side by side, and writes chunks in batches as they come."""
         batch: list[Chunk] = []
         seen: set[str] = set()
-        for start in range(0, len(missing), _READ_AT_ONCE):
-            part = missing[start : start + _READ_AT_ONCE]
+        for part in _parts(missing):
             found = await asyncio.gather(*(self._chunks(tenant, source) for source in part))
             for source, result in zip(part, found, strict=True):
                 if isinstance(result, str):
@@ -135,6 +134,20 @@ class Library:
     def _namespace(self, tenant: str) -> str:
         space = "words" if self._embedder is None else self._embedder.space
         return f"{tenant}/{CHUNKER}.{ANALYSIS}/{space}"
+
+
+def _parts(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Files to be read side by side: not too many, and not too much of them."""
+    part: list[Source] = []
+    size = 0
+    for source in sources:
+        if part and (len(part) >= _READ_AT_ONCE or size + source.file.size_bytes > _READ_AT_ONCE_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(source)
+        size += source.file.size_bytes
+    if part:
+        yield part
 
 
 class _Opening:

@@ -134,9 +134,7 @@ class Matcher:
     def linked(self, unit: Unit) -> tuple[Link, ...]:
         """Links from things that the question names to ``unit``, which does not name them itself."""
         own = self._bag(unit).own
-        return tuple(
-            link for link in self.links if not self._thing_terms[link.thing] <= own and follows(link, unit)
-        )
+        return tuple(link for link in self.links if not self._thing_terms[link.thing] <= own and follows(link, unit))
 
     def _covered(self, term: str, unit: Unit, linked: Sequence[Link]) -> float:
         bag = self._bag(unit)
@@ -222,7 +220,9 @@ def _on(value: str, there: Sequence[str]) -> bool:
     """Whether the day ``value`` is one of ``there``, or lies in the span of two of them."""
     if len(there) == 2 and len(value) == len(there[0]) == len(there[1]) == 10 and there[0] < there[1]:
         return there[0] <= value < there[1]
-    if any(value == other or other.endswith(value) or value.endswith(other) or other.startswith(value) for other in there):
+    if any(
+        value == other or other.endswith(value) or value.endswith(other) or other.startswith(value) for other in there
+    ):
         return True
     days = sorted(day for day in there if len(day) == 10)
     return len(days) >= 2 and len(value) == 10 and days[0] <= value < days[-1]

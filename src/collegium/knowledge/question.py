@@ -16,9 +16,12 @@ _PART: Final = re.compile(
     re.IGNORECASE,
 )
 _ASKS: Final = re.compile(r"\b(?:who|whom|whose|what|which|when|where|why|how)\b|\?", re.IGNORECASE)
-_POINTS_BACK: Final = re.compile(r"\b(?:it|its|they|them|their|he|she|his|her|that|this|those|these|there|then|one)\b", re.IGNORECASE)
+_POINTS_BACK: Final = re.compile(
+    r"\b(?:it|its|they|them|their|he|she|his|her|that|this|those|these|there|then|one)\b", re.IGNORECASE
+)
 _COUNTED: Final = re.compile(
-    r"\bhow (?:many|much) (?:more |other |different |new |full )?([a-z]{3,})|\bnumber of ([a-z]{3,})|\b(?:what|which) ([a-z]{3,})", re.IGNORECASE
+    r"\bhow (?:many|much) (?:more |other |different |new |full )?([a-z]{3,})|\bnumber of ([a-z]{3,})|\b(?:what|which) ([a-z]{3,})",
+    re.IGNORECASE,
 )
 
 WEAK: Final = frozenset(
@@ -67,7 +70,16 @@ def _part(text: str, stated: list[str], whole: list[str], *, before: str, is_fir
     own = tuple(dict.fromkeys(terms(text)))
     empty = not any(term not in WEAK for term in own)
     told = tuple(term for term in (whole if empty else stated) if term not in own)
-    counted = next((word for match in [_COUNTED.search(text)] if match for word in match.groups() if word and word.lower() not in STOPWORDS), "")
+    counted = next(
+        (
+            word
+            for match in [_COUNTED.search(text)]
+            if match
+            for word in match.groups()
+            if word and word.lower() not in STOPWORDS
+        ),
+        "",
+    )
     return Part(
         text=text,
         terms=own or tuple(whole),

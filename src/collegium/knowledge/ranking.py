@@ -24,7 +24,8 @@ def path_boosted(query: str, found: Sequence[Passage]) -> list[Passage]:
     boosted = [
         msgspec.structs.replace(
             passage,
-            score=passage.score / best + _PATH_WEIGHT * len(wanted.intersection(terms(passage.chunk.document))) / len(wanted),
+            score=passage.score / best
+            + _PATH_WEIGHT * len(wanted.intersection(terms(passage.chunk.document))) / len(wanted),
         )
         for passage in found
     ]

@@ -22,7 +22,9 @@ _VOID: Final = re.compile(
 _SUPERSEDES: Final = re.compile(r"\b(?:supersedes|replaces)\b", re.IGNORECASE)
 _DATE: Final = re.compile(r"\b((?:19|20)\d{2})(?:-(\d{2})(?:-(\d{2}))?)?\b")
 _VERSION: Final = re.compile(r"\b(?:v|version|rev|revision)[ .]?(\d+(?:\.\d+)*)\b", re.IGNORECASE)
-_COPY_WORDS: Final = frozenset("draft final old new copy version rev revision v current archive archived superseded wip tmp".split())
+_COPY_WORDS: Final = frozenset(
+    "draft final old new copy version rev revision v current archive archived superseded wip tmp".split()
+)
 _ASKED_OLD: Final = re.compile(
     r"\b(?:draft|superseded|previous(?:ly)?|former(?:ly)?|old|older|earlier|obsolete|used to|has changed|what changed|changed since|compared? (?:to|with)|history of|last year)\b",
     re.IGNORECASE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from collegium.agents.desk import Desk
+from collegium.agents.desk import Desk, Earlier
 from collegium.agents.perform import perform
 from collegium.agents.roster import Roster, digest
 from collegium.agents.talk import Talk, UnknownOutcome
@@ -115,7 +115,7 @@ class Attempt:
         roster: Roster,
         toolbox: Toolbox,
         scorer: Scorer,
-        earlier: str,
+        earlier: Earlier | None,
     ) -> tuple[TaskResult, Judgement | None]:
         """Lets the agent work. Raises ``CollegiumError`` for whatever stops it."""
 

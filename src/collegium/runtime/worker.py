@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from collegium.agents.desk import Earlier
 from collegium.agents.roster import Roster
 from collegium.domain.errors import CollegiumError, Fenced, LimitReached, NotFound, StoreError, UnknownName
 from collegium.domain.message import Claim, work_topic
@@ -214,13 +215,13 @@ class Worker:
         else:
             await attempt.drain()
 
-    async def _earlier(self, state: RunState) -> str:
-        """Question and answer of the run that ``state`` continues."""
+    async def _earlier(self, state: RunState) -> Earlier | None:
+        """The run that ``state`` continues."""
         if state.goal.continues is None:
-            return ""
+            return None
         before = await self._scheduler.load(state.goal.continues)
         answer = before.finished.answer.text if before.finished and before.finished.answer else "(no answer)"
-        return f"{before.goal.text}\n{answer}"
+        return Earlier(goal=before.goal.text, answer=answer)
 
     def _seconds_left(self, state: RunState) -> float | None:
         if state.deadline is None:

@@ -18,7 +18,9 @@ LINES = st.sampled_from(
     ]
 )  # fmt: skip
 TEXTS = st.one_of(
-    st.lists(LINES, min_size=1, max_size=40).flatmap(lambda ls: st.sampled_from(["\n", "\r\n"]).map(lambda n: n.join(ls))),
+    st.lists(LINES, min_size=1, max_size=40).flatmap(
+        lambda ls: st.sampled_from(["\n", "\r\n"]).map(lambda n: n.join(ls))
+    ),
     st.text(max_size=3_000),
 )
 NAMES = st.sampled_from(["a.md", "a.txt", "a.csv", "a.json", "a.jsonl", "a.py", "a.html"])

@@ -104,7 +104,14 @@ async def test_broken_files_say_why(path, data, reason):
 
 async def test_an_encrypted_pdf_is_named(tmp_path):
     plain = pdf([(50, 700, 11, "x")])
-    locked = plain.replace(b"/Root 1 0 R", b"/Root 1 0 R /Encrypt << /Filter /Standard /V 1 /R 2 /O (" + b"x" * 32 + b") /U (" + b"y" * 32 + b") /P -4 >> /ID [(a)(b)]")
+    locked = plain.replace(
+        b"/Root 1 0 R",
+        b"/Root 1 0 R /Encrypt << /Filter /Standard /V 1 /R 2 /O ("
+        + b"x" * 32
+        + b") /U ("
+        + b"y" * 32
+        + b") /P -4 >> /ID [(a)(b)]",
+    )
     with pytest.raises(UnreadableInput, match="encrypted"):
         await extract("a.pdf", locked)
 
@@ -131,7 +138,7 @@ async def test_a_docx_that_unpacks_to_gigabytes_is_refused():
     [
         ("import os; os.abort()", "broken: its reader ended"),
         ("import time; time.sleep(60)", "longer than 0.5 s"),
-        ("print('{\"missing\": \"pypdfium2\"}')", r"pip install 'collegium\[local\]'"),
+        ('print(\'{"missing": "pypdfium2"}\')', r"pip install 'collegium\[local\]'"),
     ],
 )
 async def test_what_native_code_does_stays_in_its_process(program, reason, tmp_path):
@@ -143,7 +150,11 @@ async def test_what_native_code_does_stays_in_its_process(program, reason, tmp_p
 
 async def test_files_that_nobody_here_wrote():
     root = Path(sys.prefix) / "lib"
-    found = [p for pattern in ("**/*.md", "**/*.rst", "**/*.txt", "**/*.html", "**/*.json", "**/*.csv") for p in sorted(root.glob(pattern))[:25]]
+    found = [
+        p
+        for pattern in ("**/*.md", "**/*.rst", "**/*.txt", "**/*.html", "**/*.json", "**/*.csv")
+        for p in sorted(root.glob(pattern))[:25]
+    ]
     extractor = FileExtractor()
     read = 0
     for path in found:

@@ -76,7 +76,9 @@ class FileExtractor:
         if not data:
             raise _unreadable(path, "it is empty")
         if len(data) > self._max_bytes:
-            raise _unreadable(path, f"it has {len(data) / 1e6:,.1f} MB, more than the {self._max_bytes / 1e6:,.0f} MB that are read")
+            raise _unreadable(
+                path, f"it has {len(data) / 1e6:,.1f} MB, more than the {self._max_bytes / 1e6:,.0f} MB that are read"
+            )
         try:
             kind = kind_of(path, data)
             text, title, blocks = await self._read(path, kind, data)
@@ -87,7 +89,11 @@ class FileExtractor:
         library = _LIBRARIES.get(kind)
         extractor = f"{kind}/{_VERSION}" + (f"/{library}-{_installed(library)}" if library else "")
         return Extraction(
-            text=text, title=" ".join(title.split())[:200], media_type=MEDIA_TYPES[kind], blocks=blocks, extractor=extractor
+            text=text,
+            title=" ".join(title.split())[:200],
+            media_type=MEDIA_TYPES[kind],
+            blocks=blocks,
+            extractor=extractor,
         )
 
     async def _read(self, path: str, kind: str, data: bytes) -> tuple[str, str, Blocks]:
@@ -157,7 +163,9 @@ def _no_text(kind: str) -> str:
 
 
 def _missing(path: str, kind: str) -> UnreadableInput:
-    reason = f"{kind.upper()} files need the package {_LIBRARIES[kind]}; install it with: pip install 'collegium[local]'"
+    reason = (
+        f"{kind.upper()} files need the package {_LIBRARIES[kind]}; install it with: pip install 'collegium[local]'"
+    )
     return UnreadableInput(f"{path}: {reason}" if path else reason, path=path, reason=reason, extra="local")
 
 

@@ -73,9 +73,7 @@ def _holds_records(value: Any) -> bool:
     return any(isinstance(m, dict) or (isinstance(m, list) and any(isinstance(x, dict) for x in m)) for m in members)
 
 
-def _shifted(
-    text: str, first: int, start: int, end: int, value: Any, path: tuple[str, ...]
-) -> Iterator[Block]:
+def _shifted(text: str, first: int, start: int, end: int, value: Any, path: tuple[str, ...]) -> Iterator[Block]:
     """The blocks of a member; when it is one block, the member's key belongs to it."""
     found = list(_blocks(text, start, end, value, path))
     if len(found) == 1 and found[0].start == start:

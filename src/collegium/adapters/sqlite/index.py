@@ -49,9 +49,7 @@ class SqliteIndex:
         self._db: sqlite3.Connection | None = None
         self._vectors = VectorCache()
 
-    async def upsert(
-        self, namespace: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]] | None
-    ) -> None:
+    async def upsert(self, namespace: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]] | None) -> None:
         """Adds or replaces chunks by id in one transaction."""
         if vectors is not None and len(vectors) != len(chunks):
             raise ValueError(f"{len(chunks)} chunks and {len(vectors)} vectors")
@@ -135,7 +133,9 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=NORMAL")
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found not in {0, _FORMAT}:
-            raise StoreError(f"{path} has index format {found}, this version reads {_FORMAT}; delete the file, it is made again")
+            raise StoreError(
+                f"{path} has index format {found}, this version reads {_FORMAT}; delete the file, it is made again"
+            )
         if not found:
             db.executescript(_SCHEMA)
             db.execute(f"PRAGMA user_version={_FORMAT}")
@@ -156,7 +156,9 @@ def _make_namespace(db: sqlite3.Connection, name: str) -> int:
         db.execute("INSERT INTO namespaces (name) VALUES (?)", (name,))
         space = _namespace(db, name)
         assert space is not None  # noqa: S101 - just inserted
-        db.execute(f"CREATE VIRTUAL TABLE words_{space} USING fts5(context, text, tokenize = 'unicode61 remove_diacritics 0')")
+        db.execute(
+            f"CREATE VIRTUAL TABLE words_{space} USING fts5(context, text, tokenize = 'unicode61 remove_diacritics 0')"
+        )
     return space
 
 
@@ -166,7 +168,11 @@ def _upsert(
     db.execute("BEGIN IMMEDIATE")
     space = _make_namespace(db, namespace)
     ids = [chunk.id for chunk in chunks]
-    _remove(db, space, [row for (row,) in _select(db, "SELECT id FROM chunks WHERE namespace = ? AND chunk IN ({})", space, ids)])
+    _remove(
+        db,
+        space,
+        [row for (row,) in _select(db, "SELECT id FROM chunks WHERE namespace = ? AND chunk IN ({})", space, ids)],
+    )
     for number, chunk in enumerate(chunks):
         vector = None if vectors is None else to_blob(vectors[number])
         row = db.execute(
@@ -214,8 +220,12 @@ def _lexical(db: sqlite3.Connection, space: int, text: str, scope: str | None, l
     match = " OR ".join(f'"{term}"' for term in query_terms(text))
     if not match:
         return {}
-    within = "" if scope is None else (
-        " AND rowid IN (SELECT id FROM chunks WHERE namespace = ? AND document IN (SELECT value FROM json_each(?)))"
+    within = (
+        ""
+        if scope is None
+        else (
+            " AND +rowid IN (SELECT id FROM chunks WHERE namespace = ? AND document IN (SELECT value FROM json_each(?)))"
+        )
     )
     rows = db.execute(
         f"SELECT rowid, bm25(words_{space}, ?, ?) AS score FROM words_{space} WHERE words_{space} MATCH ?{within}"  # noqa: S608 - as above
@@ -227,7 +237,8 @@ def _lexical(db: sqlite3.Connection, space: int, text: str, scope: str | None, l
 
 def _names(db: sqlite3.Connection, rows: set[int]) -> dict[int, str]:
     return {
-        row: name for row, name in _select(db, "SELECT id, chunk FROM chunks WHERE id > ? AND id IN ({})", -1, list(rows))
+        row: name
+        for row, name in _select(db, "SELECT id, chunk FROM chunks WHERE id > ? AND id IN ({})", -1, list(rows))
     }
 
 

@@ -23,7 +23,9 @@ def chunk(name: str, *, document: str | None = None, context: str = "", text: st
     """A chunk to be indexed; its document's hash is ``document``, by default its own name."""
     body = TEXTS[name][0] if text is None else text
     key = document or name
-    return Chunk(id=f"{key}-{name}", document=f"{key}.md", sha256=key, start=3, end=3 + len(body), text=body, context=context)
+    return Chunk(
+        id=f"{key}-{name}", document=f"{key}.md", sha256=key, start=3, end=3 + len(body), text=body, context=context
+    )
 
 
 async def fill(index: Index, namespace: str = "one", *, with_vectors: bool = True) -> None:
@@ -98,7 +100,9 @@ class IndexConformance(ABC):
             await fill(index)
             many = [chunk("cats", document=f"d{n}", text=f"cat number {n}") for n in range(40)]
             await index.upsert("one", many, [(1.0, 0.0, 0.0)] * 40)
-            assert [p.chunk.sha256 for p in await index.search("one", text="cat", documents=["cats"], limit=1)] == ["cats"]
+            assert [p.chunk.sha256 for p in await index.search("one", text="cat", documents=["cats"], limit=1)] == [
+                "cats"
+            ]
             found = await index.search("one", vector=(1.0, 0.0, 0.0), documents=["port", "ship"], limit=2)
             assert {passage.chunk.sha256 for passage in found} == {"port", "ship"}
             assert await index.search("one", text="cat", documents=[]) == ()

@@ -35,7 +35,10 @@ class ScorerConformance(ABC):
         assert len(await self.make().score([])) == 0
 
     async def test_what_stands_there_is_supported(self) -> None:
-        for claim in ("Nightly backups of the ledger database are kept for 35 days.", "Priya Raman leads the platform team."):
+        for claim in (
+            "Nightly backups of the ledger database are kept for 35 days.",
+            "Priya Raman leads the platform team.",
+        ):
             (score,) = await self.make().score([(PREMISE, claim)])
             assert score >= 0.5, claim
 
@@ -49,7 +52,9 @@ class ScorerConformance(ABC):
             assert right > wrong, false
 
     async def test_odd_texts_are_no_error(self) -> None:
-        scores = await self.make().score([("", "x y z"), (PREMISE, ""), ("", ""), ("\u4f60\u597d", "\U0001f600 !?"), ("a" * 5_000, "a")])
+        scores = await self.make().score(
+            [("", "x y z"), (PREMISE, ""), ("", ""), ("\u4f60\u597d", "\U0001f600 !?"), ("a" * 5_000, "a")]
+        )
         assert all(0 <= score <= 1 for score in scores)
 
     async def test_it_has_a_name(self) -> None:
