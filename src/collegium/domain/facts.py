@@ -13,7 +13,10 @@ _MONTHS: Final = {
         "january february march april may june july august september october november december".split(), 1
     )
 }
-_MONTH: Final = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+_MONTH: Final = (
+    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
 _DATES: Final = (
     re.compile(r"\b(?P<year>(?:19|20)\d{2})-(?P<number>\d{2})(?:-(?P<day>\d{2}))?\b"),
     re.compile(
@@ -48,8 +51,10 @@ _WORD_NUMBER: Final = re.compile(
 )
 _NAME: Final = re.compile(r"(?<![.!?:] )(?<!^)\b[A-Z][\w\u2019'-]*[a-z0-9][\w-]*\b|\b[A-Z]{2,}\b", re.MULTILINE)
 _DENIAL: Final = re.compile(
-    r"\b(?:no|not|never|none|nobody|nothing|neither|nor|without|cannot|can['\u2019]t|won['\u2019]t|isn['\u2019]t|aren['\u2019]t|wasn['\u2019]t"
-    r"|weren['\u2019]t|don['\u2019]t|doesn['\u2019]t|didn['\u2019]t|hasn['\u2019]t|haven['\u2019]t|hadn['\u2019]t|shouldn['\u2019]t|wouldn['\u2019]t|couldn['\u2019]t"
+    r"\b(?:no|not|never|none|nobody|nothing|neither|nor|without|cannot|can['\u2019]t|won['\u2019]t"
+    r"|isn['\u2019]t|aren['\u2019]t|wasn['\u2019]t"
+    r"|weren['\u2019]t|don['\u2019]t|doesn['\u2019]t|didn['\u2019]t|hasn['\u2019]t|haven['\u2019]t"
+    r"|hadn['\u2019]t|shouldn['\u2019]t|wouldn['\u2019]t|couldn['\u2019]t"
     r"|fail(?:s|ed)? to|refus(?:es|ed)|unable|lacks?)\b",
     re.IGNORECASE,
 )
@@ -87,7 +92,8 @@ def quantities(text: str) -> tuple[Quantity, ...]:
 
 
 def dates(text: str) -> tuple[str, ...]:
-    """Dates and times as written by ISO 8601, with ``-`` for what is not said: ``2026-04-22``, ``-04-22``, ``09:00``."""
+    """Dates and times as written by ISO 8601, with ``-`` for what is not said: ``2026-04-22``,"
+    " ``-04-22``, ``09:00``."""
     found: list[tuple[int, str]] = []
     rest = text
     for pattern in _DATES:

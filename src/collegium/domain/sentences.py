@@ -16,7 +16,8 @@ _END: Final = re.compile(
 _LAST_WORD: Final = re.compile(r"[\w.]+$")
 _ABBREVIATIONS: Final = frozenset(
     """mr mrs ms dr prof st jr sr vs etc e.g i.e cf fig figs eq no nos vol pp p ca approx inc ltd co corp dept est
-    jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun a.m p.m u.s u.k min max resp incl""".split()
+    jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun a.m p.m u.s u.k min max resp
+    incl""".split()
 )
 _LONG_LINE: Final = 45
 """A line at least this long that does not end a sentence was broken by a margin."""
@@ -25,8 +26,9 @@ _LONG_LINE: Final = 45
 def sentences(text: str) -> tuple[Span, ...]:
     """``(start, end)`` of every sentence of ``text`` in order, without the white space around it.
 
-    A list item, table row, heading or line of columns never shares a sentence with its neighbours; lines that a margin
-    broke belong together, as do a term and the indented definition below it. Versions (``1.2.3``), URLs, abbreviations and initials do not end a sentence.
+    A list item, table row, heading or line of columns never shares a sentence with its neighbours; lines that
+    a margin broke belong together, as do a term and the indented definition below it. Versions (``1.2.3``),
+    URLs, abbreviations and initials do not end a sentence.
     """
     return tuple(span for block in _blocks(text) for span in _split(text, *block))
 

@@ -1,4 +1,5 @@
-"""Kinds of answers: which kind a question wants, and whether a text holds one that the question did not bring itself."""
+"""Kinds of answers: which kind a question wants, and whether a text holds one that the question did not"
+" bring itself."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from collegium.domain.text import STOPWORDS
 AnswerType = Literal["number", "money", "percent", "duration", "date", "time", "person", "name", "any"]
 
 _NAME: Final = re.compile(
-    r"\b[A-Za-z]\w*(?:-\w+)+\b|\b[A-Z][\w\u2019']*[a-z0-9](?:[ -](?:van |von |de |da )?[A-Z][\w\u2019'-]*[a-z0-9])*\b|\b[A-Z]{2,}\b|#[\w-]+|\b\w+_\w+\b"
+    r"\b[A-Za-z]\w*(?:-\w+)+\b|\b[A-Z][\w\u2019']*[a-z0-9](?:[ -](?:van |von |de |da"
+    r" )?[A-Z][\w\u2019'-]*[a-z0-9])*\b|\b[A-Z]{2,}\b|#[\w-]+|\b\w+_\w+\b"
 )
 _NO_NAMES: Final = STOPWORDS | frozenset(
     """january february march april may june july august september october november december monday tuesday wednesday thursday
@@ -20,14 +22,17 @@ _NO_NAMES: Final = STOPWORDS | frozenset(
 _TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
     (
         "duration",
-        r"\bhow (?:long|soon|fast|quickly|old|late|early|far ahead)\b|\b(?:within|after) (?:what|which|how)\b|\bretention period\b"
+        r"\bhow (?:long|soon|fast|quickly|old|late|early|far ahead)\b|\b(?:within|after) (?:what|which"
+        r"|how)\b|\bretention period\b"
         r"|\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b",
     ),
     (
         "money",
-        r"\bhow much (?:money|do(?:es)? .{0,40}\b(?:cost|pay|earn|paid)|is .{0,30}\b(?:paid|bonus|fee|salary|allowance)|may .{0,40}\b(?:cost|spend))"
+        r"\bhow much (?:money|do(?:es)? .{0,40}\b(?:cost|pay|earn|paid)|is .{0,30}\b(?:paid|bonus|fee"
+        r"|salary|allowance)|may .{0,40}\b(?:cost|spend))"
         r"|\bhow much .{0,40}\b(?:paid|pay|cost|spend|spent|lose|lost|earn|reimburs\w+|allowance)\b|\bhow expensive\b"
-        r"|\bwhat (?:does|do|did|may|can|will|should) .{0,60}\bcosts?\b|\bwhat is the (?:\w+ )?(?:price|fee|cost|salary|bonus|allowance) (?:of|for)\b"
+        r"|\bwhat (?:does|do|did|may|can|will|should) .{0,60}\bcosts?\b|\bwhat is the (?:\w+ )?(?:price"
+        r"|fee|cost|salary|bonus|allowance) (?:of|for)\b"
         r"|\b(?:what|which) (?:price|fee|cost|salary|bonus|sum|amount of money)\b",
     ),
     ("percent", r"\b(?:what|which) (?:share|percentage|proportion|fraction)\b|\bhow many per ?cent\b"),
@@ -38,15 +43,18 @@ _TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
     ),
     (
         "date",
-        r"\b(?:what|which) (?:\w+ ){0,2}(?:date|day)\b(?! of the week)|\b(?:first|last) day\b|\bdate (?:of|is|when|on)\b",
+        r"\b(?:what|which) (?:\w+ ){0,2}(?:date|day)\b(?! of the week)|\b(?:first|last) day\b|\bdate"
+        r" (?:of|is|when|on)\b",
     ),
     (
         "time",
-        r"(?:^|\b(?:since|until|till|by|from) )when\b|\b(?:what|which) (?:\w+ )?(?:weekday|time|month|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
+        r"(?:^|\b(?:since|until|till|by|from) )when\b|\b(?:what|which) (?:\w+ )?(?:weekday|time|month"
+        r"|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
     ),
     (
         "name",
-        r"\b(?:what|which) is the (?:\w+ )?name\b|\b(?:is|are) (?:it|they|\w+) called\b|\b(?:what|which) (?:\w+ )?(?:company|vendor|supplier|provider|tool|system"
+        r"\b(?:what|which) is the (?:\w+ )?name\b|\b(?:is|are) (?:it|they|\w+) called\b|\b(?:what|which)"
+        r" (?:\w+ )?(?:company|vendor|supplier|provider|tool|system"
         r"|team|service|product|office|city|country|language|database|software|library|framework|channel|region)\b",
     ),
     ("person", r"\b(?:who|whom|whose)\b|\bby name\b|\b(?:which|what) (?:person|colleague|engineer|manager)\b"),
@@ -55,29 +63,37 @@ _ASKED: Final = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, patte
 _VERSION: Final = re.compile(r"\b\d+(?:\.\d+)+\b")
 _MONTH: Final = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
 _DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?"
-_SMALL: Final = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|half|a quarter|a third|none|once|twice)"
+_SMALL: Final = (
+    r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty"
+    r"|fifty|half|a quarter|a third|none|once|twice)"
+)
 _SPAN: Final = r"(?:second|minute|hour|day|night|week|month|quarter|year)s?"
 _FOUND: Final[dict[AnswerType, re.Pattern[str]]] = {
     "percent": re.compile(
         r"\d\s?%|\bper ?cent\b|\bpercentage\b|\b(?:half|a quarter|a third|two thirds)\b", re.IGNORECASE
     ),
     "money": re.compile(
-        r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?|pounds?|[\u20ac$\u00a3])",
+        r"(?:EUR|USD|GBP|CHF|[\u20ac$\u00a3])\s?\d[\d.,]*|\d[\d.,]*\s?(?:EUR|USD|GBP|CHF|euros?|dollars?"
+        r"|pounds?|[\u20ac$\u00a3])",
         re.IGNORECASE,
     ),
     "duration": re.compile(
-        rf"(?:\d[\d.,]*|\b(?:{_SMALL}|next|same))[ -]?(?:\w+ ){{0,2}}{_SPAN}\b|\d\s?(?:s|ms|min|h)\b|\b(?:at once|immediately)\b"
+        rf"(?:\d[\d.,]*|\b(?:{_SMALL}|next|same))[ -]?(?:\w+ ){{0,2}}{_SPAN}\b|\d\s?(?:s|ms|min|h)\b"
+        rf"|\b(?:at once|immediately)\b"
         rf"|{_SPAN}\W{{1,4}}\d|\d[^\n]{{0,20}}\bunit\W+{_SPAN}",
         re.IGNORECASE,
     ),
     "date": re.compile(rf"\b\d{{1,2}}\.? {_MONTH}\b|\b{_MONTH} \d{{1,2}}\b|\b\d{{4}}-\d{{2}}-\d{{2}}\b", re.IGNORECASE),
     "time": re.compile(
-        rf"\b{_MONTH}\b|\b{_DAY}\b|\d{{1,2}}[:.]\d{{2}}\b|\d{{4}}-\d{{2}}|\b(?:19|20)\d{{2}}\b|\b(?:noon|midnight|daily|nightly|weekly|monthly|quarterly|yearly)\b"
-        rf"|\b(?:after|within) (?:\d+|{_SMALL})[ -]{_SPAN}\b|\bevery (?:\w+ )?(?:day|night|week|month|year|quarter|spring|autumn)\b",
+        rf"\b{_MONTH}\b|\b{_DAY}\b|\d{{1,2}}[:.]\d{{2}}\b|\d{{4}}-\d{{2}}|\b(?:19|20)\d{{2}}\b|\b(?:noon"
+        rf"|midnight|daily|nightly|weekly|monthly|quarterly|yearly)\b"
+        rf"|\b(?:after|within) (?:\d+|{_SMALL})[ -]{_SPAN}\b|\bevery (?:\w+ )?(?:day|night|week|month"
+        rf"|year|quarter|spring|autumn)\b",
         re.IGNORECASE,
     ),
     "person": re.compile(
-        r"(?<![.!?:] )(?<!^)(?<!\n)\b[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff] (?:(?:[A-Z]\.|van|von|de|da|del) )?[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff]\b|^[A-Z][a-z]+ [A-Z][a-z]+ \("
+        r"(?<![.!?:] )(?<!^)(?<!\n)\b[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff] (?:(?:[A-Z]\.|van|von|de|da"
+        r"|del) )?[A-Z][\w\u2019'-]*[a-z\u00e0-\u00ff]\b|^[A-Z][a-z]+ [A-Z][a-z]+ \("
     ),
 }
 

@@ -19,8 +19,9 @@ from collegium.ports import Embedder
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a document that answers (a part of) a question.
 
-    ``quote`` is the extracted text from ``start`` to ``end``; ``text`` says the same for a reader: a table row with its column
-    names, a sentence without its list mark. ``score`` is 0 to 1, comparable between questions.
+    ``quote`` is the extracted text from ``start`` to ``end``; ``text`` says the same for a reader: a table
+    row with its column names, a sentence without its list mark. ``score`` is 0 to 1, comparable between
+    questions.
     """
 
     document: str

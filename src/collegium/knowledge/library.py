@@ -32,9 +32,9 @@ _DECODER: Final = msgspec.json.Decoder(Extraction)
 class Library:
     """Opens files for retrieval.
 
-    What a file's bytes give is kept: its extraction as a blob named by a record, its chunks in the index, both under the
-    versions of the code that made them. Opening the same files again reads no file; opening them twice at once does the
-    work twice at worst and gives the same. The index may be deleted at any time.
+    What a file's bytes give is kept: its extraction as a blob named by a record, its chunks in the index,
+    both under the versions of the code that made them. Opening the same files again reads no file; opening
+    them twice at once does the work twice at worst and gives the same. The index may be deleted at any time.
 
     Args:
         index: Where chunks are searched.
@@ -127,7 +127,8 @@ class Library:
         return extraction
 
     def _key(self, file: InputFile) -> str:
-        """What a file is known by in the index: its bytes, how they are read, and its name (which its context may hold)."""
+        """What a file is known by in the index: its bytes, how they are read, and its name (which its"
+        " context may hold)."""
         name = file.path.rpartition("/")[2]
         return hashlib.sha256(f"{file.sha256}\n{self._extractor.variant(file.path)}\n{name}".encode()).hexdigest()
 

@@ -1,4 +1,5 @@
-"""Links between documents: what a row or sentence says of a thing that a question names, and where that is said again."""
+"""Links between documents: what a row or sentence says of a thing that a question names, and where that"
+" is said again."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def links(things: Iterable[str], pool: Sequence[Unit]) -> tuple[Link, ...]:
 
 
 def follows(link: Link, unit: Unit) -> bool:
-    """Whether ``unit``, another place, speaks of the value of ``link``: in a column of that name, or by a name of its own."""
+    """Whether ``unit``, another place, speaks of the value of ``link``: in a column of that name, or by"
+    " a name of its own."""
     if unit.chunk.document == link.unit.chunk.document:
         return False
     plain = _plain(link.value)

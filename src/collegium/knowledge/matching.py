@@ -1,4 +1,5 @@
-"""How well a unit answers a part of a question: its words, words near in meaning, where it stands, what kind of thing it holds."""
+"""How well a unit answers a part of a question: its words, words near in meaning, where it stands, what"
+" kind of thing it holds."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ class Matcher:
         return both / said if said else 0.0
 
     def answers(self, part: Part, unit: Unit) -> bool:
-        """Whether the unit holds something of the kind that is asked for, and that the question did not bring itself."""
+        """Whether the unit holds something of the kind that is asked for, and that the question did not"
+        " bring itself."""
         if part.answer == "any":
             return True
         there = found_answers(part.answer, unit.text)

@@ -11,7 +11,8 @@ from collegium.domain.text import STOPWORDS, stem, terms
 from collegium.knowledge.answers import AnswerType, answer_type
 
 _PART: Final = re.compile(
-    r"(?<=[?.;!])\s+|[,;]?\s+(?:and|or|but)(?:\s+also)?\s+(?=(?:(?:by|on|in|at|from|to|for|until|within|with|of|after)\s+)?"
+    r"(?<=[?.;!])\s+|[,;]?\s+(?:and|or|but)(?:\s+also)?\s+(?=(?:(?:by|on|in|at|from|to|for|until|within"
+    r"|with|of|after)\s+)?"
     r"(?:who|whom|whose|what|which|when|where|why|how)\b)|,\s+(?=(?:who|whose|what|which|when|where|why|how)\b)",
     re.IGNORECASE,
 )
@@ -20,18 +21,20 @@ _POINTS_BACK: Final = re.compile(
     r"\b(?:it|its|they|them|their|he|she|his|her|that|this|those|these|there|then|one)\b", re.IGNORECASE
 )
 _COUNTED: Final = re.compile(
-    r"\bhow (?:many|much) (?:more |other |different |new |full )?([a-z]{3,})|\bnumber of ([a-z]{3,})|\b(?:what|which) ([a-z]{3,})",
+    r"\bhow (?:many|much) (?:more |other |different |new |full )?([a-z]{3,})|\bnumber of ([a-z]{3,})"
+    r"|\b(?:what|which) ([a-z]{3,})",
     re.IGNORECASE,
 )
 
 WEAK: Final = frozenset(
-    stem(word)
-    for word in """actually afterwards allowed along already anyway ask asked become begin belong bring call called came case change chance come current
-    currently day different due end ever exactly expect far fast find finish finished first follow full general give given go goes
-    going good great happen happened happens hand hold holds important instead keep kind know last late leave let like long look
-    lose main matter mean means name need needed needs new next nowadays number often old order part people person place place
-    point possible quickly reach really regularly regular right run said see seen set show soon somebody someone something start
-    still stop sure take taken tell thing things think time today together told took try turn two understand usual usually wait want way
+    stem(word) for word in """actually afterwards allowed along already anyway ask asked become begin belong
+    bring call called came case change chance come current currently day different due end ever exactly expect
+    far fast find finish finished first follow full general give given go goes going good great happen
+    happened happens hand hold holds important instead keep kind know last late leave let like long look lose
+    main matter mean means name need needed needs new next nowadays number often old order part people person
+    place place point possible quickly reach really regularly regular right run said see seen set show soon
+    somebody someone something start still stop sure take taken tell thing things think time today together
+    told took try turn two understand usual usually wait want way
     week well whole word work works write year years""".split()
 )
 """Words that say little about what a question is about; they count less."""
@@ -40,8 +43,9 @@ WEAK: Final = frozenset(
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is asked: ``text`` of the question and what would answer it.
 
-    ``terms`` are its own words, ``told`` those that it certainly leans on (what the question states before asking, and the
-    rest of it when the part only points back), ``rest`` those of its other parts. ``counted`` is what ``how many`` counts.
+    ``terms`` are its own words, ``told`` those that it certainly leans on (what the question states before
+    asking, and the rest of it when the part only points back), ``rest`` those of its other parts. ``counted``
+    is what ``how many`` counts.
     """
 
     text: str

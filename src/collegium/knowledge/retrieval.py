@@ -28,10 +28,11 @@ _HOP_LIMIT: Final = 6
 async def gather(retriever: Retriever, question: str, *, limit: int = 16) -> tuple[Passage, ...]:
     """The passages to answer ``question`` from, best first; scores are comparable within the result.
 
-    Searches for the whole question and for each of its parts; then once more for the names (services, people, teams) that
-    the best passages hold and the question does not. Drafts, superseded documents and older versions of a document that is there too
-    give way unless the question asks for them; two documents in force both stay, so that a contradiction can be seen.
-    The same retriever and question always give the same passages.
+    Searches for the whole question and for each of its parts; then once more for the names (services, people,
+    teams) that the best passages hold and the question does not. Drafts, superseded documents and older
+    versions of a document that is there too give way unless the question asks for them; two documents in
+    force both stay, so that a contradiction can be seen. The same retriever and question always give the same
+    passages.
     """
     queries = list(dict.fromkeys([question, *(part.text for part in parts(question))]))
     merged = _Merged()

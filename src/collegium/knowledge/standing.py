@@ -15,7 +15,8 @@ from collegium.domain.text import terms
 _HEAD: Final = 900
 """Characters of a document in which its status and dates are looked for."""
 _VOID: Final = re.compile(
-    r"\bdraft\b|\bnot (?:yet )?approved\b|\bdo not use\b|\bsuperseded\b|\bdeprecated\b|\bobsolete\b|\bwithdrawn\b|\barchived\b"
+    r"\bdraft\b|\bnot (?:yet )?approved\b|\bdo not use\b|\bsuperseded\b|\bdeprecated\b|\bobsolete\b"
+    r"|\bwithdrawn\b|\barchived\b"
     r"|\breplaced by\b|\bno longer (?:in force|valid|current)\b|\bout of date\b|\bold version\b",
     re.IGNORECASE,
 )
@@ -26,7 +27,8 @@ _COPY_WORDS: Final = frozenset(
     "draft final old new copy version rev revision v current archive archived superseded wip tmp".split()
 )
 _ASKED_OLD: Final = re.compile(
-    r"\b(?:draft|superseded|previous(?:ly)?|former(?:ly)?|old|older|earlier|obsolete|used to|has changed|what changed|changed since|compared? (?:to|with)|history of|last year)\b",
+    r"\b(?:draft|superseded|previous(?:ly)?|former(?:ly)?|old|older|earlier|obsolete|used to|has changed"
+    r"|what changed|changed since|compared? (?:to|with)|history of|last year)\b",
     re.IGNORECASE,
 )
 
@@ -34,7 +36,8 @@ _ASKED_OLD: Final = re.compile(
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What a document says of itself: whether it is void (a draft, superseded ...), its newest date and its family.
 
-    Documents of one ``family`` are versions of the same thing: their names differ only in dates, numbers and words such as draft.
+    Documents of one ``family`` are versions of the same thing: their names differ only in dates, numbers and
+    words such as draft.
     """
 
     is_void: bool

@@ -23,8 +23,8 @@ _MOST_SENTENCES: Final = 3
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """A quotable piece: ``quote`` lies at ``start`` to ``end`` of the document, ``text`` says it for a reader.
 
-    ``around`` is what stands beside it in the same passage, ``cells`` are the named values of a row, ``size`` is its number of
-    sentences.
+    ``around`` is what stands beside it in the same passage, ``cells`` are the named values of a row, ``size``
+    is its number of sentences.
     """
 
     chunk: Chunk

@@ -46,10 +46,11 @@ async def check(
 ) -> tuple[Claim, ...]:
     """One claim per sentence of ``answer``, in order.
 
-    ``[n]`` in a sentence names ``evidence[n - 1]``; such passages are tried first, then all others. A claim is
-    ``supported`` with the best place (1 to 3 sentences) as citation; ``contradicted`` when the place that is nearest to it states another number,
-    date or the opposite (with that place as citation); ``unsupported``; or ``unverifiable`` when it claims nothing a
-    passage could bear out (headings, questions, "the documents do not say"), with score 0.
+    ``[n]`` in a sentence names ``evidence[n - 1]``; such passages are tried first, then all others. A claim
+    is ``supported`` with the best place (1 to 3 sentences) as citation; ``contradicted`` when the place that
+    is nearest to it states another number, date or the opposite (with that place as citation);
+    ``unsupported``; or ``unverifiable`` when it claims nothing a passage could bear out (headings, questions,
+    "the documents do not say"), with score 0.
     """
     settings = settings or Grounding()
     found = answer_sentences(answer)

@@ -14,13 +14,16 @@ _MARKER: Final = re.compile(r"\s?\[(\d{1,3}(?:\s?[,;]\s?\d{1,3})*)\]")
 _LEAD: Final = re.compile(r"^\s*(?:[-*+\u2022\u2013]|\d{1,3}[.)]|>)\s+")
 _RULE: Final = re.compile(r"[\s|:=*_-]*")
 _TALK: Final = re.compile(
-    r"(?:hello|hi|sure|certainly|of course|thanks?|thank you|great|i hope|let me know|please let|here (?:is|are)|in summary|sources?\b|references?\b)",
+    r"(?:hello|hi|sure|certainly|of course|thanks?|thank you|great|i hope|let me know|please let|here"
+    r" (?:is|are)|in summary|sources?\b|references?\b)",
     re.IGNORECASE,
 )
 _ABSENCE: Final = re.compile(
-    r"\b(?:do(?:es)? not|did not|could not|cannot|don['\u2019]t|doesn['\u2019]t|couldn['\u2019]t|can['\u2019]t|unable to)\s+"
+    r"\b(?:do(?:es)? not|did not|could not|cannot|don['\u2019]t|doesn['\u2019]t|couldn['\u2019]t"
+    r"|can['\u2019]t|unable to)\s+"
     r"(?:say|mention|state|find|found|contain|answer|tell|specify|be found|determine|provide|include|verify)\b"
-    r"|\b(?:no (?:answer|information|mention|document|evidence)|not (?:found|mentioned|stated|specified) in|nothing (?:about|in the documents|was found))\b",
+    r"|\b(?:no (?:answer|information|mention|document|evidence)|not (?:found|mentioned|stated|specified)"
+    r" in|nothing (?:about|in the documents|was found))\b",
     re.IGNORECASE,
 )
 
@@ -28,8 +31,8 @@ _ABSENCE: Final = re.compile(
 class AnswerSentence(msgspec.Struct, frozen=True, kw_only=True):
     """A sentence of an answer: ``answer[start:end]``. ``text`` is without list marks and source markers.
 
-    ``sources`` are the numbers of its ``[n]`` markers. ``is_claim`` is False for headings, questions, small talk and lead-ins;
-    ``is_absence`` is True for "the documents do not say", which no passage can prove.
+    ``sources`` are the numbers of its ``[n]`` markers. ``is_claim`` is False for headings, questions, small
+    talk and lead-ins; ``is_absence`` is True for "the documents do not say", which no passage can prove.
     """
 
     start: int

@@ -1,4 +1,5 @@
-"""A static embedding model: a vector per token, averaged. It lies in the wheel of ``wordllama``; nothing is downloaded."""
+"""A static embedding model: a vector per token, averaged. It lies in the wheel of ``wordllama``;"
+" nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ _SMALL: Final = 16
 class StaticEmbedder:
     """Implements ``ports.Embedder`` with the 256-dimensional model of ``wordllama``.
 
-    The package itself is never imported (it would bring its network code along): its files are found and read. They are read
-    on first use, in about 0.2 s, and take 33 MB of memory.
+    The package itself is never imported (it would bring its network code along): its files are found and
+    read. They are read on first use, in about 0.2 s, and take 33 MB of memory.
     """
 
     def __init__(self) -> None:
@@ -96,7 +97,8 @@ def _folder() -> Path:
 def _read_matrix(path: Path) -> Any:
     """The only tensor of a safetensors file.
 
-    Source: https://github.com/huggingface/safetensors#format (8 bytes little-endian header size, JSON header, raw data).
+    Source: https://github.com/huggingface/safetensors#format (8 bytes little-endian header size, JSON header,
+    raw data).
     """
     import numpy as np
 
@@ -111,6 +113,7 @@ def _read_matrix(path: Path) -> Any:
 
 def _missing() -> MissingExtra:
     return MissingExtra(
-        "the static embedding model needs numpy, tokenizers and wordllama; install them with: pip install 'collegium[local]'",
+        "the static embedding model needs numpy, tokenizers and wordllama; install them with: pip"
+        " install 'collegium[local]'",
         extra="local",
     )

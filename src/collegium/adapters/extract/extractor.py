@@ -42,8 +42,8 @@ _LARGE_BYTES: Final = 50_000
 class FileExtractor:
     """Implements ``ports.Extractor`` for Markdown, text, HTML, PDF, DOCX, CSV, JSON and source code.
 
-    PDF and DOCX are read by a program of their own, so that broken files end that program and not this process, and so that the
-    time cap holds. Plain formats need no optional library.
+    PDF and DOCX are read by a program of their own, so that broken files end that program and not this
+    process, and so that the time cap holds. Plain formats need no optional library.
 
     Args:
         max_bytes: Larger files are refused.

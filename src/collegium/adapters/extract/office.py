@@ -30,7 +30,8 @@ def docx_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
 
 
 def pdf_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
-    """Text, title and blocks of a PDF: larger lines are headings, wide gaps part paragraphs, lines of cells are tables."""
+    """Text, title and blocks of a PDF: larger lines are headings, wide gaps part paragraphs, lines of"
+    " cells are tables."""
     found: list[list[Any] | None] = reply["lines"]
     sizes = [line[1] for line in found if line is not None for _ in range(sum(map(len, line[0])))]
     body = median(sizes) if sizes else 0.0

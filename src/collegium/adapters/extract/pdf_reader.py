@@ -1,8 +1,9 @@
 """Reads a PDF from standard input and writes its text as JSON to standard output: run as a program of its own.
 
-It imports nothing of collegium, so that it starts quickly; what native code does to this process harms no other.
-The reply is ``{"title", "lines": [[cells, size, gap]]}`` or ``{"error"}``: ``cells`` are the texts of a table row, or the one text of a line;
-then its font size in points and its distance to the line above in font sizes; None stands between pages.
+It imports nothing of collegium, so that it starts quickly; what native code does to this process harms no
+other. The reply is ``{"title", "lines": [[cells, size, gap]]}`` or ``{"error"}``: ``cells`` are the texts of
+a table row, or the one text of a line; then its font size in points and its distance to the line above in
+font sizes; None stands between pages.
 """
 
 from __future__ import annotations

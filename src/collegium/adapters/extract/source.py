@@ -10,7 +10,8 @@ from collegium.domain.document import Block
 
 _DEFINITION: Final = re.compile(
     r"(?:(?:export|public|private|protected|static|abstract|final|async|pub(?:\([a-z]+\))?|default|inline|unsafe)\s+)*"
-    r"(?:def|class|function|func|fn|struct|enum|interface|trait|impl|type|module|namespace|object|record|message|service"
+    r"(?:def|class|function|func|fn|struct|enum|interface|trait|impl|type|module|namespace|object|record"
+    r"|message|service"
     r"|resource|const|let|var|CREATE\s+\w+)\s+[`\"']?([\w.:$]+)",
     re.IGNORECASE,
 )

@@ -115,11 +115,11 @@ class ModelRegistry:
     async def open(self, name: str) -> Model:
         """The model called ``name``, or the fallback chain of names with commas between them.
 
-        A local model of the catalogue that is not there yet is pulled first, and its server is started.
+        A local model of the catalogue that is not there yet is pulled first; its server is started by the first call.
 
         Raises:
             UsageError: unknown name, missing key or extra, or a file that is no model.
-            ModelUnavailable: the model could not be pulled, or its server not started.
+            ModelUnavailable: the model could not be pulled.
         """
         chain = split_chain(name)
         if not chain:
@@ -205,9 +205,8 @@ class ModelRegistry:
                 dialect=LLAMA_CPP, timeouts=_LOCAL_TIMEOUTS,
             )  # fmt: skip
 
-        model = LocalModel(server, profile, connect=connect)
-        await model.start()
-        return model
+        # The server is started by the first call: answers that are only quoted need none.
+        return LocalModel(server, profile, connect=connect)
 
     async def _open_scripted(self, name: ModelName) -> Model:
         return ScriptedModel.from_file(name.name, clock=self._clock)

@@ -30,9 +30,10 @@ _SOFT_MOST: Final = 0.7
 class LexicalScorer:
     """Implements ``ports.Scorer`` by counting; about 0.2 ms a pair, no model and no download.
 
-    The score is the share of the claim's words (rarer-looking ones count more) that one place of the premise holds, brought to 0 to
-    1, and cut for every number, date or name that the premise does not hold and for a denial that it does not share. It
-    cannot see who did what to whom, and takes paraphrases for unsupported unless an embedder lends it synonyms.
+    The score is the share of the claim's words (rarer-looking ones count more) that one place of the premise
+    holds, brought to 0 to 1, and cut for every number, date or name that the premise does not hold and for a
+    denial that it does not share. It cannot see who did what to whom, and takes paraphrases for unsupported
+    unless an embedder lends it synonyms.
 
     Args:
         embedder: Also counts words that are near in meaning; slower.

@@ -1,4 +1,5 @@
-"""Vectors of a SQLite index: exact search by a matrix kept in memory per namespace. Needs numpy, and only when it is used."""
+"""Vectors of a SQLite index: exact search by a matrix kept in memory per namespace. Needs numpy, and"
+" only when it is used."""
 
 from __future__ import annotations
 
