@@ -98,12 +98,14 @@ async def open_collegium(
         models = _models(settings, clock, on_pull)
         if record is not None or replay is not None:
             models = CassetteModels(models, record=record, replay=replay)
+        embedder = _embedder()
         team = Team(
             roster=roster,
             models=models,
             toolbox=Toolbox((*builtin_tools(), *tools)),
             scorer=LexicalScorer(),
-            rooms=_rooms(settings, store, on_indexing),
+            embedder=embedder,
+            rooms=_rooms(settings, store, embedder, on_indexing),
         )
         app = Collegium(
             stores,
@@ -215,10 +217,12 @@ def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> M
     )
 
 
-def _rooms(settings: Settings, store: SqliteStore, on_indexing: IndexingProgress | None) -> Rooms:
+def _rooms(
+    settings: Settings, store: SqliteStore, embedder: Embedder | None, on_indexing: IndexingProgress | None
+) -> Rooms:
     library = Library(
         SqliteIndex(settings.data_dir / "index.db"),
-        _embedder(),
+        embedder,
         extractor=FileExtractor(max_bytes=settings.inputs.max_file_bytes),
         blobs=store.blobs,
         records=store.records,

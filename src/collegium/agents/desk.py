@@ -12,7 +12,7 @@ from collegium.domain.goal import Goal
 from collegium.domain.plan import Task
 from collegium.domain.result import Evidence, TaskResult
 from collegium.domain.tool import ToolDefinition
-from collegium.ports import Clock, Model, Retriever, Scorer, Workspace
+from collegium.ports import Clock, Embedder, Model, Retriever, Scorer, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Desk:
     retriever: Retriever
     workspace: Workspace
     scorer: Scorer
+    embedder: Embedder | None
     clock: Clock
     said: tuple[str, ...] = ()
     earlier: Earlier | None = None

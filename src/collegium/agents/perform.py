@@ -49,7 +49,7 @@ async def _with_evidence(desk: Desk) -> Desk:
     if not evidence and desk.retriever.documents:
         evidence = (await look(desk)).evidence
     if desk.model.profile.is_local and desk.model.profile.can_write:
-        evidence = await best(desk.inquiry, evidence, limit_tokens=LOCAL_PASSAGE_TOKENS)
+        evidence = await best(desk, evidence, limit_tokens=LOCAL_PASSAGE_TOKENS)
     if evidence == desk.evidence:
         return desk
     plain = {name: replace_struct(r, evidence=()) for name, r in desk.inputs.items()}

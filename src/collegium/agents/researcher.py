@@ -16,7 +16,7 @@ from collegium.domain.result import Evidence, TaskResult
 from collegium.knowledge.extractive import select
 from collegium.knowledge.retrieval import gather
 
-LIMIT_PASSAGES = 12
+LIMIT_PASSAGES = 32
 
 
 async def research(desk: Desk) -> TaskResult:
@@ -45,9 +45,10 @@ async def look(desk: Desk) -> TaskResult:
     return TaskResult(evidence=_evidence(await gather(desk.retriever, inquiry, limit=LIMIT_PASSAGES)))
 
 
-async def best(question: str, evidence: Sequence[Evidence], *, limit_tokens: int) -> tuple[Evidence, ...]:
+async def best(desk: Desk, evidence: Sequence[Evidence], *, limit_tokens: int) -> tuple[Evidence, ...]:
     """The pieces of ``evidence`` that hold the best quotes, then the others in their order, as far as they fit."""
-    quotes = await select(question, [Passage(chunk=e.chunk, score=e.score) for e in evidence])
+    passages = [Passage(chunk=e.chunk, score=e.score) for e in evidence]
+    quotes = await select(desk.inquiry, passages, embedder=desk.embedder)
     first = [e for q in quotes for e in evidence if e.chunk.id == q.chunk_id]
     ordered = {e.chunk.id: e for e in (*first, *evidence)}
     kept = fitting([e.chunk for e in ordered.values()], limit_tokens)

@@ -73,7 +73,7 @@ async def settle(desk: Desk, text: str, judgement: Judgement) -> tuple[TaskResul
 async def _extract(desk: Desk) -> tuple[TaskResult, Judgement]:
     """The few sentences, rows or records that answer, as they stand in the documents."""
     passages = [Passage(chunk=e.chunk, score=e.score) for e in desk.evidence]
-    quotes = await select(desk.inquiry, passages)
+    quotes = await select(desk.inquiry, passages, embedder=desk.embedder)
     claims = tuple(
         Claim(text=q.text, verdict="supported", score=1.0, citations=(q.citation(n),), origin="extracted")
         for n, q in enumerate(quotes)

@@ -7,12 +7,8 @@ from typing import Final, NamedTuple
 
 from collegium.domain.text import NUMBER_WORDS, STOPWORDS, stem
 
-_MONTHS: Final = {
-    name[:3]: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november december".split(), 1
-    )
-}
+_MONTH_NAMES: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS: Final = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _MONTH: Final = (
     r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
     r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
@@ -79,12 +75,8 @@ class Quantity(NamedTuple):
 
 def quantities(text: str) -> tuple[Quantity, ...]:
     """Numbers of ``text`` in order, without those of dates and times: ``EUR 38,600`` is ``("38600", "eur")``."""
-    rest = _TIME.sub(_blank, text)
-    for pattern in _DATES:
-        rest = pattern.sub(_blank, rest)
-    found: list[tuple[int, Quantity]] = []
-    for match in _NUMBER.finditer(rest):
-        found.append((match.start(), _quantity(match)))
+    rest = without_dates(text)
+    found = [(match.start(), _quantity(match)) for match in _NUMBER.finditer(rest)]
     for match in _WORD_NUMBER.finditer(rest):
         unit = (match["unit"] or "").lower()
         found.append((match.start(), Quantity(NUMBER_WORDS[match["number"].lower()], _unit(unit))))
@@ -92,8 +84,7 @@ def quantities(text: str) -> tuple[Quantity, ...]:
 
 
 def dates(text: str) -> tuple[str, ...]:
-    """Dates and times as written by ISO 8601, with ``-`` for what is not said: ``2026-04-22``,"
-    " ``-04-22``, ``09:00``."""
+    """Dates and times by ISO 8601, with ``-`` for what is not said: ``2026-04-22``, ``-04-22``, ``09:00``."""
     found: list[tuple[int, str]] = []
     rest = text
     for pattern in _DATES:
@@ -105,6 +96,14 @@ def dates(text: str) -> tuple[str, ...]:
         rest = pattern.sub(_blank, rest)
     found += [(m.start(), f"{int(m[1]):02}:{m[2]}") for m in _TIME.finditer(text)]
     return tuple(value for _, value in sorted(found))
+
+
+def without_dates(text: str) -> str:
+    """``text`` with blanks in the place of dates and times."""
+    rest = _TIME.sub(_blank, text)
+    for pattern in _DATES:
+        rest = pattern.sub(_blank, rest)
+    return rest
 
 
 def names(text: str) -> frozenset[str]:

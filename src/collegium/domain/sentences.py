@@ -15,9 +15,13 @@ _END: Final = re.compile(
 )
 _LAST_WORD: Final = re.compile(r"[\w.]+$")
 _ABBREVIATIONS: Final = frozenset(
-    """mr mrs ms dr prof st jr sr vs etc e.g i.e cf fig figs eq no nos vol pp p ca approx inc ltd co corp dept est
-    jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun a.m p.m u.s u.k min max resp
-    incl""".split()
+    {"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "etc", "e.g", "i.e", "cf", "ca", "approx", "resp"}
+    | {"inc", "ltd", "co", "corp", "dept", "est", "incl", "a.m", "p.m", "u.s", "u.k"}
+)
+_BEFORE_NUMBERS: Final = frozenset({"no", "nos", "fig", "figs", "eq", "vol", "p", "pp", "sec", "ch", "min", "max"})
+_CALENDAR: Final = frozenset(
+    {"jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"}
+    | {"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 )
 _LONG_LINE: Final = 45
 """A line at least this long that does not end a sentence was broken by a margin."""
@@ -85,7 +89,9 @@ def _continues(text: str, begin: int, dot: int) -> bool:
     if word is None:
         return False
     last = word.group()
-    if last.lower() in _ABBREVIATIONS:
+    if last.lower() in _BEFORE_NUMBERS:
+        return text[dot + 1 : dot + 3].strip()[:1].isdigit()
+    if last.lower() in _ABBREVIATIONS or (last.istitle() and last.lower() in _CALENDAR):
         return True
     if len(last) == 1 and last.isupper():
         return True

@@ -6,45 +6,36 @@ Pure functions, the same for index and scorer.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import log
 from typing import Final, NamedTuple
 
-import unicodedata
-
 _WORD: Final = re.compile(r"\d[\d.,:/\u2019-]*\d|\d+|[^\W\d_]+(?:['\u2019][^\W\d_]{1,2}(?![^\W\d_]))?", re.UNICODE)
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _GROUPED: Final = re.compile(r"\d{1,3}(?:[,\u2019]\d{3})+(?:\.\d+)?")
 
-STOPWORDS: Final = frozenset(
-    """a about above after again all also am an and any are as at be because been before being below between both but by
-    can could did do does doing down during each either else ever every few for from further get gets getting give given
-    had has have having he her here hers him his how however i if in into is it its itself just let like made make many
-    may me might more most much must my neither no nor not now of off on once one only or other our ours out over own
-    per
-    please put s same say says shall she should since so some such t take than that the their theirs them then there
-    these
-    they this those through thus to too under until up upon us use used using very via want was we were what when where
-    whether which while who whom whose why will with within without would yet you your yours""".split()
-)
+_STOPWORDS_TEXT: Final = """
+    a about above after again all also am an and any are as at be because been before being below
+    between both but by can could did do does doing down during each either else ever every few for from
+    further get gets getting give given had has have having he her here hers him his how however i if in
+    into is it its itself just let like made make many may me might more most much must my neither no
+    nor not now of off on once one only or other our ours out over own per please put s same say says
+    shall she should since so some such t take than that the their theirs them then there these they
+    this those through thus to too under until up upon us use used using very via want was we were what
+    when where whether which while who whom whose why will with within without would yet you your yours
+"""
+STOPWORDS: Final = frozenset(_STOPWORDS_TEXT.split())
 """English words that carry no topic. ``not`` and its kind are handled by the scorers, not by search."""
 
-NUMBER_WORDS: Final[Mapping[str, str]] = {
-    word: str(number)
-    for number, word in enumerate(
-        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-        seventeen
-        eighteen nineteen twenty""".split()
-    )
-} | {
-    "thirty": "30",
-    "forty": "40",
-    "fifty": "50",
-    "sixty": "60",
-    "seventy": "70",
-    "eighty": "80",
-    "ninety": "90",
+_COUNTING: Final = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+_TENS: Final = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+NUMBER_WORDS: Final[Mapping[str, str]] = {word: str(n) for n, word in enumerate(_COUNTING)} | {
+    word: str(10 * n) for n, word in enumerate(_TENS, 3)
 }
 """Numbers that are written out, with their digits."""
 

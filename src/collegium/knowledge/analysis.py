@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from collegium.domain.document import Chunk
+from collegium.domain.facts import dates
 from collegium.domain.text import terms
 
 ANALYSIS: Final = "a1"
@@ -14,8 +15,10 @@ TEXT_WEIGHT: Final = 1.0
 CONTEXT_WEIGHT: Final = 0.6
 """What a term counts in a chunk's context, beside 1.0 in its text."""
 
-LEXICAL_WEIGHT: Final = 0.6
+LEXICAL_WEIGHT: Final = 0.7
 """Share of the lexical score in a fused one."""
+
+_DAY_LENGTH: Final = len("2026-04-22")
 
 K1: Final = 1.2
 B: Final = 0.75
@@ -23,13 +26,18 @@ B: Final = 0.75
 
 
 def index_terms(chunk: Chunk) -> tuple[list[str], list[str]]:
-    """The terms of a chunk's context and of its text."""
-    return terms(chunk.context), terms(chunk.text)
+    """The terms of a chunk's context and of its text, days also as one term each."""
+    return terms(chunk.context), terms(chunk.text) + _days(chunk.text)
 
 
 def query_terms(text: str) -> list[str]:
     """The different terms of a query, in order."""
-    return list(dict.fromkeys(terms(text)))
+    return list(dict.fromkeys(terms(text) + _days(text)))
+
+
+def _days(text: str) -> list[str]:
+    """``22 April 2026`` and ``2026-04-22`` as ``d20260422``."""
+    return [f"d{day.replace('-', '')}" for day in dates(text) if len(day) == _DAY_LENGTH]
 
 
 def fuse(lexical: dict[str, float], dense: dict[str, float]) -> dict[str, float]:

@@ -1,5 +1,4 @@
-"""Kinds of answers: which kind a question wants, and whether a text holds one that the question did not"
-" bring itself."""
+"""Kinds of answers: which kind a question wants, and what of that kind a text holds."""
 
 from __future__ import annotations
 
@@ -15,51 +14,80 @@ _NAME: Final = re.compile(
     r"\b[A-Za-z]\w*(?:-\w+)+\b|\b[A-Z][\w\u2019']*[a-z0-9](?:[ -](?:van |von |de |da"
     r" )?[A-Z][\w\u2019'-]*[a-z0-9])*\b|\b[A-Z]{2,}\b|#[\w-]+|\b\w+_\w+\b"
 )
-_NO_NAMES: Final = STOPWORDS | frozenset(
-    """january february march april may june july august september october november december monday tuesday wednesday thursday
-    friday saturday sunday utc eur usd gbp chf""".split()
-)
-_TYPES: Final[tuple[tuple[AnswerType, str], ...]] = (
+_NO_NAMES_TEXT: Final = """
+    january february march april may june july august september october november december monday tuesday
+    wednesday thursday friday saturday sunday utc eur usd gbp chf
+"""
+_NO_NAMES: Final = STOPWORDS | frozenset(_NO_NAMES_TEXT.split())
+_ASKED: Final[tuple[tuple[AnswerType, re.Pattern[str]], ...]] = (
     (
         "duration",
-        r"\bhow (?:long|soon|fast|quickly|old|late|early|far ahead)\b|\b(?:within|after) (?:what|which"
-        r"|how)\b|\bretention period\b"
-        r"|\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b",
+        re.compile(
+            r"\bhow (?:long|soon|fast|quickly|old|late|early|far ahead)\b"
+            r"|\b(?:within|after) (?:what|which|how)\b|\bretention period\b"
+            r"|\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b",
+            re.IGNORECASE,
+        ),
     ),
     (
         "money",
-        r"\bhow much (?:money|do(?:es)? .{0,40}\b(?:cost|pay|earn|paid)|is .{0,30}\b(?:paid|bonus|fee"
-        r"|salary|allowance)|may .{0,40}\b(?:cost|spend))"
-        r"|\bhow much .{0,40}\b(?:paid|pay|cost|spend|spent|lose|lost|earn|reimburs\w+|allowance)\b|\bhow expensive\b"
-        r"|\bwhat (?:does|do|did|may|can|will|should) .{0,60}\bcosts?\b|\bwhat is the (?:\w+ )?(?:price"
-        r"|fee|cost|salary|bonus|allowance) (?:of|for)\b"
-        r"|\b(?:what|which) (?:price|fee|cost|salary|bonus|sum|amount of money)\b",
+        re.compile(
+            r"\bhow much money\b|\bhow much is .{0,30}\b(?:paid|bonus|fee|salary|allowance)\b|\bhow expensive\b"
+            r"|\bhow much .{0,40}\b(?:costs?|paid|pay|spend|spent|lose|lost|earn|reimburs\w+|allowance)\b"
+            r"|\bwhat (?:does|do|did|may|can|will|should) .{0,60}\bcosts?\b"
+            r"|\bwhat is the (?:\w+ )?(?:price|fee|cost|salary|bonus|allowance) (?:of|for)\b"
+            r"|\b(?:what|which) (?:price|fee|cost|salary|bonus|sum|amount of money)\b",
+            re.IGNORECASE,
+        ),
     ),
-    ("percent", r"\b(?:what|which) (?:share|percentage|proportion|fraction)\b|\bhow many per ?cent\b"),
+    (
+        "percent",
+        re.compile(
+            r"\b(?:what|which) (?:share|percentage|proportion|fraction)\b|\bhow many per ?cent\b", re.IGNORECASE
+        ),
+    ),
     (
         "number",
-        r"\bhow (?:many|much|large|big|high|often|strongly|small|low|heavy|wide|full)\b|\bby how\b"
-        r"|\b(?:what|which) (?:number|port|version|release|amount|limit|size|rate|threshold|level|value)\b",
+        re.compile(
+            r"\bhow (?:many|much|large|big|high|often|strongly|small|low|heavy|wide|full)\b|\bby how\b"
+            r"|\b(?:what|which) (?:number|port|version|release|amount|limit|size|rate|threshold|level|value)\b",
+            re.IGNORECASE,
+        ),
     ),
     (
         "date",
-        r"\b(?:what|which) (?:\w+ ){0,2}(?:date|day)\b(?! of the week)|\b(?:first|last) day\b|\bdate"
-        r" (?:of|is|when|on)\b",
+        re.compile(
+            r"\b(?:what|which) (?:\w+ ){0,2}(?:date|day)\b(?! of the week)|\b(?:first|last) day\b"
+            r"|\bdate (?:of|is|when|on)\b",
+            re.IGNORECASE,
+        ),
     ),
     (
         "time",
-        r"(?:^|\b(?:since|until|till|by|from) )when\b|\b(?:what|which) (?:\w+ )?(?:weekday|time|month"
-        r"|year|week|hour|quarter)\b|\bsince (?:when|which)\b",
+        re.compile(
+            r"(?:^|\b(?:since|until|till|by|from) )when\b|\bsince which\b"
+            r"|\b(?:what|which) (?:\w+ )?(?:weekday|time|month|year|week|hour|quarter)\b",
+            re.IGNORECASE,
+        ),
     ),
     (
         "name",
-        r"\b(?:what|which) is the (?:\w+ )?name\b|\b(?:is|are) (?:it|they|\w+) called\b|\b(?:what|which)"
-        r" (?:\w+ )?(?:company|vendor|supplier|provider|tool|system"
-        r"|team|service|product|office|city|country|language|database|software|library|framework|channel|region)\b",
+        re.compile(
+            r"\b(?:what|which) is the (?:\w+ )?name\b|\b(?:is|are) (?:it|they|\w+) called\b"
+            r"|\b(?:what|which) (?:\w+ )?(?:company|vendor|supplier|provider|tool|system|team|service|product"
+            r"|office|city|country|language|database|software|library|framework|channel|region"
+            r"|group|department|division|firm|agency|brand|model|role)\b",
+            re.IGNORECASE,
+        ),
     ),
-    ("person", r"\b(?:who|whom|whose)\b|\bby name\b|\b(?:which|what) (?:person|colleague|engineer|manager)\b"),
+    (
+        "person",
+        re.compile(
+            r"\b(?:who|whom|whose)\b|\bby name\b|\b(?:which|what) (?:person|colleague|engineer|manager)\b",
+            re.IGNORECASE,
+        ),
+    ),
 )
-_ASKED: Final = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _TYPES)
 _VERSION: Final = re.compile(r"\b\d+(?:\.\d+)+\b")
 _MONTH: Final = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)"
 _DAY: Final = r"(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?"

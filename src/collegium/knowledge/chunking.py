@@ -54,8 +54,7 @@ def chunks(extraction: Extraction, *, document: str, key: str) -> tuple[Chunk, .
 
 
 def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Neighbours that may share a chunk: the same headings, the same kind and the same columns; a"
-    " heading begins one."""
+    """Neighbours that may share a chunk: the same headings, the same kind and columns; a heading begins one."""
     group: list[Block] = []
     for block in blocks:
         if group and not _alike(group[-1], block):

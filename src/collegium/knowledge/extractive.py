@@ -49,10 +49,12 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     answer: float = 0.375
     """Least score of a quote; below it the documents have no answer."""
-    beside: float = 0.7
+    beside: float = 0.8
     """Share of the best score from which a second place of the same document is quoted too."""
-    beside_near: float = 0.6
+    beside_near: float = 0.7
     """The same for a place of the same passage."""
+    says: float = 0.35
+    """Share of the question that such a place says in its own words."""
     rival: float = 0.8
     """Share of the best score from which another document's number for the same thing is a contradiction."""
     shared: float = 0.75
@@ -87,7 +89,7 @@ async def select(
             _add(chosen, unit, score)
         for unit in _disagreeing(part, best, score, ranked, matcher, tuning):
             _add(chosen, unit, score)
-        for unit, further in _beside(best, score, ranked, tuning):
+        for unit, further in _beside(part, best, score, ranked, matcher, tuning):
             _add(chosen, unit, further)
     return tuple(_quote(unit, score) for unit, score in chosen[: tuning.most])
 
@@ -114,14 +116,17 @@ def _carried(question: str, chosen: Sequence[Unit]) -> list[str]:
     return list(found)
 
 
-def _beside(best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], tuning: Tuning) -> list[tuple[Unit, float]]:
+def _beside(
+    part: Part, best: Unit, score: float, ranked: Sequence[tuple[Unit, float]], matcher: Matcher, tuning: Tuning
+) -> list[tuple[Unit, float]]:
     """Another place of the same document that answers nearly as well; one of the same passage need not be as good."""
     for unit, further in ranked:
         least = tuning.beside_near if unit.chunk.id == best.chunk.id else tuning.beside
         if further < min(tuning.beside, tuning.beside_near) * score:
             break
         apart = unit.start >= best.end or unit.end <= best.start
-        if unit.chunk.document == best.chunk.document and apart and not unit.is_heading and further >= least * score:
+        same = unit.chunk.document == best.chunk.document and apart and not unit.is_heading
+        if same and further >= least * score and matcher.says(part, unit) >= tuning.says:
             return [(unit, further)]
     return []
 

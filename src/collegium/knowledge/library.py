@@ -127,8 +127,7 @@ class Library:
         return extraction
 
     def _key(self, file: InputFile) -> str:
-        """What a file is known by in the index: its bytes, how they are read, and its name (which its"
-        " context may hold)."""
+        """What a file is known by in the index: its bytes, how they are read, its name (a context may hold it)."""
         name = file.path.rpartition("/")[2]
         return hashlib.sha256(f"{file.sha256}\n{self._extractor.variant(file.path)}\n{name}".encode()).hexdigest()
 

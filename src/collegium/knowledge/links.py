@@ -1,5 +1,4 @@
-"""Links between documents: what a row or sentence says of a thing that a question names, and where that"
-" is said again."""
+"""Links between documents: what a row says of a thing that a question names, and where that is said again."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ def links(things: Iterable[str], pool: Sequence[Unit]) -> tuple[Link, ...]:
 
 
 def follows(link: Link, unit: Unit) -> bool:
-    """Whether ``unit``, another place, speaks of the value of ``link``: in a column of that name, or by"
-    " a name of its own."""
+    """Whether ``unit``, in another document, speaks of the value of ``link``: as a name, or in such a column."""
     if unit.chunk.document == link.unit.chunk.document:
         return False
     plain = _plain(link.value)

@@ -1,14 +1,13 @@
-"""How well a unit answers a part of a question: its words, words near in meaning, where it stands, what"
-" kind of thing it holds."""
+"""How well a unit answers a part of a question: its words and what is near to them, its place, its kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from collegium.domain.facts import dates, quantities
+from collegium.domain.facts import dates, quantities, without_dates
 from collegium.domain.text import rarity, terms, words
 from collegium.knowledge.answers import found_answers, named
 from collegium.knowledge.links import Link, follows, links
@@ -58,6 +57,8 @@ class Matcher:
         self._meaning: dict[tuple[str, int], float] = {}
         self._bags: dict[int, _Bag] = {}
         self._question = question
+        self._dates = tuple(value for value in dates(question) if "-" in value)
+        self._date_terms = frozenset(terms(question)) - frozenset(terms(without_dates(question)))
         self.links = links(named(question), pool)
         self._thing_terms = {link.thing: frozenset(terms(link.thing)) for link in self.links}
 
@@ -106,6 +107,16 @@ class Matcher:
             score *= self.w.wrong_date
         return score - self.w.longer * (unit.size - 1) - self.w.heading * unit.is_heading
 
+    def says(self, part: Part, unit: Unit) -> float:
+        """How much of the part the unit says itself, without its headings and neighbours, 0 to 1."""
+        bag = self._bag(unit)
+        total = got = 0.0
+        for term, factor in self._asked(part):
+            weight = self.weight(term) * factor
+            total += weight
+            got += weight * (term in bag.own or term in bag.columns or self._nearest(term, bag.own))
+        return got / total if total else 0.0
+
     def alike(self, part: Part, one: Unit, two: Unit) -> float:
         """How much of what ``one`` says of the part ``two`` says too, 0 to 1."""
         links = self.linked(one), self.linked(two)
@@ -118,8 +129,7 @@ class Matcher:
         return both / said if said else 0.0
 
     def answers(self, part: Part, unit: Unit) -> bool:
-        """Whether the unit holds something of the kind that is asked for, and that the question did not"
-        " bring itself."""
+        """Whether the unit holds something of the kind that is asked for and that the question does not hold."""
         if part.answer == "any":
             return True
         there = found_answers(part.answer, unit.text)
@@ -142,6 +152,8 @@ class Matcher:
         bag = self._bag(unit)
         if term in bag.own:
             return 1.0
+        if term in self._date_terms and bag.dates and any(_on(value, bag.dates) for value in self._dates):
+            return 1.0
         best = 0.0
         if term in bag.columns:
             best = self.w.columns
@@ -151,12 +163,13 @@ class Matcher:
             best = self.w.around
         if best < self.w.linked and any(term in self._thing_terms[link.thing] for link in linked):
             best = self.w.linked
-        near = self._near.get(term)
-        if near:
-            for there, worth in ((bag.own, 1.0), (bag.columns, self.w.columns), (bag.context, self.w.context)):
-                for other in there:
-                    best = max(best, near.get(other, 0.0) * worth)
+        for there, worth in ((bag.own, 1.0), (bag.columns, self.w.columns), (bag.context, self.w.context)):
+            best = max(best, self._nearest(term, there) * worth)
         return best
+
+    def _nearest(self, term: str, there: Iterable[str]) -> float:
+        near = self._near.get(term)
+        return max((near.get(other, 0.0) for other in there), default=0.0) if near else 0.0
 
     def _wrong_date(self, part: Part, unit: Unit) -> bool:
         asked = [value for value in dates(part.text) if "-" in value]

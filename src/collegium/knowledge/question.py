@@ -26,17 +26,18 @@ _COUNTED: Final = re.compile(
     re.IGNORECASE,
 )
 
-WEAK: Final = frozenset(
-    stem(word) for word in """actually afterwards allowed along already anyway ask asked become begin belong
-    bring call called came case change chance come current currently day different due end ever exactly expect
-    far fast find finish finished first follow full general give given go goes going good great happen
-    happened happens hand hold holds important instead keep kind know last late leave let like long look lose
-    main matter mean means name need needed needs new next nowadays number often old order part people person
-    place place point possible quickly reach really regularly regular right run said see seen set show soon
-    somebody someone something start still stop sure take taken tell thing things think time today together
-    told took try turn two understand usual usually wait want way
-    week well whole word work works write year years""".split()
-)
+_WEAK_TEXT: Final = """
+    actually afterwards allowed along already anyway ask asked become begin belong bring call called came
+    case change chance come current currently day different due end ever exactly expect far fast find
+    finish finished first follow full general give given go goes going good great happen happened happens
+    hand hold holds important instead keep kind know last late leave let like long look lose main matter
+    mean means name need needed needs new next nowadays number often old order part people person place
+    place point possible quickly reach really regularly regular right run said see seen set show soon
+    somebody someone something start still stop sure take taken tell thing things think time today
+    together told took try turn two understand usual usually wait want way week well whole word work works
+    write year years
+"""
+WEAK: Final = frozenset(stem(word) for word in _WEAK_TEXT.split())
 """Words that say little about what a question is about; they count less."""
 
 

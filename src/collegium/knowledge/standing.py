@@ -23,9 +23,10 @@ _VOID: Final = re.compile(
 _SUPERSEDES: Final = re.compile(r"\b(?:supersedes|replaces)\b", re.IGNORECASE)
 _DATE: Final = re.compile(r"\b((?:19|20)\d{2})(?:-(\d{2})(?:-(\d{2}))?)?\b")
 _VERSION: Final = re.compile(r"\b(?:v|version|rev|revision)[ .]?(\d+(?:\.\d+)*)\b", re.IGNORECASE)
-_COPY_WORDS: Final = frozenset(
-    "draft final old new copy version rev revision v current archive archived superseded wip tmp".split()
-)
+_COPY_WORDS_TEXT: Final = """
+    draft final old new copy version rev revision v current archive archived superseded wip tmp
+"""
+_COPY_WORDS: Final = frozenset(_COPY_WORDS_TEXT.split())
 _ASKED_OLD: Final = re.compile(
     r"\b(?:draft|superseded|previous(?:ly)?|former(?:ly)?|old|older|earlier|obsolete|used to|has changed"
     r"|what changed|changed since|compared? (?:to|with)|history of|last year)\b",

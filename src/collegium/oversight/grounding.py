@@ -85,7 +85,7 @@ def repair(answer: str, claims: Sequence[Claim], *, replace: bool = True) -> str
         pieces.append(answer[last : sentence.start])
         place = next(((c.document, c.start, c.end) for c in claim.citations), None)
         if replace and place is not None:
-            lead = answer[sentence.start : sentence.end].partition(sentence.text)[0]
+            lead = answer[sentence.start : sentence.body]
             pieces.append("" if place in used else lead + " ".join(claim.citations[0].quote.split()))
             used.add(place)
         else:

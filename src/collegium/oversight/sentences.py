@@ -29,7 +29,9 @@ _ABSENCE: Final = re.compile(
 
 
 class AnswerSentence(msgspec.Struct, frozen=True, kw_only=True):
-    """A sentence of an answer: ``answer[start:end]``. ``text`` is without list marks and source markers.
+    """A sentence of an answer: ``answer[start:end]``; it begins at ``body``, behind a list mark.
+
+    ``text`` is without list marks and source markers.
 
     ``sources`` are the numbers of its ``[n]`` markers. ``is_claim`` is False for headings, questions, small
     talk and lead-ins; ``is_absence`` is True for "the documents do not say", which no passage can prove.
@@ -37,6 +39,7 @@ class AnswerSentence(msgspec.Struct, frozen=True, kw_only=True):
 
     start: int
     end: int
+    body: int
     text: str
     sources: tuple[int, ...] = ()
     is_claim: bool = True
@@ -67,6 +70,7 @@ def _leading_markers(answer: str, start: int, end: int) -> int:
 def _sentence(answer: str, start: int, end: int) -> AnswerSentence:
     raw = answer[start:end]
     sources = tuple(int(number) for match in _MARKER.finditer(raw) for number in re.findall(r"\d+", match.group(1)))
+    mark = _LEAD.match(raw)
     text = _LEAD.sub("", _MARKER.sub("", raw)).strip()
     plain = text.strip("*_` ")
     talk = _TALK.match(plain) is not None and not any(c.isdigit() for c in plain)
@@ -78,6 +82,6 @@ def _sentence(answer: str, start: int, end: int) -> AnswerSentence:
         or not terms(plain)
     )
     return AnswerSentence(
-        start=start, end=end, text=text, sources=tuple(dict.fromkeys(sources)), is_claim=is_claim,
+        start=start, end=end, body=start + (mark.end() if mark else 0), text=text, sources=tuple(dict.fromkeys(sources)), is_claim=is_claim,
         is_absence=is_claim and _ABSENCE.search(plain) is not None,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from collegium.domain.result import TaskResult
 from collegium.domain.run import RunState, TaskState
 from collegium.domain.tool import ToolDefinition
 from collegium.oversight.limits import AttemptLimits
-from collegium.ports import Clock, Journal, Model, Receipt, Scorer
+from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
 from collegium.runtime.room import Room
 from collegium.runtime.router import Route
 from collegium.runtime.scheduler import Scheduler
@@ -115,6 +115,7 @@ class Attempt:
         roster: Roster,
         toolbox: Toolbox,
         scorer: Scorer,
+        embedder: Embedder | None,
         earlier: Earlier | None,
     ) -> tuple[TaskResult, Judgement | None]:
         """Lets the agent work. Raises ``CollegiumError`` for whatever stops it."""
@@ -149,6 +150,7 @@ class Attempt:
             retriever=room.knowledge,
             workspace=room.workspace,
             scorer=scorer,
+            embedder=embedder,
             clock=self._clock,
             said=state.said,
             earlier=earlier,

@@ -13,7 +13,7 @@ from collegium.agents.roster import Roster
 from collegium.domain.errors import CollegiumError, Fenced, LimitReached, NotFound, StoreError, UnknownName
 from collegium.domain.message import Claim, work_topic
 from collegium.domain.run import RunState
-from collegium.ports import Bus, Clock, Journal, Models, Scorer
+from collegium.ports import Bus, Clock, Embedder, Journal, Models, Scorer
 from collegium.runtime.attempt import Attempt
 from collegium.runtime.room import Rooms
 from collegium.runtime.router import Route, route
@@ -32,6 +32,7 @@ class Team:
     models: Models
     toolbox: Toolbox
     scorer: Scorer
+    embedder: Embedder | None
     rooms: Rooms
 
 
@@ -203,6 +204,7 @@ class Worker:
             roster=self._team.roster,
             toolbox=self._team.toolbox,
             scorer=self._team.scorer,
+            embedder=self._team.embedder,
             earlier=await self._earlier(state),
         )
         await attempt.succeed(result, judgement)

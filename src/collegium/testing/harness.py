@@ -92,6 +92,7 @@ async def team(
             models=GivenModels(models),
             toolbox=Toolbox((*builtin_tools(), *tools)),
             scorer=LexicalScorer(),
+            embedder=None,
             rooms=Rooms(library, MemoryWorkspaces(), stores.blobs),
         ),
         inputs=DiskInputs(),

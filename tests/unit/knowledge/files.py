@@ -49,7 +49,8 @@ def docx() -> bytes:
     return out.getvalue()
 
 
-HTML = b"""<!doctype html><html><head><title>Ignored</title><style>p{}</style><script>var x;</script></head><body><nav>Menu</nav>
+HTML = b"""<!doctype html><html><head><title>Ignored</title><style>p{}</style>
+<script>var x;</script></head><body><nav>Menu</nav>
 <h1>Travel  policy</h1><p>Take the <b>train</b>,<br>if you can.</p><ul><li>one<li>two <i>three</i></ul>
 <h2>Limits</h2><table><tr><th>Item</th><th>Limit</th></tr><tr><td>Hotel</td><td>EUR&nbsp;165</td></tr></table>
 <pre>code  stays</pre><div>loose <span>text</span><p>inner</p>tail</div></body></html>"""

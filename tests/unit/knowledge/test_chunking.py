@@ -12,9 +12,10 @@ from collegium.knowledge.chunking import LONGEST, chunks
 
 LINES = st.sampled_from(
     [
-        "# One", "## Two", "### Three", "Title\n=====", "", "", "A sentence. Another one, e.g. this; v1.2.3 is out!", "- item one",
-        "  continued", "1. first", "| a | b |", "| --- | --- |", "| 1 | two |", "```", "code(x)", "word " * 60, "x" * 2_000, "a,b,c",
-        '{"a": [1, {"b": "c"}]}', "[{}, {}]", "def f():", "    return 1", "\u4f60\u597d\U0001f600", "\r", "> quote", "---", "\t", "key: value",
+        "# One", "## Two", "### Three", "Title\n=====", "", "", "A sentence. Another, e.g. this; v1.2.3 is out!",
+        "- item one", "  continued", "1. first", "| a | b |", "| --- | --- |", "| 1 | two |", "```", "code(x)",
+        "word " * 60, "x" * 2_000, "a,b,c", '{"a": [1, {"b": "c"}]}', "[{}, {}]", "def f():", "    return 1",
+        "\u4f60\u597d\U0001f600", "\r", "> quote", "---", "\t", "key: value",
     ]
 )  # fmt: skip
 TEXTS = st.one_of(

@@ -1,5 +1,4 @@
-"""A static embedding model: a vector per token, averaged. It lies in the wheel of ``wordllama``;"
-" nothing is downloaded."""
+"""A static embedding model (a vector per token, averaged) out of the wheel of ``wordllama``: no download."""
 
 from __future__ import annotations
 
@@ -67,7 +66,7 @@ class StaticEmbedder:
                 if len(ids):
                     rows[number] = self._matrix[np.minimum(ids, len(self._matrix) - 1)].mean(axis=0)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        result: Sequence[Sequence[float]] = np.divide(rows, norms, out=rows, where=norms > 0)  # type: ignore[assignment]
+        result: Sequence[Sequence[float]] = np.divide(rows, norms, out=rows, where=norms > 0)
         return result
 
     def _load(self) -> None:

@@ -18,7 +18,7 @@ _MOST_CONTROL: Final = 0.01
 
 
 def decode(data: bytes) -> str:
-    """The text of ``data``: by its byte order mark (which is no part of the text), else UTF-8, else Windows-1252 or Latin-1.
+    """The text of ``data``: by its byte order mark (no part of the text), else UTF-8, Windows-1252 or Latin-1.
 
     Newline characters stay as they are. Raises ValueError with a reason for data that is not text.
     """

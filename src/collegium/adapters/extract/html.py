@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -12,14 +11,16 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from collegium.adapters.extract.writer import TextWriter
 from collegium.domain.document import Block
 
-_SKIPPED: Final = frozenset(
-    "script style noscript template head svg canvas iframe object nav button select option dialog".split()
-)
+_SKIPPED_TEXT: Final = """
+    script style noscript template head svg canvas iframe object nav button select option dialog
+"""
+_SKIPPED: Final = frozenset(_SKIPPED_TEXT.split())
 _HEADINGS: Final = {f"h{n}": n for n in range(1, 7)}
-_BLOCKS: Final = frozenset(
-    """html body main article section div header footer aside figure figcaption details summary fieldset form center
-    blockquote address hgroup search ul ol dl menu tbody thead tfoot p td th tr caption hr""".split()
-)
+_BLOCKS_TEXT: Final = """
+    html body main article section div header footer aside figure figcaption details summary fieldset
+    form center blockquote address hgroup search ul ol dl menu tbody thead tfoot p td th tr caption hr
+"""
+_BLOCKS: Final = frozenset(_BLOCKS_TEXT.split())
 _ITEMS: Final = frozenset({"li", "dt", "dd"})
 _DEEPEST: Final = 200
 _EMPTY_LINE: Final = re.compile(r"\n *\n")

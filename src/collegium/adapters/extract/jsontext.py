@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from json.decoder import scanstring
+from json.decoder import scanstring  # type: ignore[attr-defined]  # in every CPython; typeshed leaves it out
 from typing import Any, Final
 
 from collegium.adapters.extract.lines import lines

@@ -29,9 +29,10 @@ _SUFFIXES: Final[dict[str, str]] = {
         "csv": "csv tsv tab",
         "json": "json geojson ipynb webmanifest",
         "jsonl": "jsonl ndjson",
-        "source": """py pyi js mjs cjs jsx ts tsx java kt kts scala c h cc cpp cxx hpp cs go rs rb php swift m mm sh bash zsh fish
-            ps1 bat sql r jl lua pl pm ex exs erl hs ml clj dart groovy gradle tf hcl proto graphql css scss less vue svelte yaml yml
-            toml ini cfg conf properties env xml xsd svg dockerfile makefile cmake""",
+        "source": """
+            py pyi js mjs cjs jsx ts tsx java kt kts scala c h cc cpp cxx hpp cs go rs rb php swift m mm sh bash zsh
+            fish ps1 bat sql r jl lua pl pm ex exs erl hs ml clj dart groovy gradle tf hcl proto graphql css scss
+            less vue svelte yaml yml toml ini cfg conf properties env xml xsd svg dockerfile makefile cmake""",
         "html": "html htm xhtml",
         "pdf": "pdf",
         "docx": "docx docm dotx",

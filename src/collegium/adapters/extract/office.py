@@ -30,8 +30,7 @@ def docx_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
 
 
 def pdf_text(reply: dict[str, Any]) -> tuple[str, str, tuple[Block, ...]]:
-    """Text, title and blocks of a PDF: larger lines are headings, wide gaps part paragraphs, lines of"
-    " cells are tables."""
+    """Text, title and blocks of a PDF: larger lines are headings, wide gaps part paragraphs, cells make tables."""
     found: list[list[Any] | None] = reply["lines"]
     sizes = [line[1] for line in found if line is not None for _ in range(sum(map(len, line[0])))]
     body = median(sizes) if sizes else 0.0
@@ -91,8 +90,6 @@ def _joined(paragraph: list[str]) -> str:
     """The lines of a paragraph as one; a word that a line end hyphenated becomes whole again."""
     text = ""
     for line in paragraph:
-        if text.endswith("\u00ad") or (text.endswith("\ufffe")):
-            text = text[:-1] + line
-        else:
-            text = f"{text} {line}" if text else line
-    return text
+        is_cut = text.endswith(("\u00ad", "\ufffe"))
+        text = text[:-1] + line if is_cut else f"{text} {line}"
+    return text.strip()

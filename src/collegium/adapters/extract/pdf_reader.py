@@ -95,11 +95,14 @@ def _segments(page: Any, text: str) -> Any:
 
 def _place(row: list[list[Any]], segment: list[Any]) -> int | None:
     """Where a segment belongs in the row: the number of the cell that it goes on with, of a new one, or nowhere."""
-    first, last = row[0], row[-1]
-    size, left, baseline = segment[1], segment[2], segment[4]
+    first, last, count = row[0], row[-1], len(row)
+    size: float = segment[1]
+    left: float = segment[2]
+    baseline: float = segment[4]
     if left > last[3] and -0.5 * size <= first[4] - baseline <= 3 * _SAME_CELL * size:
-        return len(row)
-    for number, cell in reversed(list(enumerate(row))):
+        return count
+    for number in range(count - 1, -1, -1):
+        cell = row[number]
         below = 0 < cell[5] - baseline <= _SAME_CELL * size and abs(left - cell[2]) < size
         narrow = number > 0 or (cell is last and cell[3] - cell[2] < _NARROW * size)
         if below and narrow and abs(size - cell[1]) < 0.5:

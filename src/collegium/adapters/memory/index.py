@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import log
 
 from collegium.domain.document import Chunk, Passage
-from collegium.knowledge.analysis import B, CONTEXT_WEIGHT, K1, TEXT_WEIGHT, fuse, index_terms, query_terms
+from collegium.knowledge.analysis import CONTEXT_WEIGHT, K1, TEXT_WEIGHT, B, fuse, index_terms, query_terms
 
 _CANDIDATES = 4
 """Each half of a fused search is asked for this many times the limit."""

@@ -18,12 +18,14 @@ from collegium.knowledge.analysis import CONTEXT_WEIGHT, TEXT_WEIGHT, fuse, inde
 
 T = TypeVar("T")
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS namespaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, removals INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS namespaces (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, removals INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS chunks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, namespace INTEGER NOT NULL, chunk TEXT NOT NULL, document TEXT NOT NULL,
     body BLOB NOT NULL, vector BLOB, UNIQUE (namespace, chunk));
 CREATE INDEX IF NOT EXISTS chunks_document ON chunks (namespace, document);
 """
+_SCOPE: Final = "SELECT id FROM chunks WHERE namespace = ? AND document IN (SELECT value FROM json_each(?))"
 _FORMAT: Final = 1
 _CANDIDATES: Final = 4
 _BATCH: Final = 500
@@ -34,10 +36,10 @@ _DECODER: Final = msgspec.msgpack.Decoder(Chunk)
 class SqliteIndex:
     """Implements ``ports.Index`` in a SQLite file of its own.
 
-    What it holds can be made again from the documents, so a power cut may lose the newest rows (never the file): ``has`` then says
-    that a document is not indexed. Each namespace has a word table of its own: rarity is counted per namespace. Vectors
-    are searched exactly, by a matrix that is kept in memory per namespace and follows writes of other processes. Without
-    vectors nothing here needs numpy.
+    What it holds can be made again from the documents, so a power cut may lose the newest rows (never the file):
+    ``has`` then says that a document is not indexed. Each namespace has a word table of its own: rarity is counted
+    per namespace. Vectors are searched exactly, by a matrix that is kept in memory per namespace and follows the
+    writes of other processes. Without vectors nothing here needs numpy.
 
     Args:
         path: The file; it and its folder are made on first use.
@@ -220,26 +222,17 @@ def _lexical(db: sqlite3.Connection, space: int, text: str, scope: str | None, l
     match = " OR ".join(f'"{term}"' for term in query_terms(text))
     if not match:
         return {}
-    within = (
-        ""
-        if scope is None
-        else (
-            " AND +rowid IN (SELECT id FROM chunks WHERE namespace = ? AND document IN (SELECT value FROM json_each(?)))"
-        )
-    )
-    rows = db.execute(
-        f"SELECT rowid, bm25(words_{space}, ?, ?) AS score FROM words_{space} WHERE words_{space} MATCH ?{within}"  # noqa: S608 - as above
-        " ORDER BY score LIMIT ?",
-        (CONTEXT_WEIGHT, TEXT_WEIGHT, match, *(() if scope is None else (space, scope)), limit),
-    )
+    query = f"SELECT rowid, bm25(words_{space}, ?, ?) AS score FROM words_{space} WHERE words_{space} MATCH ?"  # noqa: S608 - as above
+    values: list[object] = [CONTEXT_WEIGHT, TEXT_WEIGHT, match]
+    if scope is not None:  # the plus keeps SQLite from asking the word table once per row of the scope
+        query += f" AND +rowid IN ({_SCOPE})"
+        values += [space, scope]
+    rows = db.execute(f"{query} ORDER BY score LIMIT ?", (*values, limit))
     return {row: -score for row, score in rows if score < 0}
 
 
 def _names(db: sqlite3.Connection, rows: set[int]) -> dict[int, str]:
-    return {
-        row: name
-        for row, name in _select(db, "SELECT id, chunk FROM chunks WHERE id > ? AND id IN ({})", -1, list(rows))
-    }
+    return dict(_select(db, "SELECT id, chunk FROM chunks WHERE id > ? AND id IN ({})", -1, list(rows)))
 
 
 def _bodies(db: sqlite3.Connection, space: int, ids: Sequence[str]) -> dict[str, bytes]:

@@ -1,5 +1,4 @@
-"""Vectors of a SQLite index: exact search by a matrix kept in memory per namespace. Needs numpy, and"
-" only when it is used."""
+"""Vectors of a SQLite index: exact search by a matrix in memory per namespace. Only their use needs numpy."""
 
 from __future__ import annotations
 
@@ -88,9 +87,9 @@ class _Matrix:
 
 def _numpy() -> Any:
     try:
-        import numpy
+        import numpy as np
     except ImportError:
         raise MissingExtra(
             "search by meaning needs numpy; install it with: pip install 'collegium[local]'", extra="local"
         ) from None
-    return numpy
+    return np
