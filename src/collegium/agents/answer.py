@@ -20,7 +20,7 @@ def with_marks(text: str, claims: Sequence[Claim]) -> str:
     pieces: list[str] = []
     last = number = 0
     for sentence, claim in zip(answer_sentences(text), claims, strict=True):
-        lead = text[sentence.start : sentence.end].partition(sentence.text)[0]
+        lead = text[sentence.start : sentence.body]
         marks = "".join(f"[{number + n}]" for n in range(1, len(claim.citations) + 1))
         number += len(claim.citations)
         said = sentence.text.removesuffix(UNVERIFIED).rstrip()

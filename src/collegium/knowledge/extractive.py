@@ -49,6 +49,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     answer: float = 0.375
     """Least score of a quote; below it the documents have no answer."""
+    answer_by_words: float = 0.48
+    """The same without an embedder: words alone score higher."""
     beside: float = 0.8
     """Share of the best score from which a second place of the same document is quoted too."""
     beside_near: float = 0.7
@@ -72,6 +74,7 @@ async def select(
     if not pool:
         return ()
     matcher = await Matcher.build(question, pool, embedder=embedder, weights=tuning.weights)
+    least = tuning.answer_by_words if embedder is None else tuning.answer
     chosen: list[tuple[Unit, float]] = []
     for part in parts(question):
         carried = _carried(question, [unit for unit, _ in chosen])
@@ -80,12 +83,12 @@ async def select(
             key=lambda item: (-item[1], item[0].chunk.document, item[0].start),
         )
         best, score = ranked[0]
-        if score < tuning.answer:
+        if score < least:
             continue
         _add(chosen, best, score)
         for link in matcher.linked(best)[:1]:
             _add(chosen, link.unit, score)
-        for unit in _indirect(part, best, question, pool, matcher):
+        for unit in _indirect(part, best, question, pool, matcher) or _of_kind(part, best, ranked, matcher, least):
             _add(chosen, unit, score)
         for unit in _disagreeing(part, best, score, ranked, matcher, tuning):
             _add(chosen, unit, score)
@@ -129,6 +132,15 @@ def _beside(
         if same and further >= least * score and matcher.says(part, unit) >= tuning.says:
             return [(unit, further)]
     return []
+
+
+def _of_kind(
+    part: Part, best: Unit, ranked: Sequence[tuple[Unit, float]], matcher: Matcher, least: float
+) -> list[Unit]:
+    """Where the best place does not hold the kind of thing that is asked for: the best one that does."""
+    if matcher.answers(part, best):
+        return []
+    return [unit for unit, score in ranked if score >= least and matcher.answers(part, unit)][:1]
 
 
 def _disagreeing(

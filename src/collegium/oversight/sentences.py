@@ -82,6 +82,11 @@ def _sentence(answer: str, start: int, end: int) -> AnswerSentence:
         or not terms(plain)
     )
     return AnswerSentence(
-        start=start, end=end, body=start + (mark.end() if mark else 0), text=text, sources=tuple(dict.fromkeys(sources)), is_claim=is_claim,
+        start=start,
+        end=end,
+        body=start + (mark.end() if mark else 0),
+        text=text,
+        sources=tuple(dict.fromkeys(sources)),
+        is_claim=is_claim,
         is_absence=is_claim and _ABSENCE.search(plain) is not None,
-    )  # fmt: skip
+    )

@@ -11,15 +11,19 @@ from collegium.knowledge.standing import outdated, standing
 from tests.unit.knowledge.test_library import House
 
 LIBRARY = {
-    "policies/opening-2024.md": "# Opening hours 2024\n\nIn force in 2024. Superseded by the rules of 2025.\n\nThe desk opens at 07:30.\n",
-    "policies/opening-2025.md": "# Opening hours 2025\n\nIn force since 2025-01-01.\n\nThe desk opens at 08:15 on weekdays.\n",
-    "policies/loans.md": "# Loans\n\nStatus: current.\n\nA novel may be kept for 21 days. A fine of EUR 2 is due per week after that.\n",
-    "guides/desk.md": "# Desk guide\n\nStatus: current.\n\nA novel may be kept for 28 days.\n\nThe reading room has 40 seats.\n",
+    "policies/opening-2024.md": "# Opening hours 2024\n\nIn force in 2024. Superseded by the rules of 2025.\n\n"
+    "The desk opens at 07:30.\n",
+    "policies/opening-2025.md": "# Opening hours 2025\n\nIn force since 2025-01-01.\n\n"
+    "The desk opens at 08:15 on weekdays.\n",
+    "policies/loans.md": "# Loans\n\nStatus: current.\n\nA novel may be kept for 21 days. "
+    "A fine of EUR 2 is due per week after that.\n",
+    "guides/desk.md": "# Desk guide\n\nStatus: current.\n\nA novel may be kept for 28 days.\n\n"
+    "The reading room has 40 seats.\n",
     "guides/desk-draft.md": "# Desk guide\n\nDRAFT, not approved.\n\nA novel may be kept for 90 days.\n",
     "data/rooms.csv": "room,keeper_group,seats\nMap-Room,Cartography,12\nMusic-Room,Sound,8\n",
     "data/groups.csv": "group,head,deputy\nCartography,Ines Moreau,Paul Ostrom\nSound,Jonas Feld,Rita Blom\n",
     "data/shifts.csv": "begins,ends,librarian\n2025-03-01,2025-03-08,Ada Quist\n2025-03-08,2025-03-15,Bo Lindgren\n",
-}  # fmt: skip
+}
 
 
 async def answer(question, contents=None):
@@ -106,7 +110,9 @@ async def test_a_day_lies_in_a_row_of_two_dates():
     assert [quote.quote for quote in quotes] == ["2025-03-08,2025-03-15,Bo Lindgren"]
 
 
-@pytest.mark.parametrize("question", ["Which brand of espresso machine stands in the kitchen?", "Who won the chess cup?"])
+@pytest.mark.parametrize(
+    "question", ["Which brand of espresso machine stands in the kitchen?", "Who won the chess cup?"]
+)
 async def test_no_answer_is_no_quote(question):
     assert await answer(question) == ()
 

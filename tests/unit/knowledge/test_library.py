@@ -38,9 +38,7 @@ class House:
     def __init__(self, index=None, embedder=None):
         self.blobs, self.records, self.index = MemoryBlobs(), MemoryRecords(), index or MemoryIndex()
         self.extractor = CountingExtractor()
-        self.library = Library(
-            self.index, embedder, extractor=self.extractor, blobs=self.blobs, records=self.records
-        )
+        self.library = Library(self.index, embedder, extractor=self.extractor, blobs=self.blobs, records=self.records)
 
     def files(self, contents, tenant="acme"):
         return [
@@ -54,9 +52,9 @@ class House:
 
 @asynccontextmanager
 async def sqlite_house(path):
-    house = House(SqliteIndex(path / "index.db"), StaticEmbedder())
-    yield house
-    await house.index.aclose()
+    index = SqliteIndex(path / "index.db")
+    yield House(index, StaticEmbedder())
+    await index.aclose()
 
 
 async def test_files_are_found_with_exact_places():
@@ -169,7 +167,9 @@ async def test_progress_counts_every_file():
 
 async def test_two_thousand_files(tmp_path):
     async with sqlite_house(tmp_path) as house:
-        many = {f"n/{n // 100}/note-{n}.md": f"# Note {n}\n\nTicket {n * 7} is closed.\n".encode() for n in range(2_000)}
+        many = {
+            f"n/{n // 100}/note-{n}.md": f"# Note {n}\n\nTicket {n * 7} is closed.\n".encode() for n in range(2_000)
+        }
         knowledge = await house.open(many)
         assert len(knowledge.documents) == 2_000
         assert (await knowledge.search("ticket 9359"))[0].chunk.document == "n/13/note-1337.md"

@@ -7,10 +7,12 @@ from collegium.domain.document import Chunk
 from collegium.domain.facts import dates, denies, names, quantities
 from collegium.oversight.grounding import UNVERIFIED, check, repair
 
+KEPT = "Nightly backups of ledger-db are kept for 35 days."
+LEADS = "Priya Raman leads Harbour since 2 May 2024."
 TEXTS = {
-    "backup.md": "Nightly backups of ledger-db are kept for 35 days. They are stored in Porto. Restores are not allowed on Fridays.",
-    "teams.md": "Priya Raman leads Harbour since 2 May 2024. Harbour looks after the edge.",
-}  # fmt: skip
+    "backup.md": f"{KEPT} They are stored in Porto. Restores are not allowed on Fridays.",
+    "teams.md": f"{LEADS} Harbour looks after the edge.",
+}
 EVIDENCE = [
     Chunk(id=f"c-{path}", document=path, sha256=path, start=100, end=100 + len(text), text=text, context="Handbook")
     for path, text in TEXTS.items()
@@ -31,16 +33,16 @@ async def verdicts(answer):
 @pytest.mark.parametrize(
     ("sentence", "verdict", "quote"),
     [
-        ("Nightly backups of ledger-db are kept for 35 days.", "supported", "Nightly backups of ledger-db are kept for 35 days."),
-        ("Priya Raman leads Harbour. [2]", "supported", "Priya Raman leads Harbour since 2 May 2024."),
-        ("Nightly backups of ledger-db are kept for 40 days [1].", "contradicted", "Nightly backups of ledger-db are kept for 35 days."),
+        (KEPT, "supported", KEPT),
+        ("Priya Raman leads Harbour. [2]", "supported", LEADS),
+        ("Nightly backups of ledger-db are kept for 40 days [1].", "contradicted", KEPT),
         ("Restores are allowed on Fridays.", "contradicted", "Restores are not allowed on Fridays."),
-        ("Priya Raman leads Harbour since 9 June 2024.", "contradicted", "Priya Raman leads Harbour since 2 May 2024."),
+        ("Priya Raman leads Harbour since 9 June 2024.", "contradicted", LEADS),
         ("The moon is made of cheese.", "unsupported", None),
         ("The documents do not say who owns the moon.", "unverifiable", None),
         ("Is there more?", "unverifiable", None),
     ],
-)  # fmt: skip
+)
 async def test_each_sentence_gets_a_verdict(sentence, verdict, quote):
     (claim,) = await verdicts(sentence)
     assert claim.verdict == verdict
@@ -49,7 +51,10 @@ async def test_each_sentence_gets_a_verdict(sentence, verdict, quote):
 
 
 async def test_the_passage_that_is_named_is_preferred():
-    same = [*EVIDENCE, Chunk(id="copy", document="copy.md", sha256="x", start=0, end=26, text="Priya Raman leads Harbour.")]
+    same = [
+        *EVIDENCE,
+        Chunk(id="copy", document="copy.md", sha256="x", start=0, end=26, text="Priya Raman leads Harbour."),
+    ]
     (claim,) = await check("Priya Raman leads Harbour [3].", same, LexicalScorer())
     assert claim.citations[0].document == "copy.md"
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collegium.agents.roster import Roster, builtin_agents
+from collegium.agents.templates import choose
+from collegium.domain.document import InputFile
+from collegium.domain.goal import Goal
+from collegium.domain.plan import validate
+
+FILES = (InputFile(path="a.md", sha256="0" * 64, size_bytes=1),)
+
+
+@pytest.mark.parametrize(
+    ("goal", "template"),
+    [
+        (Goal(text="Who owns it?", files=FILES), "answer@1"),
+        (Goal(text="Who owns it? Who leads them?", files=FILES), "questions@1"),
+        (Goal(text="Summarise the policy and write it to notes/policy.md", files=FILES), "report@1"),
+        (Goal(text="Say hello"), "chat@1"),
+        (Goal(text="And who leads it?", continues="run_x"), "answer@1"),
+    ],
+)
+def test_the_plan_fits_the_goal(goal: Goal, template: str) -> None:
+    assert choose(goal).template == template
+
+
+def test_several_questions_are_looked_into_at_the_same_time() -> None:
+    plan = choose(Goal(text="Who owns it? Who leads them?", files=FILES))
+    assert [t.id for t in plan.tasks] == ["research-1", "research-2", "write"]
+    assert [t.instructions for t in plan.tasks[:2]] == ["Who owns it?", "Who leads them?"]
+    assert plan.tasks[2].depends_on == ("research-1", "research-2")
+
+
+def test_the_path_of_a_report_is_taken_from_the_goal() -> None:
+    plan = choose(Goal(text="Answer this. Save it as `out/x.md`.", files=FILES))
+    assert plan.tasks[-1].save_as == "out/x.md"
+
+
+@given(st.text(min_size=1, max_size=300), st.booleans())
+def test_every_plan_of_the_library_can_run(text: str, has_files: bool) -> None:
+    plan = choose(Goal(text=text, files=FILES if has_files else ()))
+    validate(plan, capabilities=Roster(builtin_agents()).capabilities)
