@@ -42,9 +42,7 @@ class Violation:
     imports: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        return f"{self.contract}: " + ", ".join(
-            f"{module} > {statement}" for module, statement in self.imports
-        )
+        return f"{self.contract}: " + ", ".join(f"{module} > {statement}" for module, statement in self.imports)
 
 
 def inside(room: str) -> str:
@@ -53,14 +51,10 @@ def inside(room: str) -> str:
 
 
 def importing(room: str, other: str) -> Violation:
-    return Violation(
-        "staircase", ((inside(room), f"import collegium.{inside(other)}"), (inside(other), "import json"))
-    )
+    return Violation("staircase", ((inside(room), f"import collegium.{inside(other)}"), (inside(other), "import json")))
 
 
-UPWARD = [
-    importing(lower, upper) for above, below in pairwise(STAIRCASE) for upper in above for lower in below
-]
+UPWARD = [importing(lower, upper) for above, below in pairwise(STAIRCASE) for upper in above for lower in below]
 SIDEWAYS = [importing(a, b) for step in STAIRCASE for a in step for b in step if a != b]
 FORBIDDEN = next(c for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["id"] == "vendors")
 VENDORS = [Violation("vendors", (("agents.planted", f"import {v}"),)) for v in FORBIDDEN["forbidden_modules"]]
@@ -175,9 +169,7 @@ def test_every_vendor_is_refused(tree: Path):
             plant(tree, f"agents.planted{number}", statement)
     _, broken, output = lint(tree)
     assert "vendors" in broken
-    refused = {
-        name for name in FORBIDDEN["forbidden_modules"] if f"is not allowed to import {name}:" in output
-    }
+    refused = {name for name in FORBIDDEN["forbidden_modules"] if f"is not allowed to import {name}:" in output}
     assert refused == set(FORBIDDEN["forbidden_modules"])
 
 

@@ -30,9 +30,7 @@ LIMIT_LINES = 400
 def vendors() -> set[str]:
     """Returns the third-party modules that some room may not import, and numpy."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    forbidden = {
-        m for c in contracts if c["type"] == "forbidden" for m in c["forbidden_modules"] if "." not in m
-    }
+    forbidden = {m for c in contracts if c["type"] == "forbidden" for m in c["forbidden_modules"] if "." not in m}
     return (forbidden | {"numpy"}) - sys.stdlib_module_names
 
 

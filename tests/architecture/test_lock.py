@@ -52,9 +52,7 @@ def test_the_lock_is_in_step(lock: str):
         versions, _ = pins.get(canonicalize_name(requirement.name), ([], False))
         assert versions, f"{requirement} is not in requirements/{lock}.txt: run `make lock`"
         for version in versions:
-            assert requirement.specifier.contains(version), (
-                f"{requirement} is locked at {version}: run `make lock`"
-            )
+            assert requirement.specifier.contains(version), f"{requirement} is locked at {version}: run `make lock`"
     names = {canonicalize_name(r.name) for r in requirements}
     assert {name for name, (_, direct) in pins.items() if direct} == names, "run `make lock`"
 

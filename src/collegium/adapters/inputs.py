@@ -73,8 +73,8 @@ class DiskInputs:
             size = path.stat().st_size
             if size > self._max_file_bytes:
                 cap = self._max_file_bytes // 1_048_576
-                reason = f"it has {size / 1_048_576:,.0f} MiB and the cap is {cap} MiB: split it, or raise inputs.max_file_bytes"
-                return SkippedFile(path=name, reason=reason)
+                what = f"it has {size / 1_048_576:,.0f} MiB and the cap is {cap} MiB"
+                return SkippedFile(path=name, reason=f"{what}: split it, or raise inputs.max_file_bytes")
             return GivenFile(path=name, data=path.read_bytes())
         except OSError as error:
             return SkippedFile(path=name, reason=f"it cannot be read: {error.strerror}")

@@ -26,7 +26,7 @@ def choose(goal: Goal) -> Plan:
     path = _FILE.search(goal.text)
     questions = [q.strip() for q in _QUESTION.findall(goal.text)][:MAX_QUESTIONS]
     if path is not None:
-        return fill("report", goal, path=path["path"])
+        return fill("report", goal, path=path["path"], question=_without_errand(goal.text))
     if not goal.files and goal.continues is None:
         return fill("chat", goal)
     if len(questions) > 1:
@@ -34,10 +34,12 @@ def choose(goal: Goal) -> Plan:
     return fill("answer", goal)
 
 
-def fill(name: str, goal: Goal, *, path: str = "", questions: list[str] | None = None) -> Plan:
-    """Template ``name`` with its blanks filled in."""
+def fill(
+    name: str, goal: Goal, *, path: str = "", question: str | None = None, questions: list[str] | None = None
+) -> Plan:
+    """Template ``name`` with its blanks filled in; ``question`` stands for the goal where that says more."""
     raw = tomllib.loads((files("collegium.agents") / "templates" / f"{name}.toml").read_text("utf-8"))
-    blanks = {"goal": goal.text, "path": path}
+    blanks = {"goal": question or goal.text, "path": path}
     tasks: list[Task] = []
     repeated: dict[str, list[str]] = {}
     for table in raw["task"]:
@@ -50,6 +52,12 @@ def fill(name: str, goal: Goal, *, path: str = "", questions: list[str] | None =
             repeated.setdefault(table["id"], []).append(task.id)
             tasks.append(task)
     return Plan(tasks=tuple(tasks), template=f"{name}@{raw['version']}")
+
+
+def _without_errand(text: str) -> str:
+    """``text`` without "and write it to FILE": words that would mislead the search."""
+    asked = re.sub(r"\s*(?:,?\s*\band|[,;])?\s*$", "", _FILE.sub("", text).strip(" .\n`\"'"))
+    return re.sub(r"\s+\.", ".", asked) or text
 
 
 def _task(table: dict[str, Any], blanks: dict[str, str]) -> Task:

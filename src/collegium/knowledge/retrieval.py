@@ -25,7 +25,7 @@ _HOP_WEIGHT: Final = 0.8
 _HOP_LIMIT: Final = 6
 
 
-async def gather(retriever: Retriever, question: str, *, limit: int = 16) -> tuple[Passage, ...]:
+async def gather(retriever: Retriever, question: str, *, limit: int = 48) -> tuple[Passage, ...]:
     """The passages to answer ``question`` from, best first; scores are comparable within the result.
 
     Searches for the whole question and for each of its parts; then once more for the names (services, people,

@@ -104,8 +104,8 @@ class AttemptLimits:
     def settle(self, reservation: Reservation, usage: Usage | None) -> None:
         """Gives the reservation back and charges ``usage``.
 
-        None says that nobody knows what it took: under a limit it is charged in full. Without one nothing depends on it,
-        and a made-up number would only mislead.
+        None says that nobody knows what it took: under a limit it is charged in full. Without one nothing depends on
+        it, and a made-up number would only mislead.
         """
         self._reserved_tokens -= reservation.tokens
         self._reserved_usd -= reservation.cost_usd

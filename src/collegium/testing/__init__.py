@@ -1,1 +1,1 @@
-"""What tests of collegium, and of what is built on it, may use: fakes with the real parts' manners, and suites per port."""
+"""For tests of collegium and of what is built on it: fakes with the real parts' manners, and a suite per port."""

@@ -82,9 +82,7 @@ async def team(
     """
     clock = clock or SystemClock()
     stores = stores or memory_stores(clock)
-    library = Library(
-        MemoryIndex(), None, extractor=FileExtractor(), blobs=stores.blobs, records=stores.records
-    )
+    library = Library(MemoryIndex(), None, extractor=FileExtractor(), blobs=stores.blobs, records=stores.records)
     app = Collegium(
         stores,
         Team(

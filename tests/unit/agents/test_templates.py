@@ -37,6 +37,19 @@ def test_several_questions_are_looked_into_at_the_same_time() -> None:
 def test_the_path_of_a_report_is_taken_from_the_goal() -> None:
     plan = choose(Goal(text="Answer this. Save it as `out/x.md`.", files=FILES))
     assert plan.tasks[-1].save_as == "out/x.md"
+    assert plan.tasks[0].instructions == "Answer this"
+
+
+@pytest.mark.parametrize(
+    ("goal", "asked"),
+    [
+        ("Summarise the policy and write it to notes/policy.md", "Summarise the policy"),
+        ("Who owns it? Write the answer to out/owner.md.", "Who owns it?"),
+        ("Write to a.md", "Write to a.md"),
+    ],
+)
+def test_where_the_answer_goes_is_no_part_of_what_is_looked_for(goal: str, asked: str) -> None:
+    assert choose(Goal(text=goal, files=FILES)).tasks[0].instructions == asked
 
 
 @given(st.text(min_size=1, max_size=300), st.booleans())

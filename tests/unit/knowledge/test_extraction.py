@@ -152,6 +152,14 @@ async def test_what_native_code_does_stays_in_its_process(program, reason, tmp_p
         await extract("a.pdf", b"%PDF-1.4", timeout_s=0.5 if "sleep" in program else 30, readers={"pdf": reader})
 
 
+async def test_a_reader_sees_no_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    reader = tmp_path / "reader.py"
+    reader.write_text("import json, os; print(json.dumps({'error': 'keys ' + str('OPENAI_API_KEY' in os.environ)}))")
+    with pytest.raises(UnreadableInput, match="keys False"):
+        await extract("a.pdf", b"%PDF-1.4", readers={"pdf": reader})
+
+
 async def test_files_that_nobody_here_wrote():
     root = Path(sys.prefix) / "lib"
     found = [

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,12 +14,13 @@ import pytest
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import MemoryPresence
-from collegium.app import Collegium
-from collegium.domain.chat import ModelProfile, ModelRequest, ToolCall
+from collegium.app import Collegium, Run
+from collegium.domain.chat import ModelProfile, ModelReply, ModelRequest, ToolCall
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import InvalidPlan, ModelAuthError, ModelUnavailable, NotFound, UnreadableInput, UsageError
 from collegium.domain.event import Event
 from collegium.domain.plan import Plan, Task
+from collegium.domain.report import RunReport
 from collegium.domain.usage import Limits
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
@@ -37,7 +39,7 @@ HANDBOOK = [
 ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 
 
-async def finished(app: Collegium, goal: str, **options: object):  # type: ignore[no-untyped-def]
+async def finished(app: Collegium, goal: str, **options: object) -> tuple[Run, RunReport]:
     run = await app.submit(goal, **options)  # type: ignore[arg-type]
     return run, await asyncio.wait_for(run.result(), 20)
 
@@ -284,7 +286,7 @@ async def test_independent_tasks_run_at_the_same_time() -> None:
     inside = 0
 
     class Gate(ScriptedModel):
-        async def complete(self, request: ModelRequest):  # type: ignore[no-untyped-def]
+        async def complete(self, request: ModelRequest) -> ModelReply:
             nonlocal inside
             inside += 1
             if inside == 4:
@@ -380,7 +382,7 @@ async def test_a_run_whose_files_are_all_unusable_fails_and_says_so() -> None:
         assert "photo.png" in result.reason
 
 
-async def test_bad_goals_and_files_are_refused_clearly(tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_bad_goals_and_files_are_refused_clearly(tmp_path: Path) -> None:
     async with team(ScriptedModel([])) as app:
         with pytest.raises(UsageError, match="empty"):
             await app.submit("  \n")

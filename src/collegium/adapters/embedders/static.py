@@ -24,7 +24,7 @@ class StaticEmbedder:
     """Implements ``ports.Embedder`` with the 256-dimensional model of ``wordllama``.
 
     The package itself is never imported (it would bring its network code along): its files are found and
-    read. They are read on first use, in about 0.2 s, and take 33 MB of memory.
+    read. They are read on first use, in about half a second, and take some 50 MB of memory.
     """
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -35,6 +36,8 @@ _PLAIN_BLOCKS: Final[dict[str, Callable[[str], tuple[str, Blocks]]]] = {
     "jsonl": jsonl_blocks,
     "source": source_blocks,
 }
+_ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "SYSTEMROOT", "TMPDIR")
+"""What a reader is told of this process: no keys, for what it reads may be hostile."""
 _LARGE_BYTES: Final = 50_000
 """Files below this are read without leaving the event loop: a thread would cost more."""
 
@@ -113,6 +116,7 @@ class FileExtractor:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-B", str(self._readers[kind]),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )  # fmt: skip
         try:
             out, _ = await asyncio.wait_for(child.communicate(data), self._timeout_s)

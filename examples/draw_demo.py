@@ -1,10 +1,11 @@
 """Draws docs/images/demo.svg: what the command of `make demo` prints, run now, in a terminal of 100 columns.
 
-.venv/bin/python docs/images/make_demo.py
+.venv/bin/python examples/draw_demo.py
 """
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 GOAL = re.search(r"^DEMO_GOAL \?= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
 WIDTH = 100
 
@@ -44,35 +45,36 @@ def last_frame(written: str) -> str:
     """The screen at the end: the live view is drawn over itself with cursor movements, of which the last counts."""
     lines: list[str] = [""]
     row = 0
-    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
-        if token == "\n":
+    for piece in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
+        if piece == "\n":
             row += 1
             if row == len(lines):
                 lines.append("")
-        elif (up := re.fullmatch(r"\x1b\[(\d*)A", token)) is not None:
+        elif (up := re.fullmatch(r"\x1b\[(\d*)A", piece)) is not None:
             row = max(0, row - int(up[1] or 1))
-        elif token == "\x1b[2K":
+        elif piece == "\x1b[2K":
             lines[row] = ""
-        elif token == "\r" or re.fullmatch(r"\x1b\[[0-9;?]*[A-LN-Za-ln-z]", token):
+        elif piece == "\r" or re.fullmatch(r"\x1b\[[0-9;?]*[A-LN-Za-ln-z]", piece):
             continue
         else:
-            lines[row] += token
+            lines[row] += piece
     return "\n".join(lines)
 
 
 def main() -> None:
     """Runs the demo and writes the picture."""
-    assert GOAL is not None
-    command = ["collegium", "run", GOAL[1], "--files", "examples/handbook/docs", "--model", "local:smollm2-135m-instruct"]
+    goal = GOAL[1] if GOAL is not None else ""
+    command = ["run", goal, "--files", "examples/handbook/docs", "--model", "local:smollm2-135m-instruct"]
     with tempfile.TemporaryDirectory() as data:
-        environ = {**os.environ, "COLLEGIUM_DATA_DIR": data, "COLUMNS": str(WIDTH), "LINES": "60", "TERM": "xterm-256color"}
+        size = {"COLUMNS": str(WIDTH), "LINES": "60", "TERM": "xterm-256color"}
+        environ = {**os.environ, **size, "COLLEGIUM_DATA_DIR": data}
         subprocess.run(
             [sys.executable, "-m", "collegium.cli", "models", "pull", "smollm2-135m-instruct"],
             env=environ, check=True, capture_output=True,
         )  # fmt: skip
-        out = last_frame(terminal([sys.executable, "-m", "collegium.cli", *command[1:]], environ))
-    console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text(f'$ collegium run "{GOAL[1]}" --files examples/handbook/docs', style="bold"))
+        out = last_frame(terminal([sys.executable, "-m", "collegium.cli", *command], environ))
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    console.print(Text(f'$ collegium run "{goal}" --files examples/handbook/docs', style="bold"))
     console.print(Text.from_ansi(out.strip("\n")))
     (ROOT / "docs" / "images" / "demo.svg").write_text(console.export_svg(title="collegium"), "utf-8")
 
