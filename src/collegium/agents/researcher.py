@@ -16,7 +16,10 @@ from collegium.domain.result import Evidence, TaskResult
 from collegium.knowledge.extractive import select
 from collegium.knowledge.retrieval import gather
 
-LIMIT_PASSAGES = 32
+LIMIT_PASSAGES = 16
+"""For a model to read: each of them costs."""
+LIMIT_QUOTED = 48
+"""For quoting, which reads them all in milliseconds: more passages, more answers (docs/explanation/retrieval.md)."""
 
 
 async def research(desk: Desk) -> TaskResult:
@@ -26,7 +29,7 @@ async def research(desk: Desk) -> TaskResult:
         if desk.goal.files:
             raise UnreadableInput(f"none of the given files can be used: {'; '.join(notes[:3])}")
         return TaskResult(text="There are no documents to look into.")
-    found = await gather(desk.retriever, desk.inquiry, limit=LIMIT_PASSAGES)
+    found = await gather(desk.retriever, desk.inquiry, limit=_limit(desk))
     if desk.model.profile.tool_mode != "native" or not desk.model.profile.can_plan:
         return TaskResult(evidence=_evidence(found), notes=notes)
     reply = await work(
@@ -42,7 +45,7 @@ async def research(desk: Desk) -> TaskResult:
 async def look(desk: Desk) -> TaskResult:
     """Evidence for the whole goal from one search over all documents, without a model."""
     inquiry = "\n".join(dict.fromkeys((desk.goal.text, desk.inquiry)))
-    return TaskResult(evidence=_evidence(await gather(desk.retriever, inquiry, limit=LIMIT_PASSAGES)))
+    return TaskResult(evidence=_evidence(await gather(desk.retriever, inquiry, limit=_limit(desk))))
 
 
 async def best(desk: Desk, evidence: Sequence[Evidence], *, limit_tokens: int) -> tuple[Evidence, ...]:
@@ -53,6 +56,11 @@ async def best(desk: Desk, evidence: Sequence[Evidence], *, limit_tokens: int) -
     ordered = {e.chunk.id: e for e in (*first, *evidence)}
     kept = fitting([e.chunk for e in ordered.values()], limit_tokens)
     return tuple(ordered[c.id] for c in kept)
+
+
+def _limit(desk: Desk) -> int:
+    profile = desk.model.profile
+    return LIMIT_PASSAGES if profile.can_write and not profile.is_local else LIMIT_QUOTED
 
 
 class _Place(msgspec.Struct, frozen=True):
