@@ -162,6 +162,8 @@ def _windows(chunk: Chunk, longest: int) -> Iterator[tuple[int, int]]:
     spans = sentences(chunk.text)
     for first in range(len(spans)):
         for last in range(first, min(first + longest, len(spans))):
+            if chunk.text.startswith("#", spans[last][0]):
+                break  # a heading says nothing, and a place never reaches across one
             yield spans[first][0], spans[last][1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -46,6 +47,7 @@ class AnswerSentence(msgspec.Struct, frozen=True, kw_only=True):
     is_absence: bool = False
 
 
+@lru_cache(maxsize=256)
 def answer_sentences(answer: str) -> tuple[AnswerSentence, ...]:
     """The sentences of ``answer`` in order; a marker after the full stop belongs to the sentence before it."""
     spans: list[tuple[int, int]] = []
