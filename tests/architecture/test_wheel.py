@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LIMIT_DISTRIBUTIONS = 25
 LIMIT_BYTES = 60 * 1024 * 1024
-HAS_CLI = (ROOT / "src" / "collegium" / "cli").is_dir()
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600), pytest.mark.xdist_group("wheel")]
 
@@ -83,15 +82,45 @@ def test_the_wheel_carries_types_and_licence(wheel: Path):
     assert not [name for name in names if not name.startswith(("collegium/", "collegium-"))]
 
 
-@pytest.mark.skipif(not HAS_CLI, reason="src/collegium/cli does not exist yet")
 def test_the_command_runs(installed: Path):
     done = run(installed / "venv/bin/collegium", "version", cwd=installed)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
-@pytest.mark.skipif(not HAS_CLI, reason="src/collegium/cli does not exist yet")
 def test_help_names_every_way_in(installed: Path):
     done = run(installed / "venv/bin/collegium", "--help", cwd=installed)
     assert done.returncode == 0, done.stderr
     assert "run" in done.stdout
+
+
+SCRIPT = """
+[profile]
+can_plan = false
+
+[[step]]
+expect = ["Ann owns the payments service."]
+reply = "Ann owns the payments service [1]."
+"""
+
+
+def test_the_base_install_answers_over_files_with_a_model_it_is_given(installed: Path):
+    home = installed / "use"
+    (home / "docs").mkdir(parents=True)
+    (home / "docs/owners.md").write_text("# Owners\n\nAnn owns the payments service.\n")
+    (home / "script.toml").write_text(SCRIPT)
+    command = [installed / "venv/bin/collegium", "run", "Who owns the payments service?", "--files", "docs"]
+    done = run(*command, "--model", "scripted:script.toml", "--data-dir", home / "data", "--json", cwd=home)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["status"] == "succeeded"
+    (place,) = report["answer"]["citations"]
+    assert (home / "docs" / place["document"]).read_text()[place["start"] : place["end"]] == place["quote"]
+
+
+def test_the_base_install_without_a_model_names_the_extra_and_fetches_nothing(installed: Path):
+    data = installed / "bare"
+    done = run(installed / "venv/bin/collegium", "run", "hello", "--data-dir", data, cwd=installed)
+    assert done.returncode == 2
+    assert "collegium[local]" in done.stderr
+    assert not list(data.glob("models/*"))

@@ -50,6 +50,12 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float = 120.0
 
 
+def require_engine(model: str) -> None:
+    """Raises ``MissingExtra`` where the engine for local models is not installed: before anything is fetched for it."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise MissingExtra(f"running {model} needs the extra [local]: pip install 'collegium[local]'", extra="local")
+
+
 class LocalServer:
     """One model's server process: found, started and started again.
 
@@ -69,10 +75,7 @@ class LocalServer:
         self._settings = settings
         self._clock = clock
         self.header: GgufHeader = read_header(path)
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise MissingExtra(
-                f"running {path.name} needs the extra [local]: pip install 'collegium[local]'", extra="local"
-            )
+        require_engine(path.name)
         self.context_tokens = _context_tokens(settings, self.header)
         self.spec = self._spec(path.resolve(), state_dir)
         self._child: int | None = None

@@ -16,7 +16,7 @@ from collegium.adapters.models.catalogue import CatalogueEntry, find_local
 from collegium.adapters.models.connections import Connections, Timeouts
 from collegium.adapters.models.dialects import GENERIC, LLAMA_CPP, Dialect, openai_dialect
 from collegium.adapters.models.fallback import FallbackModel
-from collegium.adapters.models.local import LocalModel, LocalServer, LocalSettings
+from collegium.adapters.models.local import LocalModel, LocalServer, LocalSettings, require_engine
 from collegium.adapters.models.local_server import ServerState
 from collegium.adapters.models.names import ModelName, parse_name, split_chain
 from collegium.adapters.models.openai_compatible import OpenAICompatibleModel
@@ -194,6 +194,7 @@ class ModelRegistry:
 
     async def _open_local(self, name: ModelName) -> Model:
         found = find_local(name.name, self._models_dir)
+        require_engine(name.name)
         if isinstance(found, CatalogueEntry):
             found = await pull(found.name, models_dir=self._models_dir, clock=self._clock, progress=self._progress)
         server = LocalServer(found, self._servers_dir, settings=self._settings.local, clock=self._clock)
