@@ -70,6 +70,11 @@ class DiskInputs:
 
     def _read(self, name: str, path: Path) -> GivenFile | SkippedFile:
         try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode("utf-8", "replace").decode()
+            return SkippedFile(path=shown, reason="its name is not UTF-8: rename it")
+        try:
             size = path.stat().st_size
             if size > self._max_file_bytes:
                 cap = self._max_file_bytes // 1_048_576

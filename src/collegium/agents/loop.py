@@ -21,8 +21,9 @@ async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
     granted = {t.name for t in desk.tools}
     specs = tuple(t.spec for t in desk.tools)
     added: tuple[ChatMessage, ...] = opening
+    most = min(desk.agent.max_steps, desk.goal.limits.steps_per_task)
     while True:
-        is_last = talk.step >= desk.agent.max_steps - 1 or talk.limits.is_nearly_spent
+        is_last = talk.step >= most - 1 or talk.limits.is_nearly_spent
         if is_last and talk.step:
             added = (*added, ChatMessage(role="user", text=_WRAP_UP))
         reply = await talk.ask(*added, tools=() if is_last else specs, temperature=desk.agent.temperature)
@@ -37,5 +38,13 @@ async def _carry_out(desk: Desk, calls: tuple[ToolCall, ...], granted: set[str])
     calls = calls[:MAX_CALLS_PER_STEP]
     effects: dict[str, Effect] = {t.name: t.effect for t in desk.tools}
     if all(effects.get(c.name, "pure") in ("pure", "read") for c in calls):
-        return tuple(await asyncio.gather(*(desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls))))
+        looking = [asyncio.ensure_future(desk.talk.call(i, c, granted=granted)) for i, c in enumerate(calls)]
+        try:
+            return tuple(await asyncio.gather(*looking))
+        except BaseException:
+            # None may go on behind an attempt that is closed.
+            for one in looking:
+                one.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
+            raise
     return tuple([await desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls)])

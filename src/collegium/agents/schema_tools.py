@@ -70,7 +70,7 @@ def _choice_schema(request: ModelRequest) -> Json:
     choices: list[dict[str, Any]] = [
         {
             "type": "object",
-            "properties": {"tool": {"const": t.name}, "arguments": t.parameters},
+            "properties": {"tool": {"const": t.name}, "arguments": _inlined(t.parameters)},
             "required": ["tool", "arguments"],
             "additionalProperties": False,
         }
@@ -86,3 +86,22 @@ def _choice_schema(request: ModelRequest) -> Json:
             }
         )
     return {"anyOf": choices}
+
+
+def _inlined(schema: Json) -> Json:
+    """``schema`` without ``$defs``: references would not resolve where it is put into another schema."""
+    definitions = schema.get("$defs", {})
+
+    def walk(node: Any, inside: tuple[str, ...]) -> Any:
+        if isinstance(node, list):
+            return [walk(n, inside) for n in node]
+        if not isinstance(node, dict):
+            return node
+        name = str(node.get("$ref", "")).removeprefix("#/$defs/")
+        if name in definitions:
+            # A type within itself cannot be written out: from the second level on anything goes.
+            return {} if name in inside else walk(definitions[name], (*inside, name))
+        return {key: walk(value, inside) for key, value in node.items() if key != "$defs"}
+
+    plain: Json = walk(schema, ())
+    return plain

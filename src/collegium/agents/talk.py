@@ -135,7 +135,8 @@ class Talk:
         )
         step = self.step + 1
         started = self._clock.monotonic()
-        reply = await self._complete(request, call_id=f"call_{step}")
+        sent = self._limits.fit(self._translated(request), self._model.profile)
+        reply = await self._complete(sent, is_choice=bool(tools), call_id=f"call_{step}")
         body = b.StepProposed(
             step=step,
             added=added,
@@ -143,7 +144,11 @@ class Talk:
             finish=reply.finish,
             model=reply.model or self._model.profile.name,
             usage=reply.usage,
-            request_sha256=hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest(),
+            request_sha256=_digest(msgspec.structs.replace(sent, cached_prefix=0)),
+            max_output_tokens=sent.max_output_tokens,
+            temperature=temperature,
+            tools=tuple(t.name for t in tools),
+            tools_sha256=_digest([tools, output_schema]) if tools or output_schema else "",
             seconds=round(self._clock.monotonic() - started, 4),
             is_fresh=is_fresh or not self._turns,
         )
@@ -181,7 +186,7 @@ class Talk:
             call=index,
             tool=call.name,
             effect=effect,
-            proposed=call,
+            call_id=call.id,
             result=result,
             key=key,
             seconds=round(self._clock.monotonic() - started, 4),
@@ -272,20 +277,24 @@ class Talk:
             model=proposed.model,
         )
 
-    async def _complete(self, request: ModelRequest, *, call_id: str) -> ModelReply:
-        profile = self._model.profile
-        is_translated = profile.tool_mode != "native"
-        sent = self._limits.fit(to_schema(request) if is_translated else request, profile)
-        reservation = self._limits.reserve(sent, profile)
+    def _translated(self, request: ModelRequest) -> ModelRequest:
+        return request if self._model.profile.tool_mode == "native" else to_schema(request)
+
+    async def _complete(self, sent: ModelRequest, *, is_choice: bool, call_id: str) -> ModelReply:
+        reservation = self._limits.reserve(sent, self._model.profile)
         usage: Usage | None = None
         try:
             reply = await self._model.complete(sent)
             usage = reply.usage
         finally:
             self._limits.settle(reservation, usage)
-        if is_translated and request.tools:
+        if is_choice and self._model.profile.tool_mode != "native":
             return from_schema(reply, call_id=call_id)
         return reply
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
 
 
 def _done_before(entry: books.Entry) -> str:

@@ -15,7 +15,7 @@ from collegium.agents.roster import builtin_prompt
 from collegium.agents.schema import OutputSchema
 from collegium.domain.chat import ChatMessage, Json, ToolCall
 from collegium.domain.document import Passage
-from collegium.domain.errors import ModelReplyError
+from collegium.domain.errors import AnswerRefused
 from collegium.domain.policy import Claim, Judgement
 from collegium.domain.result import TaskResult
 from collegium.knowledge.extractive import select
@@ -100,7 +100,7 @@ async def _write_json(desk: Desk, schema: Json) -> tuple[TaskResult, Judgement]:
                 return TaskResult(text=reply.text, data=data, claims=judgement.claims), judgement
             problem = "; ".join(wrong[:5]) or "it is no JSON object"
         added = (ChatMessage(role="user", text=f"This does not fit the schema: {problem}. Write it again."),)
-    raise ModelReplyError(f"{desk.model.profile.name} gave no answer that fits the output schema: {problem}")
+    raise AnswerRefused(f"{desk.model.profile.name} gave no answer that fits the output schema: {problem}")
 
 
 async def _save(desk: Desk, path: str, text: str) -> None:

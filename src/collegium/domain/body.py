@@ -1,8 +1,9 @@
 """Bodies: what each type of event says, beside its envelope.
 
-The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never change,
-new
-fields have defaults, a change of meaning is a new version with an upcaster. ``event.py`` has the table of types.
+The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never change. A new
+field is a new version ``v`` with an upcaster: an old worker must not carry a plan on without the field that makes it safe,
+so unknown fields are refused, here and in every struct below. What may be tuned one day (limits, attempts) is written out.
+``event.py`` has the table of types.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from collegium.domain.chat import ChatMessage, Finish, Json, ToolCall
+from collegium.domain.chat import ChatMessage, Finish, Json
 from collegium.domain.goal import Goal
 from collegium.domain.plan import Plan
 from collegium.domain.policy import Judgement
@@ -21,7 +22,7 @@ from collegium.domain.tool import Effect, ToolResult
 from collegium.domain.usage import Allotment, Usage
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of all bodies: what an event says beside its envelope."""
 
 
@@ -200,7 +201,8 @@ class StepProposed(Body, frozen=True):
 
     ``added`` are the messages of the conversation since the previous call of it, the reply not included: the whole
     prompt is
-    never stored again. ``request_sha256`` is the hash of the whole request.
+    never stored again. ``request_sha256`` is the hash of the whole request as it was sent, hints to caches aside;
+    ``tools_sha256`` that of the offered tools and the output schema.
     """
 
     step: int
@@ -210,6 +212,10 @@ class StepProposed(Body, frozen=True):
     model: str
     usage: Usage
     request_sha256: str
+    max_output_tokens: int = 0
+    temperature: float = 0.0
+    tools: tuple[str, ...] = ()
+    tools_sha256: str = ""
     seconds: float = 0.0
     is_fresh: bool = False
     """Whether a new conversation starts here (its first message is ``added[0]``)."""
@@ -239,13 +245,13 @@ class ToolIntended(Body, frozen=True):
 
 
 class ToolFinished(Body, frozen=True):
-    """What a call gave. ``proposed`` is the model's call it answers."""
+    """What a call gave. ``call_id`` is the provider's id of the proposed call it answers."""
 
     step: int
     call: int
     tool: str
     effect: Effect
-    proposed: ToolCall
+    call_id: str
     result: ToolResult
     key: str | None = None
     seconds: float = 0.0

@@ -16,7 +16,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "tool_calls", "refusal"]
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A call a model proposes. ``id`` is the provider's and pairs the call with its result."""
 
     id: str
@@ -24,7 +24,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: Json
 
 
-class ChatMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One message of a conversation. A ``tool`` message answers the call named by ``call_id``."""
 
     role: Role

@@ -68,7 +68,7 @@ def converse(events: Iterable[Event], task: str, before: Conversation | None = N
 
 def tool_message(finished: b.ToolFinished) -> ChatMessage:
     """A tool's result as the conversation carries it."""
-    return ChatMessage(role="tool", text=finished.result.text, call_id=finished.proposed.id, name=finished.tool)
+    return ChatMessage(role="tool", text=finished.result.text, call_id=finished.call_id, name=finished.tool)
 
 
 def _extend(talk: Conversation, event: Event) -> Conversation:

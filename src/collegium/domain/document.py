@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 
-class InputFile(msgspec.Struct, frozen=True, kw_only=True):
+class InputFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file given with a goal; its bytes are the blob ``sha256``.
 
     ``path`` is relative to the root that was given, with /.
@@ -18,7 +18,7 @@ class InputFile(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-class SkippedFile(msgspec.Struct, frozen=True, kw_only=True):
+class SkippedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file that could not be used, and why, for a person."""
 
     path: str
@@ -54,7 +54,7 @@ class Extraction(msgspec.Struct, frozen=True, kw_only=True):
     extractor: str
 
 
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+class Chunk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A passage that is indexed: ``text`` equals the document's extracted text from ``start`` to ``end``.
 
     ``id`` is made of the document's hash, the chunker's version and the offsets: the same file always gives the same
@@ -82,7 +82,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     score: float
 
 
-class Citation(msgspec.Struct, frozen=True, kw_only=True):
+class Citation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place in a document: ``quote`` equals the extracted text from ``start`` to ``end`` (characters)."""
 
     document: str

@@ -26,7 +26,8 @@
         |-- ModelNotFound          the server does not know the model     exit 2
         |-- ModelRequestError      the request itself is refused
         |-- ContextTooLong         the request does not fit the model
-        `-- ModelReplyError        the reply makes no sense
+        |-- ModelReplyError        the reply makes no sense
+        `-- AnswerRefused            asked again, and still not what was asked for
 
 Each class has a stable ``code``; ``retryable`` says whether the same call may succeed later. The text names what,
 which,
@@ -204,6 +205,15 @@ class ModelReplyError(ModelError):
 
     code = "model_reply"
     retryable = True
+
+
+class AnswerRefused(ModelError):
+    """What the model wrote, asked again with what was wrong, still does not satisfy what was asked for.
+
+    Both replies are recorded, so that another attempt would only read them again.
+    """
+
+    code = "answer_refused"
 
 
 EXIT_CODES: dict[type[CollegiumError], int] = {

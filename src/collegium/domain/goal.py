@@ -13,7 +13,7 @@ from collegium.domain.usage import Limits
 MAX_GOAL_CHARS = 100_000
 
 
-class Goal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What somebody wants done, with everything it may use.
 
     Attributes:

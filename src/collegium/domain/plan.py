@@ -14,7 +14,7 @@ PLAN_TASK = "plan"
 """Id of the task that makes the plan; no task of a plan may have it."""
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A piece of work for one agent.
 
     Attributes:
@@ -38,7 +38,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_attempts: int = 3
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A directed acyclic graph of tasks; ``template`` names the library plan it comes from, if any."""
 
     tasks: tuple[Task, ...]

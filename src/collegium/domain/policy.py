@@ -12,7 +12,7 @@ ClaimVerdict = Literal["supported", "contradicted", "unsupported", "unverifiable
 Origin = Literal["model", "extracted", "system"]
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One sentence of an answer and what the evidence says of it.
 
     ``score`` is the scorer's, 0 to 1. ``origin`` tells whether a model wrote the sentence, it was taken from a source
@@ -26,7 +26,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin = "model"
 
 
-class ActionClaim(msgspec.Struct, frozen=True, kw_only=True):
+class ActionClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something the answer says was done, and whether the ledger agrees."""
 
     text: str
@@ -34,7 +34,7 @@ class ActionClaim(msgspec.Struct, frozen=True, kw_only=True):
     tool: str | None = None
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What the overseer says of a task's result."""
 
     decision: Literal["accept", "revise", "escalate"]

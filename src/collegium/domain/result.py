@@ -11,14 +11,14 @@ from collegium.domain.policy import ActionClaim, Claim
 from collegium.domain.tool import Artifact
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A passage a researcher found worth handing on. ``score`` is comparable within one result only."""
 
     chunk: Chunk
     score: float
 
 
-class TaskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TaskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a task produced: some of these, depending on the agent's kind. Large ones go to blobs by themselves."""
 
     text: str = ""
@@ -32,7 +32,7 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Remarks for a person: why a model's plan was not taken, which files could not be used."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a run hands out."""
 
     text: str

@@ -29,7 +29,7 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
         return ToolSpec(name=self.name, description=self.description, parameters=self.parameters)
 
 
-class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a call gave: ``text`` for the agent, ``data`` for programs. A failed call says why in ``text``."""
 
     text: str
@@ -37,7 +37,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Json | None = None
 
 
-class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+class Artifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file a run wrote: ``path`` is relative to the run's work folder; the bytes are the blob ``sha256``."""
 
     path: str

@@ -10,7 +10,7 @@ ZERO_USD = Decimal(0)
 _PER_MILLION = Decimal(1_000_000)
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Tokens, money and calls. ``input_tokens`` includes the cached ones. Money is exact (decimal US dollars)."""
 
     input_tokens: int = 0
@@ -53,7 +53,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 FREE = Price(input_usd=ZERO_USD, output_usd=ZERO_USD)
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Caps of a run; None is no cap. They hold before a call is made, never after."""
 
     cost_usd: Decimal | None = None
@@ -63,7 +63,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: int = 64
 
 
-class Allotment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Allotment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The part of a run's limits that one attempt may draw on; None is no cap."""
 
     cost_usd: Decimal | None = None

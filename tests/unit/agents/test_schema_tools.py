@@ -8,6 +8,8 @@ import pytest
 from collegium.agents.schema_tools import from_schema, to_schema
 from collegium.domain.chat import ChatMessage, ModelReply, ModelRequest, ToolCall, ToolSpec
 from collegium.domain.errors import ModelReplyError
+from collegium.tools.builtin import builtin_tools
+from collegium.tools.toolbox import Toolbox
 
 LOOK = ToolSpec(
     name="look",
@@ -56,3 +58,13 @@ def test_a_choice_becomes_a_call_and_an_answer_a_text() -> None:
 def test_what_is_no_choice_is_refused(text: str) -> None:
     with pytest.raises(ModelReplyError):
         from_schema(ModelReply(text=text), call_id="c")
+
+
+def test_references_of_a_tool_are_written_out() -> None:
+    specs = tuple(d.spec for d in Toolbox(builtin_tools()).definitions)
+    sent = to_schema(ModelRequest(messages=ASKED.messages[:1], tools=specs))
+    assert sent.output_schema is not None
+    assert "$ref" not in json.dumps(sent.output_schema)
+    query = next(s for s in specs if s.name == "query_table")
+    assert "$defs" in query.parameters
+    jsonschema.Draft202012Validator.check_schema(sent.output_schema)

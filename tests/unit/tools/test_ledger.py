@@ -60,7 +60,7 @@ def intent(call: Call, *, approval: str | None = None) -> ToolIntended:
 def finish(call: Call, result: ToolResult = OK) -> ToolFinished:
     proposed = ToolCall(id="c", name=call.tool, arguments={})
     return ToolFinished(
-        step=call.step, call=0, tool=call.tool, effect=call.effect, proposed=proposed, result=result, key=call.key
+        step=call.step, call=0, tool=call.tool, effect=call.effect, call_id="c", result=result, key=call.key
     )
 
 
