@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from collegium.domain import body as b
 from collegium.domain.chat import Json
 from collegium.domain.decide import Decision
 from collegium.domain.document import GivenFile, InputFile, SkippedFile
-from collegium.domain.errors import Conflict, NotFound, UnreadableInput, UsageError
+from collegium.domain.errors import Conflict, NotFound, StoreError, StoreUnavailable, UnreadableInput, UsageError
 from collegium.domain.event import Event
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.head import FINISHED, Head, HeadQuery
@@ -37,6 +38,7 @@ DEFAULT_TENANT = "default"
 Scope = Literal["own", "all", "none"]
 SWEEP_S = 1.0
 VIEW_S = 0.25
+_log = logging.getLogger("collegium.app")
 _FLUSH_EVERY_BYTES = 16 * 1024 * 1024
 
 
@@ -54,26 +56,27 @@ class Stores:
 class Run:
     """A run that was submitted: look at it, wait for it, stop it."""
 
-    def __init__(self, app: Collegium, run: str) -> None:
+    def __init__(self, app: Collegium, run: str, tenant: str = DEFAULT_TENANT) -> None:
         self._app = app
+        self._tenant = tenant
         self.id = run
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its events with ``seq > after``, those to come included, until it ends or is parked for a person."""
-        async for event in self._app.events(self.id, after=after, is_following=True):
+        async for event in self._app.events(self.id, after=after, is_following=True, tenant=self._tenant):
             yield event
 
     async def state(self) -> RunState:
         """What is known of it now."""
-        return await self._app.state(self.id)
+        return await self._app.state(self.id, tenant=self._tenant)
 
     async def result(self) -> RunReport:
         """Its report, once it has ended or waits for a person."""
-        return await self._app.result(self.id)
+        return await self._app.result(self.id, tenant=self._tenant)
 
     async def cancel(self, reason: str = "") -> None:
         """Asks for its end; ``result`` then waits for it."""
-        await self._app.cancel(self.id, reason=reason)
+        await self._app.cancel(self.id, reason=reason, tenant=self._tenant)
 
 
 class Collegium:
@@ -149,8 +152,19 @@ class Collegium:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
             self._background = []
-            await self._stores.presence.withdraw(self._worker.id)
+            await self._leave()
         await self._team.models.aclose()
+
+    async def _leave(self) -> None:
+        """Withdraws the worker, unless it leaves attempts that could not be closed: then it has to be found dead."""
+        try:
+            is_clean = not await self._stores.journal.heads(HeadQuery(worker=self._worker.id, limit=1))
+        except StoreError:
+            is_clean = False
+        if is_clean:
+            await self._stores.presence.withdraw(self._worker.id)
+        else:
+            await self._stores.presence.abandon(self._worker.id)
 
     async def submit(
         self,
@@ -202,8 +216,9 @@ class Collegium:
             # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.
             await self._team.models.open(model or self._default_model)
         given, skipped = await self._take(files, tenant)
-        if continues is not None and not given:
-            given = (await self._scheduler.load(continues)).goal.files
+        if continues is not None:
+            before = await self.state(continues, tenant=tenant)
+            given = given or before.goal.files
         if files and not given:
             raise UnreadableInput(_nothing_usable(skipped), skipped=skipped)
         wanted = Goal(
@@ -222,58 +237,69 @@ class Collegium:
         )
         run = await self._run_id(wanted, tenant, idempotency_key)
         self._own.add(run)
-        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=self.roster.pins()))
+        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=self._pins()))
         if self._scope != "none":
             await self._scheduler.advance(run)
-        return Run(self, run)
+        return Run(self, run, tenant)
 
-    def run(self, run: str) -> Run:
+    def run(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Run:
         """A handle on a run by its id."""
-        return Run(self, run)
+        return Run(self, run, tenant)
 
-    async def resume(self, run: str) -> Run:
+    async def resume(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Run:
         """Sets a run going that was stopped half way. Raises ``NotFound``."""
+        await self.state(run, tenant=tenant)
         self._own.add(run)
         state = await self._recovery.resume(run)
         if state.finished is None:
             await self._scheduler.advance(run)
-        return Run(self, run)
+        return Run(self, run, tenant)
 
-    async def cancel(self, run: str, *, reason: str = "", principal: str = "local") -> None:
+    async def cancel(
+        self, run: str, *, reason: str = "", principal: str = "local", tenant: str = DEFAULT_TENANT
+    ) -> None:
         """Asks for a run's end: nothing new is started, calls under way are ended, what there is is kept."""
         requested = b.RunCancelRequested(principal=principal, reason=reason)
 
         def proposal(state: RunState) -> Sequence[Decision]:
             return () if state.finished is not None or state.cancel is not None else [Decision(body=requested)]
 
-        await self._scheduler.load(run, is_fresh=True)
+        await self.state(run, tenant=tenant)
         await self._scheduler.propose(run, proposal)
         await self._worker.interrupt(run)
+        await self._recovery.bury(run)
 
-    async def state(self, run: str) -> RunState:
-        """The state of a run as stored. Raises ``NotFound``."""
-        return await self._scheduler.load(run, is_fresh=True)
+    async def state(self, run: str, *, tenant: str = DEFAULT_TENANT) -> RunState:
+        """The state of a run as stored. Raises ``NotFound``, also for another tenant's run."""
+        state = await self._scheduler.load(run, is_fresh=True)
+        if state.tenant != tenant:
+            raise NotFound(f"there is no run {run}", run=run)
+        return state
 
-    async def result(self, run: str) -> RunReport:
+    async def result(self, run: str, *, tenant: str = DEFAULT_TENANT) -> RunReport:
         """The report of a run, once it has ended or waits for a person.
 
         Raises ``StoreError`` when work cannot go on.
         """
         while True:
             head = await self._stores.journal.head(run)
-            if head is None:
+            if head is None or head.tenant != tenant:
                 raise NotFound(f"there is no run {run}", run=run)
             if head.status in FINISHED or not self._will_move(head):
-                return report(await self.state(run), self._clock.now())
+                return report(await self.state(run, tenant=tenant), self._clock.now())
             # What this process decides needs no look into the store; what others do is seen after VIEW_S.
             while (state := await self._scheduler.changed(run, VIEW_S)) is not None:
                 if state.finished is not None:
+                    self._own.discard(run)
                     return report(state, self._clock.now())
             self._raise_failed()
 
-    async def events(self, run: str, *, after: int = 0, is_following: bool = False) -> AsyncIterator[Event]:
+    async def events(
+        self, run: str, *, after: int = 0, is_following: bool = False, tenant: str = DEFAULT_TENANT
+    ) -> AsyncIterator[Event]:
         """Events of a run in order, each once, as soon as it is durable. Raises ``NotFound`` for an unknown run."""
-        if await self._stores.journal.head(run) is None:
+        first = await self._stores.journal.head(run)
+        if first is None or first.tenant != tenant:
             raise NotFound(f"there is no run {run}", run=run)
         while True:
             head = await self._stores.journal.head(run)
@@ -296,6 +322,16 @@ class Collegium:
     async def runs(self, query: HeadQuery | None = None) -> tuple[Head, ...]:
         """Heads of runs, newest first."""
         return await self._stores.journal.heads(query or HeadQuery(tenant=DEFAULT_TENANT))
+
+    def _pins(self) -> dict[str, str]:
+        """The versions a run keeps to."""
+        team = self._team
+        knowledge = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
+        return {
+            **team.roster.pins(),
+            **{f"tool:{d.name}": d.version for d in team.toolbox.definitions},
+            **{k: v for k, v in knowledge.items() if v},
+        }
 
     async def _take(
         self, files: Sequence[str | GivenFile], tenant: str
@@ -356,8 +392,12 @@ class Collegium:
 
     async def _sweep(self) -> None:
         while True:
-            await self._recovery.sweep(None if self._scope == "all" else frozenset(self._own))
-            await self._end_cancelled()
+            try:
+                await self._recovery.lapse_lost(self._worker.id, self._worker.held)
+                await self._recovery.sweep(None if self._scope == "all" else frozenset(self._own))
+                await self._end_cancelled()
+            except StoreUnavailable as error:
+                _log.warning("the store is away, it is looked at again in %g s: %s", SWEEP_S, error)
             await self._clock.sleep(SWEEP_S)
 
     async def _end_cancelled(self) -> None:

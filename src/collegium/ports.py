@@ -376,6 +376,10 @@ class Presence(Protocol):
         """The worker has ended by itself."""
         ...
 
+    async def abandon(self, worker: str) -> None:
+        """The worker has ended and left attempts open: from now on it is found dead."""
+        ...
+
     async def dead(self) -> tuple[str, ...]:
         """Workers that were announced and live no more, until they are withdrawn."""
         ...

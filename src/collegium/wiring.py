@@ -36,7 +36,7 @@ from collegium.app import Collegium, Scope, Stores
 from collegium.config import Settings, load_settings
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.errors import UsageError
+from collegium.domain.errors import StoreReadOnly, UsageError
 from collegium.domain.ids import Ids
 from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
@@ -85,6 +85,7 @@ async def open_collegium(
     """
     settings = settings or load_settings(None, os.environ, {})
     clock, entropy = SystemClock(), PooledEntropy()
+    _make_private(settings.data_dir)
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
     store = open_store(_sqlite_path(settings), clock=clock, chain_key=_chain_key(settings), entropy=entropy)
     try:
@@ -168,6 +169,14 @@ def read_agents(path: Path) -> tuple[Agent, ...]:
 
 def _declared(settings: Settings) -> tuple[Agent, ...]:
     return tuple(agent for path in settings.agents.files for agent in read_agents(path))
+
+
+def _make_private(folder: Path) -> None:
+    """Makes the data folder, for this user alone: it holds copies of every document that was given."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreReadOnly(f"the data folder {folder} cannot be made: {error.strerror}", path=str(folder)) from error
 
 
 def _sqlite_path(settings: Settings) -> Path:

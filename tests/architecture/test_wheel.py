@@ -109,8 +109,8 @@ def test_the_base_install_answers_over_files_with_a_model_it_is_given(installed:
     (home / "docs").mkdir(parents=True)
     (home / "docs/owners.md").write_text("# Owners\n\nAnn owns the payments service.\n")
     (home / "script.toml").write_text(SCRIPT)
-    command = [installed / "venv/bin/collegium", "run", "Who owns the payments service?", "--files", "docs"]
-    done = run(*command, "--model", "scripted:script.toml", "--data-dir", home / "data", "--json", cwd=home)
+    asked = ("run", "Who owns the payments service?", "--files", "docs", "--model", "scripted:script.toml")
+    done = run(installed / "venv/bin/collegium", *asked, "--data-dir", home / "data", "--json", cwd=home)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["status"] == "succeeded"

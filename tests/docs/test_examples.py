@@ -38,6 +38,7 @@ def run_example(name: str, tmp_path: Path, **environ: str) -> str:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name)],
         env={**os.environ, "COLLEGIUM_DATA_DIR": str(tmp_path), **environ},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=100,

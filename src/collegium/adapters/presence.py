@@ -18,15 +18,21 @@ class FilePresence:
         self._held: dict[str, int] = {}
 
     async def announce(self, worker: str) -> None:
-        """Locks the worker's file."""
+        """Makes the worker's file, locked from the first moment that others can see it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path(worker), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hidden = self._folder / f".{worker}.{os.getpid()}"
+        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        hidden.rename(self._path(worker))
         self._held[worker] = descriptor
 
     async def withdraw(self, worker: str) -> None:
         """Removes the worker's file; twice is harmless."""
         self._path(worker).unlink(missing_ok=True)
+        await self.abandon(worker)
+
+    async def abandon(self, worker: str) -> None:
+        """Lets the worker be found dead: it leaves something that others have to see to."""
         descriptor = self._held.pop(worker, None)
         if descriptor is not None:
             os.close(descriptor)
@@ -67,6 +73,10 @@ class MemoryPresence:
 
     async def withdraw(self, worker: str) -> None:
         """Forgets the worker."""
+        self._announced.discard(worker)
+
+    async def abandon(self, worker: str) -> None:
+        """Forgets the worker: nobody else could look."""
         self._announced.discard(worker)
 
     async def dead(self) -> tuple[str, ...]:

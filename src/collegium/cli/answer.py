@@ -79,12 +79,19 @@ def _print_claims(console: Console, claims: Sequence[ReportedClaim], glyphs: Gly
     for claim in claims:
         marks = "".join(f"[{number + n}]" for n in range(1, len(claim.citations) + 1))
         number += len(claim.citations)
+        text = cut(claim.text, MAX_CLAIM, glyphs.ellipsis)
         if claim.origin == "system":
             rows.append((("said by the system", "dim"), "", "", claim.text))
+        elif claim.origin == "extracted" and claim.verdict == "supported":
+            # That a quote stands where it is said to stand does not say that it answers.
+            rows.append((("quoted", "green"), "", (marks, "cyan"), text))
         else:
             verdict = (claim.verdict, _VERDICTS[claim.verdict])
-            rows.append((verdict, f"{claim.score:.2f}", (marks, "cyan"), cut(claim.text, MAX_CLAIM, glyphs.ellipsis)))
+            rows.append((verdict, f"{claim.score:.2f}", (marks, "cyan"), text))
     print_columns(console, ("verdict", "score", "source", "claim"), rows, right=("score",), indent=2)
+    if all(c.origin == "extracted" for c in claims):
+        note = "The nearest places in the documents, word by word: a model that can write would answer from them."
+        print_indented(console, Text(note, style="dim"), 2)
     console.print()
 
 

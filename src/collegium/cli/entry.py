@@ -45,6 +45,8 @@ def run(argv: Sequence[str]) -> int:
     Whatever goes wrong is one message on standard error, never a traceback.
     """
     options = Options()
+    if list(argv) == ["--version"]:
+        argv = ["version"]
     # Until a command's own handler stands, a polite end is the same as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -1,9 +1,9 @@
 """Bodies: what each type of event says, beside its envelope.
 
-The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never change. A new
-field is a new version ``v`` with an upcaster: an old worker must not carry a plan on without the field that makes it safe,
-so unknown fields are refused, here and in every struct below. What may be tuned one day (limits, attempts) is written out.
-``event.py`` has the table of types.
+The stored format is for ever (``docs/explanation/journal.md``): names, meanings and defaults of fields never
+change. A new field is a new version ``v`` with an upcaster: an old worker must not carry a plan on without the field
+that makes it safe, so unknown fields are refused, here and in every struct below. What may be tuned one day (limits,
+attempts) is written out. ``event.py`` has the table of types.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class RunSaid(Body, frozen=True):
 
 
 class RunForked(Body, frozen=True):
-    """The run shares the events of ``parent`` up to ``at_seq``."""
+    """The run shares the events of ``parent`` up to and with the event ``at_event`` (its id)."""
 
     parent: str
-    at_seq: int
+    at_event: str
 
 
 class RunCancelRequested(Body, frozen=True):

@@ -60,6 +60,14 @@ def decide(state: RunState, now: datetime) -> tuple[Decision, ...]:
     return ()
 
 
+def resumed(state: RunState) -> tuple[Decision, ...]:
+    """The attempts with which a run goes on that was stopped by a drain; parks that wait for a person stay."""
+    if state.finished is not None or state.cancel is not None:
+        return ()
+    drained = [t for t in state.tasks.values() if t.status == "parked" and t.park == "drain"]
+    return _allot(state, tuple(Decision(body=b.TaskReady(), task=t.task.id, attempt=t.attempt + 1) for t in drained))
+
+
 def wake_at(state: RunState, now: datetime) -> datetime | None:
     """The next moment anybody must look at the run, or None when only an answer from outside moves it."""
     if state.finished is not None:
@@ -176,11 +184,15 @@ def _finish(state: RunState) -> b.RunFinished:
     limited = next((t for t in lost if t.error == "limited"), None)
     if limited is not None:
         return b.RunFinished(status="limited", answer=answer, missing=missing, error="limited", reason=limited.reason)
+    doubtful = _doubtful(state)
     if not lost:
-        return b.RunFinished(status="succeeded", answer=answer)
+        status: EndStatus = "partial" if doubtful else "succeeded"
+        return b.RunFinished(status=status, answer=answer, missing=doubtful)
     first = next((t for t in lost if t.status != "skipped"), lost[0])
-    status: EndStatus = "failed" if answer is None else "partial"
-    return b.RunFinished(status=status, answer=answer, missing=missing, error=first.error, reason=first.reason)
+    status = "failed" if answer is None else "partial"
+    return b.RunFinished(
+        status=status, answer=answer, missing=(*missing, *doubtful), error=first.error, reason=first.reason
+    )
 
 
 def _missing(state: RunState) -> tuple[str, ...]:
@@ -188,6 +200,17 @@ def _missing(state: RunState) -> tuple[str, ...]:
         f"{t.task.title}: {t.reason or t.error or t.status}"
         for t in state.tasks.values()
         if t.task.id != PLAN_TASK and t.is_settled and t.status != "succeeded"
+    )
+
+
+def _doubtful(state: RunState) -> tuple[str, ...]:
+    """Values of a JSON answer that no evidence bears out: prose carries a mark for them, data cannot."""
+    return tuple(
+        f"evidence for {c.text}"
+        for t in state.tasks.values()
+        if t.status == "succeeded" and t.result is not None and t.result.data is not None
+        for c in t.result.claims
+        if c.verdict in ("unsupported", "contradicted")
     )
 
 

@@ -248,7 +248,7 @@ def _parked(task: TaskState, event: Event, body: Any) -> TaskState:
         wake_at=body.wake_at,
         worker=None,
         failures=task.failures + (body.reason == "retry"),
-        barren_lapses=0,
+        barren_lapses=task.barren_lapses if body.reason == "drain" else 0,
         error=body.error,
         reason=body.detail,
         usage=task.usage + body.usage,

@@ -188,8 +188,16 @@ class Attempt:
         """Settles the task as failed; a reached limit is recorded as well."""
         if code == LimitReached.code:
             self.record(b.LimitExceeded(limit="task", detail=reason))
+        # A write that was ended half way may have happened: nobody may learn of it only from the far side.
+        unknown = [e for e in (await self.ledger()).open(self.task.id) if e.effect == "write"]
+        for entry in unknown:
+            reason += f"; {entry.tool} had been called and may or may not have happened (step {entry.step})"
+        told = [
+            self._decision(b.ToolOutcomeUnknown(key=e.key, tool=e.tool, detail="its call was ended from outside"))
+            for e in unknown
+        ]
         settled = b.TaskSettled(outcome="failed", error=code, reason=reason, usage=self.limits.spent)
-        await self._close([self._decision(settled)])
+        await self._close([*told, self._decision(settled)])
 
     async def drain(self) -> None:
         """Parks the task until somebody resumes the run."""

@@ -17,18 +17,22 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def route(capability: str, able: Sequence[Agent], load: Mapping[str, int]) -> Route:
+def route(capability: str, able: Sequence[Agent], load: Mapping[str, int], *, before: str | None = None) -> Route:
     """The agent among ``able`` with the most room, then the best rating, then the first name.
 
     Args:
         capability: What the task asks for.
         able: The agents that have it.
         load: Tasks each agent works on in this process; missing is 0.
+        before: The agent of the task's attempt before: the conversation is its, so it goes on with it.
 
     Raises UnknownName when nobody has the capability.
     """
     if not able:
         raise UnknownName(f"no agent has the capability {capability!r}", capability=capability)
+    same = next((a for a in able if a.name == before), None)
+    if same is not None:
+        return Route(agent=same, reason="it had the attempt before")
     best = min(able, key=lambda a: (load.get(a.name, 0) / a.max_concurrent, -a.rating, a.name))
     busy = f"{load.get(best.name, 0)} of {best.max_concurrent} tasks, rating {best.rating:.2f}"
     if len(able) == 1:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from collegium.domain import body as b
 from collegium.domain.decide import Decision, decide, wake_at
-from collegium.domain.errors import CollegiumError, Conflict, Fenced, NotFound
+from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError
 from collegium.domain.event import Draft, Event, type_of
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
@@ -18,6 +19,8 @@ from collegium.domain.run import RunState, apply, fold
 from collegium.ports import Bus, Clock, Journal, Receipt
 
 PAGE = 1_000
+KEPT_STATES = 1_024
+_log = logging.getLogger("collegium.scheduler")
 Proposal = Callable[[RunState], Sequence[Decision]]
 """What somebody wants to append, given the state it would be appended to; empty when it no longer applies."""
 
@@ -38,7 +41,7 @@ class Scheduler:
         self._states: dict[str, RunState] = {}
         self._proposed: dict[str, list[_Proposed]] = {}
         self._deciders: dict[str, asyncio.Task[None]] = {}
-        self._changed: dict[str, asyncio.Future[RunState]] = {}
+        self._changed: dict[str, set[asyncio.Future[RunState]]] = {}
 
     async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted) -> RunState:
         """Accepts a run: durable when this returns. The same run again is accepted once."""
@@ -98,13 +101,18 @@ class Scheduler:
 
     async def changed(self, run: str, timeout_s: float) -> RunState | None:
         """The state as soon as this process decides something in ``run``; None after ``timeout_s`` without that."""
-        waiting = self._changed.get(run)
-        if waiting is None:
-            waiting = self._changed[run] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[RunState] = asyncio.get_running_loop().create_future()
+        self._changed.setdefault(run, set()).add(waiting)
         try:
-            return await asyncio.wait_for(asyncio.shield(waiting), timeout_s)
+            return await asyncio.wait_for(waiting, timeout_s)
         except TimeoutError:
             return None
+        finally:
+            waiters = self._changed.get(run)
+            if waiters is not None:
+                waiters.discard(waiting)
+                if not waiters:
+                    del self._changed[run]
 
     async def publish(self, state: RunState, *, only: Collection[str] | None = None) -> None:
         """Puts the ready tasks (of ``only``) on the bus; those that are there already stay as they are."""
@@ -128,6 +136,8 @@ class Scheduler:
                 await self._decide(run, batch)
         finally:
             del self._deciders[run]
+            for one in self._proposed.pop(run, ()):  # only after a cancel from outside
+                one.done.cancel()
 
     async def _decide(self, run: str, batch: list[_Proposed]) -> None:
         is_fresh = False
@@ -144,12 +154,12 @@ class Scheduler:
                 for one in batch:  # one of them was taken over: the others must not suffer for it
                     await self._decide(run, [one])
                 return
-            except (CollegiumError, ValueError) as error:
-                for one in batch:
-                    one.done.set_exception(error)
-                return
-            for one in batch:
-                one.done.set_result(state)
+            except BaseException as error:
+                _tell(batch, error)
+                if isinstance(error, Exception):
+                    return
+                raise
+            _tell(batch, state)
             return
 
     async def _append(self, state: RunState, batch: Sequence[_Proposed]) -> RunState:
@@ -179,7 +189,11 @@ class Scheduler:
         for event in await receipt.durable():
             state = apply(state, event)
         self._keep(state)
-        await self.publish(state, only={d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task})
+        try:
+            await self.publish(state, only={d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task})
+        except (StoreError, OSError):
+            # What was decided is durable; the head is due in a second, and whoever sweeps publishes again.
+            _log.exception("the work of %s could not be published", state.id)
         return state
 
     def _preview(self, state: RunState, decisions: Sequence[Decision], now: datetime) -> RunState:
@@ -214,10 +228,13 @@ class Scheduler:
     def _keep(self, state: RunState) -> None:
         known = self._states.get(state.id)
         if known is None or known.seq <= state.seq:
+            self._states.pop(state.id, None)
             self._states[state.id] = state
-        changed = self._changed.pop(state.id, None)
-        if changed is not None and not changed.done():
-            changed.set_result(state)
+            while len(self._states) > KEPT_STATES:  # the one that was not moved for longest; it can be read again
+                del self._states[next(iter(self._states))]
+        for waiting in self._changed.pop(state.id, ()):
+            if not waiting.done():
+                waiting.set_result(state)
         if state.finished is not None:
             self._states.pop(state.id, None)
 
@@ -229,6 +246,17 @@ class _Proposed:
     proposal: Proposal
     fence: Fence | None
     done: asyncio.Future[RunState]
+
+
+def _tell(batch: Sequence[_Proposed], outcome: RunState | BaseException) -> None:
+    """Tells everybody what came of it: whatever it was, nobody may wait for ever."""
+    for one in batch:
+        if one.done.done():
+            continue
+        if isinstance(outcome, BaseException):
+            one.done.set_exception(outcome)
+        else:
+            one.done.set_result(outcome)
 
 
 def _retrieve(done: asyncio.Future[RunState]) -> None:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from collegium.agents.desk import Earlier
 from collegium.agents.roster import Roster
-from collegium.domain.errors import CollegiumError, Fenced, LimitReached, NotFound, StoreError, UnknownName
+from collegium.domain.errors import (
+    CollegiumError,
+    Fenced,
+    LimitReached,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    UnknownName,
+)
 from collegium.domain.message import Claim, work_topic
 from collegium.domain.run import RunState
 from collegium.ports import Bus, Clock, Embedder, Journal, Models, Scorer
@@ -63,7 +71,7 @@ class Worker:
         self._clock = clock
         self._concurrency = concurrency
         self._topics = tuple(work_topic(c) for c in capabilities or team.roster.capabilities)
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._tasks: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._load: Counter[str] = Counter()
         self._is_draining = False
         self._failed: BaseException | None = None
@@ -76,7 +84,7 @@ class Worker:
             claims = await self._bus.claim(self._topics, "workers", limit=room) if room else ()
             for claim in claims:
                 task = asyncio.create_task(self._handle(claim))
-                self._tasks[task] = str(claim.message.body["run"])
+                self._tasks[task] = (str(claim.message.body["run"]), str(claim.message.body["task"]))
                 task.add_done_callback(self._forget)
             if not claims:
                 await self._wait()
@@ -88,12 +96,17 @@ class Worker:
 
     async def interrupt(self, run: str) -> None:
         """Ends this worker's calls for ``run`` and closes their attempts."""
-        await self._interrupt([t for t, r in self._tasks.items() if r == run])
+        await self._interrupt([t for t, (r, _) in self._tasks.items() if r == run])
+
+    @property
+    def held(self) -> frozenset[tuple[str, str]]:
+        """``(run, task)`` of everything that is being worked on."""
+        return frozenset(self._tasks.values())
 
     @property
     def runs(self) -> frozenset[str]:
         """Runs that are being worked on."""
-        return frozenset(self._tasks.values())
+        return frozenset(run for run, _ in self._tasks.values())
 
     async def _interrupt(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in tasks:
@@ -109,7 +122,12 @@ class Worker:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, StoreUnavailable):
+            # The store will be back: the sweep finds what was left open and it is tried again.
+            _log.warning("an attempt could not be stored: %s", error)
+        else:
             self._failed = error
 
     def _raise_failed(self) -> None:
@@ -125,6 +143,10 @@ class Worker:
             await self._bus.settle(claim)
             return
         task = state.tasks.get(task_id)
+        if task is None or task.attempt < number or task.status in ("pending", "parked"):
+            # The message may know more than this process does.
+            state = await self._scheduler.load(run, is_fresh=True)
+            task = state.tasks.get(task_id)
         if task is None or task.status != "ready" or task.attempt != number:
             # A duplicate, or a message from before somebody else's decision.
             await self._bus.settle(claim)
@@ -133,7 +155,8 @@ class Worker:
             state, task, worker=self.id, scheduler=self._scheduler, journal=self._journal, clock=self._clock
         )
         try:
-            chosen = route(task.task.capability, self._team.roster.able(task.task.capability), self._load)
+            able = self._team.roster.able(task.task.capability)
+            chosen = route(task.task.capability, able, self._load, before=task.agent)
         except UnknownName as error:
             # The run was planned when there still was such an agent.
             await attempt.settle_failed(error.code, error.message)
@@ -141,12 +164,12 @@ class Worker:
             return
         model = chosen.agent.model or state.goal.model
         started = await self._start(attempt, chosen, model)
-        await self._bus.settle(claim)
         if started is None:
+            await self._bus.settle(claim)
             return
         self._load[chosen.agent.name] += 1
         try:
-            await self._see_through(attempt, started, chosen.agent.name, model)
+            await self._see_through(attempt, started, chosen.agent.name, model, claim)
         finally:
             self._load[chosen.agent.name] -= 1
 
@@ -160,11 +183,13 @@ class Worker:
                 await self._stopped(attempt)
             raise
 
-    async def _see_through(self, attempt: Attempt, state: RunState, agent: str, model: str) -> None:
+    async def _see_through(self, attempt: Attempt, state: RunState, agent: str, model: str, claim: Claim) -> None:
         """Works on a started attempt and closes it, whatever happens."""
         failures = state.tasks[attempt.task.id].failures
+        deadline = asyncio.timeout(self._seconds_left(state))
         try:
-            async with asyncio.timeout(self._seconds_left(state)):
+            await self._bus.settle(claim)
+            async with deadline:
                 await self._perform(attempt, state, agent, model)
         except asyncio.CancelledError:
             current = asyncio.current_task()
@@ -172,9 +197,12 @@ class Worker:
                 current.uncancel()
             await self._stopped(attempt)
             raise
-        except TimeoutError:
-            deadline = state.goal.limits.deadline_s
-            await attempt.settle_failed(LimitReached.code, f"the deadline of {deadline:g} s has passed")
+        except TimeoutError as error:
+            if deadline.expired():
+                seconds = state.goal.limits.deadline_s or 0.0
+                await attempt.settle_failed(LimitReached.code, f"the deadline of {seconds:g} s has passed")
+            else:
+                await attempt.settle_failed("internal", f"TimeoutError: {error}")
         except Fenced:
             return
         except StoreError:
@@ -221,7 +249,9 @@ class Worker:
         """The run that ``state`` continues."""
         if state.goal.continues is None:
             return None
-        before = await self._scheduler.load(state.goal.continues)
+        before = await self._scheduler.load(state.goal.continues, is_fresh=True)
+        if before.tenant != state.tenant:
+            raise NotFound(f"there is no run {state.goal.continues}", run=state.goal.continues)
         answer = before.finished.answer.text if before.finished and before.finished.answer else "(no answer)"
         return Earlier(goal=before.goal.text, answer=answer)
 

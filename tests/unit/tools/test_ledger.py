@@ -17,7 +17,6 @@ from collegium.domain.body import (
     ToolIntended,
     ToolOutcomeUnknown,
 )
-from collegium.domain.chat import ToolCall
 from collegium.domain.errors import StoreCorrupt, ToolError
 from collegium.domain.event import Draft
 from collegium.domain.tool import Effect, ToolDefinition, ToolResult
@@ -58,7 +57,6 @@ def intent(call: Call, *, approval: str | None = None) -> ToolIntended:
 
 
 def finish(call: Call, result: ToolResult = OK) -> ToolFinished:
-    proposed = ToolCall(id="c", name=call.tool, arguments={})
     return ToolFinished(
         step=call.step, call=0, tool=call.tool, effect=call.effect, call_id="c", result=result, key=call.key
     )
