@@ -158,7 +158,7 @@ def test_reads_leave_no_trace():
 
 def test_what_was_under_way_in_the_parent_is_void_in_a_fork():
     done, under_way = a_call(), a_call(step=2, amount=6)
-    ledger = after(intent(done), finish(done), intent(under_way), RunForked(parent="run_0", at_seq=9))
+    ledger = after(intent(done), finish(done), intent(under_way), RunForked(parent="run_0", at_event="evt_9"))
     assert ledger.open("t1") == ()
     assert [e.key for e in ledger.finished_writes()] == [done.key]
     assert decide(ledger, a_call(step=3, amount=6)).admission == "call"
