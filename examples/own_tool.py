@@ -38,6 +38,8 @@ async def main() -> None:
         async for event in c.run(run.id).events():
             if event.type.startswith("tool."):
                 print(event.seq, event.type, event.body)
+    if result.status != "succeeded":
+        raise SystemExit(1)
 
 
 GOAL = "The label printer in Oslo is down. Open a ticket with severity 2."

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from collegium.agents.answer import NOT_FOUND, from_quotes, with_marks
 from collegium.agents.context import opening, saved
@@ -61,8 +62,9 @@ async def _write_prose(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgemen
 
 async def settle(desk: Desk, text: str, judgement: Judgement) -> tuple[TaskResult, Judgement]:
     """The answer as it is handed out: what nothing bears out gives way to the best quote, or is marked."""
-    repaired = repair(text, judgement.claims)
     claims = judgement.claims
+    # Only what has a quote to give way to is replaced; the rest is marked where the marks are written.
+    repaired = repair(text, [c if c.citations else replace(c, verdict="unverifiable") for c in claims])
     if repaired != text:
         claims = await check(repaired, evidence(desk), desk.scorer)
         judgement = msgspec.structs.replace(judgement, claims=claims)

@@ -201,7 +201,13 @@ class Attempt:
 
     async def drain(self) -> None:
         """Parks the task until somebody resumes the run."""
-        await self._close([self._decision(b.TaskParked(reason="drain", usage=self.limits.spent))])
+        await self._close(
+            [
+                self._decision(
+                    b.TaskParked(reason="drain", detail="stopped; runs resume goes on with it", usage=self.limits.spent)
+                )
+            ]
+        )
 
     async def _judged(self, judgement: Judgement) -> None:
         await self._scheduler.propose(

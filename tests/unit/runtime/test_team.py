@@ -115,6 +115,20 @@ async def test_what_stays_unsupported_is_marked() -> None:
         assert [c.verdict for c in result.oversight.claims][-1] == "unsupported"
 
 
+async def test_without_documents_every_sentence_is_marked_on_its_own() -> None:
+    said = "The company was founded in 1851. It owns three ships. Its owner is Ann."
+    model = ScriptedModel([Step(reply=plan_json(("say", "write", []))), Step(reply=said)])
+    async with team(model) as app:
+        _, result = await finished(app, "Who owns it?")
+        assert [c.text for c in result.oversight.claims] == [
+            "The company was founded in 1851.",
+            "It owns three ships.",
+            "Its owner is Ann.",
+        ]
+        assert result.answer is not None
+        assert result.answer.text.count("(unverified)") == 3
+
+
 async def test_an_invalid_plan_is_repaired_once_and_then_taken_from_the_library() -> None:
     circle = plan_json(("a", "research", ["b"]), ("b", "write", ["a"]))
     model = ScriptedModel(
