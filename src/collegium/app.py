@@ -18,8 +18,8 @@ from collegium.agents.schema import OutputSchema
 from collegium.domain import body as b
 from collegium.domain.chat import Json
 from collegium.domain.decide import Decision
-from collegium.domain.document import GivenFile, InputFile, SkippedFile
-from collegium.domain.errors import Conflict, NotFound, StoreError, StoreUnavailable, UnreadableInput, UsageError
+from collegium.domain.document import GivenFile
+from collegium.domain.errors import Conflict, NotFound, StoreError, StoreUnavailable, UsageError
 from collegium.domain.event import Event
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.head import FINISHED, Head, HeadQuery
@@ -30,6 +30,7 @@ from collegium.domain.report import RunReport, report
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
 from collegium.ports import Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
+from collegium.runtime.intake import Intake
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.worker import Team, Worker
@@ -39,7 +40,6 @@ Scope = Literal["own", "all", "none"]
 SWEEP_S = 1.0
 VIEW_S = 0.25
 _log = logging.getLogger("collegium.app")
-_FLUSH_EVERY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Collegium:
     ) -> None:
         self._stores = stores
         self._team = team
-        self._inputs = inputs
+        self._intake = Intake(inputs, stores.blobs)
         self._clock = clock
         self._ids = ids
         self._default_model = default_model
@@ -215,12 +215,10 @@ class Collegium:
         if self._scope != "none":
             # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.
             await self._team.models.open(model or self._default_model)
-        given, skipped = await self._take(files, tenant)
+        given, skipped = await self._intake.take(files, tenant)
         if continues is not None:
             before = await self.state(continues, tenant=tenant)
             given = given or before.goal.files
-        if files and not given:
-            raise UnreadableInput(_nothing_usable(skipped), skipped=skipped)
         wanted = Goal(
             text=text,
             principal=principal,
@@ -333,35 +331,6 @@ class Collegium:
             **{k: v for k, v in knowledge.items() if v},
         }
 
-    async def _take(
-        self, files: Sequence[str | GivenFile], tenant: str
-    ) -> tuple[tuple[InputFile, ...], tuple[SkippedFile, ...]]:
-        """Stores the bytes of all files as blobs."""
-        taken: list[InputFile] = []
-        skipped: list[SkippedFile] = []
-        pending = 0
-
-        async def everything() -> AsyncIterator[GivenFile | SkippedFile]:
-            for file in files:
-                if isinstance(file, GivenFile):
-                    yield file
-            paths = [f for f in files if isinstance(f, str)]
-            if paths:
-                async for item in self._inputs.collect(paths):
-                    yield item
-
-        async for item in everything():
-            if isinstance(item, SkippedFile):
-                skipped.append(item)
-                continue
-            sha256 = self._stores.blobs.put(tenant, item.data)
-            taken.append(InputFile(path=item.path, sha256=sha256, size_bytes=len(item.data)))
-            pending += len(item.data)
-            if pending > _FLUSH_EVERY_BYTES:
-                await self._stores.blobs.flush()
-                pending = 0
-        return tuple(taken), tuple(skipped)
-
     async def _run_id(self, goal: Goal, tenant: str, key: str | None) -> str:
         """A new run id, or the one that was given out for ``key`` before."""
         run = self._ids.run()
@@ -421,11 +390,3 @@ class Collegium:
                     error = task.exception()
                     if error is not None:
                         raise error
-
-
-def _nothing_usable(skipped: Sequence[SkippedFile]) -> str:
-    if not skipped:
-        return "the folders given by --files hold no files"
-    shown = "; ".join(f"{s.path}: {s.reason}" for s in skipped[:3])
-    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return f"none of the {len(skipped)} given files can be used: {shown}{more}"
