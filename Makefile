@@ -42,8 +42,8 @@ bench: .venv-bench/.installed ## Run the benchmarks beside their peers (own .ven
 	@test -n "$(BENCHES)" || { echo "benchmarks/ holds no benchmark"; exit 1; }
 	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(KEYLESS) .venv-bench/bin/python $$bench $(ARGS); done
 
-chaos: setup ## Kill, stop and starve real processes.
-	$(PYTEST) -m chaos $(ARGS)
+chaos: setup ## Kill and starve real processes.
+	$(PYTEST) tests/e2e/test_killed.py tests/unit/stores/test_processes.py tests/unit/stores/test_failures.py $(ARGS)
 
 docs: setup ## Check links and run the snippets of the docs.
 	$(PYTEST) -q $(DOCS_TESTS)
