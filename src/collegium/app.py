@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -235,7 +236,7 @@ class Collegium:
         )
         run = await self._run_id(wanted, tenant, idempotency_key)
         self._own.add(run)
-        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=self._pins()))
+        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=self._pins))
         if self._scope != "none":
             await self._scheduler.advance(run)
         return Run(self, run, tenant)
@@ -321,6 +322,7 @@ class Collegium:
         """Heads of runs, newest first."""
         return await self._stores.journal.heads(query or HeadQuery(tenant=DEFAULT_TENANT))
 
+    @cached_property
     def _pins(self) -> dict[str, str]:
         """The versions a run keeps to."""
         team = self._team

@@ -6,6 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -48,6 +49,7 @@ class Roster:
         return {f"agent:{a.name}": digest(a) for a in self}
 
 
+@lru_cache(maxsize=1_024)
 def digest(agent: Agent) -> str:
     """A short hash of the whole declaration, the prompt's text included."""
     return hashlib.sha256(msgspec.json.encode(agent, order="sorted")).hexdigest()[:16]

@@ -59,7 +59,11 @@ class Recovery:
             held: ``(run, task)`` of everything it works on.
         """
         for head in await self._all(HeadQuery(worker=worker)):
-            await self._lapse(head.run, worker, but=held)
+            # What this process started it has decided itself: its own memory says whether a closer look is worth it.
+            known = await self._scheduler.load(head.run)
+            theirs = {(head.run, t.task.id) for t in known.tasks.values() if t.worker == worker}
+            if not theirs or theirs - held:
+                await self._lapse(head.run, worker, but=held)
 
     async def _due(self, only: frozenset[str] | None) -> list[Head]:
         now = self._clock.now()
