@@ -28,8 +28,8 @@ setup: .venv/.installed ## Create .venv with collegium and the development tools
 demo: setup ## Answer a question over examples/handbook/docs: no key, no server, no GPU.
 	$(KEYLESS) $(BIN)/collegium run "$(DEMO_GOAL)" --files examples/handbook/docs --model $(DEMO_MODEL)
 
-test: setup ## Run every test but those of make chaos.
-	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup -m "not chaos" $(ARGS)
+test: setup ## Run every test.
+	$(PYTEST) -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
 
 check: setup ## Format, lint, types, import contracts, lock.
 	$(BIN)/ruff format --check

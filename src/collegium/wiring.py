@@ -216,7 +216,7 @@ def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> M
         random=random.random,
         settings=ModelSettings(
             profiles={n: ProfileChange(**p.model_dump()) for n, p in wanted.profiles.items()},
-            prices={n: Price(input_usd=p.input_usd, output_usd=p.output_usd) for n, p in wanted.prices.items()},
+            prices={n: Price(**p.model_dump()) for n, p in wanted.prices.items()},
             retry=RetryPolicy(attempts=wanted.max_attempts),
             timeouts=Timeouts(total_s=wanted.timeout_s),
             local=LocalSettings(context_tokens=wanted.context_tokens, idle_s=wanted.idle_s),

@@ -287,6 +287,15 @@ async def test_a_write_that_is_ended_half_way_is_told_of(how: str) -> None:
         assert "pay had been called and may or may not have happened" in report.missing[0]
 
 
+async def test_an_answer_that_twice_does_not_fit_is_not_tried_from_its_own_record() -> None:
+    schema = {"type": "object", "properties": {"owner": {"type": "string"}}, "required": ["owner"]}
+    plan = Plan(tasks=(Task(id="w", title="Write", capability="write", instructions="Who?"),))
+    async with team(ScriptedModel([Step(reply="nope", times=2)])) as app:
+        report = await (await app.submit("Who?", plan=plan, output_schema=schema)).result()
+        assert (report.status, report.error) == ("failed", "answer_refused")
+        assert report.plan.tasks[0].attempts == 1
+
+
 async def test_steps_per_task_hold() -> None:
     look = ToolCall(id="c", name="list_inputs", arguments={})
     model = ScriptedModel([Step(tool_calls=(look,)), Step(reply="Done.")])
