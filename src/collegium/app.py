@@ -18,7 +18,7 @@ from collegium.agents.roster import Roster
 from collegium.agents.schema import OutputSchema
 from collegium.domain import body as b
 from collegium.domain.chat import Json
-from collegium.domain.decide import Decision
+from collegium.domain.decision import Decision
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import Conflict, NotFound, StoreError, StoreUnavailable, UsageError
 from collegium.domain.event import Event

@@ -15,7 +15,7 @@ from rich.text import Text
 from collegium.cli.outline import ASCII_BRANCHES, Branches, outline
 from collegium.cli.text import count, one_line, seconds, short_id, size, tokens, usd
 from collegium.cli.view import Progress, RunView
-from collegium.domain.run import TaskState
+from collegium.domain.task import TaskState
 from collegium.domain.usage import Usage
 
 FRAMES_PER_S = 8

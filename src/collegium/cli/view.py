@@ -9,7 +9,8 @@ from typing import NamedTuple
 from collegium.domain import body as b
 from collegium.domain.errors import NotFound
 from collegium.domain.event import Event
-from collegium.domain.run import RunState, TaskState, apply
+from collegium.domain.run import RunState, apply
+from collegium.domain.task import TaskState
 from collegium.domain.usage import Usage
 
 _CLOSES = (b.TaskParked, b.TaskLapsed, b.TaskSettled, b.TaskQuarantined)

@@ -54,6 +54,32 @@ class RunReplanned(Body, frozen=True):
     reason: str
 
 
+class RunReplanning(Body, frozen=True):
+    """The plan did not work out: the planning task ``task`` comes into being, to plan on from what is finished.
+
+    ``failed`` are the tasks that led to it; what needs them waits for the new plan.
+    """
+
+    task: str
+    failed: tuple[str, ...]
+    reason: str
+
+
+class RunAllotted(Body, frozen=True):
+    """The run may take ``allotment`` out of ``accounts``, where it was drawn under the id ``draw`` before."""
+
+    draw: str
+    accounts: tuple[str, ...]
+    allotment: Allotment
+
+
+class RunReturned(Body, frozen=True):
+    """The run is done with ``draw``: ``usage`` is what it took of it, the rest goes back to the accounts."""
+
+    draw: str
+    usage: Usage
+
+
 class RunSaid(Body, frozen=True):
     """The user adds something to a running run."""
 
@@ -62,10 +88,20 @@ class RunSaid(Body, frozen=True):
 
 
 class RunForked(Body, frozen=True):
-    """The run shares the events of ``parent`` up to and with the event ``at_event`` (its id)."""
+    """The run shares the events of ``parent`` up to and with the event ``at_event`` (its id).
+
+    Attempts, approvals and draws that were open there are void here. What is given replaces what the goal said;
+    ``pins`` are the versions the fork keeps to, ``effects`` says whether writes that the parent made later are asked
+    about.
+    """
 
     parent: str
     at_event: str
+    principal: str = "local"
+    model: str | None = None
+    plan: Plan | None = None
+    pins: dict[str, str] = {}
+    effects: Literal["ask", "allow"] = "ask"
 
 
 class RunCancelRequested(Body, frozen=True):
@@ -116,7 +152,7 @@ class TaskStarted(Body, frozen=True):
 class TaskParked(Body, frozen=True):
     """Closes the attempt without an outcome; the task goes on at ``wake_at`` or when what it waits for is there."""
 
-    reason: Literal["retry", "ask", "approval", "outcome_unknown", "delay", "drain"]
+    reason: Literal["retry", "ask", "approval", "outcome_unknown", "delay", "drain", "stopped", "pinned"]
     wake_at: datetime | None = None
     error: str | None = None
     detail: str = ""
@@ -163,7 +199,12 @@ class ToolOutcomeUnknown(Body, frozen=True):
 
 
 class ApprovalRequested(Body, frozen=True):
-    """A person is asked; bound to tool version and argument hash, not to an attempt."""
+    """A person is asked; bound to tool version and argument hash, not to an attempt.
+
+    The envelope's task waits for it, where there is one. ``arguments`` (canonical) are there to be read, what binds is
+    ``arguments_sha256``: for a plan, the hash of the plan. ``key`` is the call's key on the ledger.
+    ``is_four_eyes``: the one who asked for the run may not answer.
+    """
 
     approval: str
     kind: Literal["plan", "tool", "verdict", "outcome"]
@@ -174,15 +215,24 @@ class ApprovalRequested(Body, frozen=True):
     assignee: str | None = None
     expires_at: datetime | None = None
     default: Literal["approve", "reject"] = "reject"
+    key: str | None = None
+    arguments: Json | None = None
+    is_four_eyes: bool = False
 
 
 class ApprovalAnswered(Body, frozen=True):
-    """The answer; consumed once by the one intent that names it."""
+    """The answer; consumed once by the one intent that names it.
+
+    ``answer``: ``approve`` or ``reject``; for an unknown outcome ``done``, ``not-done`` or ``retry``.
+    ``is_default``: nobody answered in time. ``plan``: follow this one instead of the one that was asked about.
+    """
 
     approval: str
     answer: str
     principal: str
     reason: str = ""
+    is_default: bool = False
+    plan: Plan | None = None
 
 
 class FeedbackGiven(Body, frozen=True):
@@ -268,6 +318,21 @@ class LimitSettled(Body, frozen=True):
     """What the reservation's calls really took."""
 
     reservation: str
+    usage: Usage
+
+
+class AccountDrawn(Body, frozen=True):
+    """In an account's journal: ``allotment`` is set aside for ``run`` (or one attempt of it) under the id ``draw``."""
+
+    draw: str
+    run: str
+    allotment: Allotment
+
+
+class AccountSettled(Body, frozen=True):
+    """In an account's journal: what was taken of ``draw``; the rest is free again."""
+
+    draw: str
     usage: Usage
 
 

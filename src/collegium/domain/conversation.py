@@ -42,6 +42,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """Reservations by attempt; one without a settlement counts in full."""
     progress: dict[int, int] = {}
     """How many durable events each attempt left."""
+    compacted: b.ContextCompacted | None = None
+    """The last compaction: it holds for the conversation in which its ``upto_step`` comes after the first step."""
 
     def spent(self, attempt: int) -> Usage:
         """What ``attempt`` has to be charged for when it ends without a word: its whole reservation, if it had one."""
@@ -58,12 +60,12 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def converse(events: Iterable[Event], task: str, before: Conversation | None = None) -> Conversation:
-    """The conversation of ``task`` after ``events`` of its run."""
-    talk = before or Conversation()
+    """The conversation of ``task`` after ``events`` of its run; takes time for the events, not for the steps before."""
+    folding = _Folding(before or Conversation())
     for event in events:
         if event.task == task and not event.is_deciding:
-            talk = _extend(talk, event)
-    return talk
+            folding.add(event)
+    return folding.conversation()
 
 
 def tool_message(finished: b.ToolFinished) -> ChatMessage:
@@ -71,47 +73,53 @@ def tool_message(finished: b.ToolFinished) -> ChatMessage:
     return ChatMessage(role="tool", text=finished.result.text, call_id=finished.call_id, name=finished.tool)
 
 
-def _extend(talk: Conversation, event: Event) -> Conversation:
-    body, attempt = event.body, event.attempt or 0
-    progress = {**talk.progress, attempt: talk.progress.get(attempt, 0) + 1}
-    talk = msgspec.structs.replace(talk, progress=progress)
-    match body:
-        case b.StepProposed():
-            turns = (*talk.turns, Turn(proposed=body))
-            return msgspec.structs.replace(talk, turns=turns, usage=_add(talk.usage, attempt, body.usage))
-        case b.ToolIntended():
-            return _in_turn(talk, body.step, intended={body.call: body})
-        case b.ToolFinished():
-            talk = msgspec.structs.replace(talk, usage=_add(talk.usage, attempt, Usage(tool_calls=1)))
-            return _in_turn(talk, body.step, finished={body.call: body})
-        case b.LimitReserved():
-            # The reservation is made as the attempt starts and is no progress of its own.
-            return msgspec.structs.replace(
-                talk,
-                reserved={**talk.reserved, attempt: body},
-                progress={**progress, attempt: progress[attempt] - 1},
-            )
-        case _:
-            return talk
+class _Folding:
+    """A conversation while events are folded into it: a list of steps that is changed in place, not copied for each."""
 
+    def __init__(self, before: Conversation) -> None:
+        self._turns = list(before.turns)
+        self._at = {turn.proposed.step: index for index, turn in enumerate(self._turns)}
+        self._usage = dict(before.usage)
+        self._reserved = dict(before.reserved)
+        self._progress = dict(before.progress)
+        self._compacted = before.compacted
 
-def _in_turn(
-    talk: Conversation,
-    step: int,
-    *,
-    intended: dict[int, b.ToolIntended] | None = None,
-    finished: dict[int, b.ToolFinished] | None = None,
-) -> Conversation:
-    turns = tuple(
-        msgspec.structs.replace(
-            t, intended={**t.intended, **(intended or {})}, finished={**t.finished, **(finished or {})}
+    def add(self, event: Event) -> None:
+        body, attempt = event.body, event.attempt or 0
+        self._progress[attempt] = self._progress.get(attempt, 0) + 1
+        match body:
+            case b.StepProposed():
+                self._at[body.step] = len(self._turns)
+                self._turns.append(Turn(proposed=body))
+                self._charge(attempt, body.usage)
+            case b.ToolIntended() if (turn := self._turn(body.step)) is not None:
+                self._replace(msgspec.structs.replace(turn, intended={**turn.intended, body.call: body}))
+            case b.ToolFinished():
+                self._charge(attempt, Usage(tool_calls=1))
+                if (turn := self._turn(body.step)) is not None:
+                    self._replace(msgspec.structs.replace(turn, finished={**turn.finished, body.call: body}))
+            case b.LimitReserved():
+                # The reservation is made as the attempt starts and is no progress of its own.
+                self._reserved[attempt] = body
+                self._progress[attempt] -= 1
+            case b.ContextCompacted():
+                self._compacted = body
+
+    def conversation(self) -> Conversation:
+        return Conversation(
+            turns=tuple(self._turns),
+            usage=self._usage,
+            reserved=self._reserved,
+            progress=self._progress,
+            compacted=self._compacted,
         )
-        if t.proposed.step == step
-        else t
-        for t in talk.turns
-    )
-    return msgspec.structs.replace(talk, turns=turns)
 
+    def _turn(self, step: int) -> Turn | None:
+        index = self._at.get(step)
+        return None if index is None else self._turns[index]
 
-def _add(usages: dict[int, Usage], attempt: int, usage: Usage) -> dict[int, Usage]:
-    return {**usages, attempt: usages.get(attempt, Usage()) + usage}
+    def _replace(self, turn: Turn) -> None:
+        self._turns[self._at[turn.proposed.step]] = turn
+
+    def _charge(self, attempt: int, usage: Usage) -> None:
+        self._usage[attempt] = self._usage.get(attempt, Usage()) + usage

@@ -14,11 +14,15 @@ import msgspec
 from collegium.domain import body as b
 from collegium.domain.body import Body
 from collegium.domain.errors import StoreCorrupt
+from collegium.domain.upcast import newest_version, upcast
 
 DECIDING: Final[Mapping[str, type[Body]]] = {
     "run.submitted": b.RunSubmitted,
     "run.planned": b.RunPlanned,
     "run.replanned": b.RunReplanned,
+    "run.replanning": b.RunReplanning,
+    "run.allotted": b.RunAllotted,
+    "run.returned": b.RunReturned,
     "run.said": b.RunSaid,
     "run.forked": b.RunForked,
     "run.cancel_requested": b.RunCancelRequested,
@@ -34,6 +38,8 @@ DECIDING: Final[Mapping[str, type[Body]]] = {
     "tool.outcome_unknown": b.ToolOutcomeUnknown,
     "approval.requested": b.ApprovalRequested,
     "approval.answered": b.ApprovalAnswered,
+    "account.drawn": b.AccountDrawn,
+    "account.settled": b.AccountSettled,
 }
 RECORDING: Final[Mapping[str, type[Body]]] = {
     "step.proposed": b.StepProposed,
@@ -50,7 +56,7 @@ RECORDING: Final[Mapping[str, type[Body]]] = {
     "feedback.given": b.FeedbackGiven,
 }
 BODIES: Final[Mapping[str, type[Body]]] = {**DECIDING, **RECORDING}
-VERSIONS: Final[Mapping[str, int]] = dict.fromkeys(BODIES, 1)
+VERSIONS: Final[Mapping[str, int]] = {name: newest_version(name) for name in BODIES}
 """The newest version of each type that this code writes and reads."""
 _TYPES: Final[Mapping[type[Body], str]] = {body: name for name, body in BODIES.items()}
 _DECODERS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
@@ -124,7 +130,7 @@ def decode_body(type_: str, v: int, data: bytes) -> Body:
             v=v,
         )
     try:
-        body: Body = _DECODERS[type_].decode(data)
+        body: Body = _DECODERS[type_].decode(data if v == known else upcast(type_, v, data))
     except msgspec.MsgspecError as error:
         raise StoreCorrupt(f"the body of an event of type {type_!r} cannot be read: {error}", type=type_) from error
     return body

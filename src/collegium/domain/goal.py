@@ -24,6 +24,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         plan: A plan that was given or edited; then none is made.
         output_schema: JSON Schema the answer's text must satisfy, or None for prose.
         continues: The run this one asks on from.
+        is_plan_reviewed: Whether a person approves the plan before it is followed.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is_plan_only: bool = False
     output_schema: Json | None = None
     continues: str | None = None
+    is_plan_reviewed: bool = False
 
 
 def check_text(text: str) -> str:

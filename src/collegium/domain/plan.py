@@ -25,6 +25,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         tools: Tools it may use (an allow-list, on top of the agent's own).
         save_as: Path in the work folder under which the result's text is saved too, or None.
         max_attempts: Tries before it has failed.
+        timeout_s: Seconds one attempt may take, or None for as long as the run's deadline lets it.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tools: tuple[str, ...] = ()
     save_as: str | None = None
     max_attempts: int = 3
+    timeout_s: float | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

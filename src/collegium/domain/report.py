@@ -11,7 +11,8 @@ from collegium.domain.head import RunStatus
 from collegium.domain.plan import PLAN_TASK
 from collegium.domain.policy import ActionClaim, ClaimVerdict, Origin
 from collegium.domain.result import Answer
-from collegium.domain.run import RunState, TaskState
+from collegium.domain.run import RunState
+from collegium.domain.task import TaskState
 from collegium.domain.tool import Artifact
 from collegium.domain.usage import Usage
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -19,63 +19,41 @@ from collegium.domain.event import Event
 from collegium.domain.goal import Goal
 from collegium.domain.head import RunStatus
 from collegium.domain.plan import PLAN_TASK, Plan, Task
-from collegium.domain.policy import Judgement
-from collegium.domain.result import TaskResult
-from collegium.domain.usage import Allotment, Usage
-
-TaskStatus = Literal["pending", "ready", "running", "parked", "succeeded", "failed", "skipped", "quarantined"]
-SETTLED: frozenset[str] = frozenset({"succeeded", "failed", "skipped", "quarantined"})
-OPEN: frozenset[str] = frozenset({"ready", "running"})
+from collegium.domain.task import TaskState, apply_to_task, moves_task
+from collegium.domain.usage import Usage
 
 
-class TaskState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one task.
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to a person, and the answer once it is there."""
 
-    Attributes:
-        attempt: The newest attempt, 0 before the first.
-        failures: Attempts that ended in an error and are to be tried again.
-        barren_lapses: Lapses in a row without one new durable event of the attempt.
-        wake_at: Parked: when it goes on by itself. Ready: not to be published before.
-        usage: What all closed attempts took.
+    id: str
+    request: b.ApprovalRequested
+    requested_at: datetime
+    task: str | None = None
+    answer: b.ApprovalAnswered | None = None
+    answered_at: datetime | None = None
+
+
+class Draw(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run may take out of accounts.
+
+    ``before`` is what it had used until then; ``usage`` is set once it is over.
     """
 
-    task: Task
-    status: TaskStatus = "pending"
-    attempt: int = 0
-    allotment: Allotment = Allotment()
-    is_alone: bool = False
-    worker: str | None = None
-    agent: str | None = None
-    model: str | None = None
-    route: str = ""
-    failures: int = 0
-    barren_lapses: int = 0
-    park: str | None = None
-    wake_at: datetime | None = None
-    error: str | None = None
-    reason: str = ""
-    judgement: Judgement | None = None
-    result: TaskResult | None = None
-    usage: Usage = Usage()
-    ready_at: datetime | None = None
-    started_at: datetime | None = None
-    settled_at: datetime | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it has its outcome."""
-        return self.status in SETTLED
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its newest attempt may still append."""
-        return self.status in OPEN
+    allotted: b.RunAllotted
+    before: Usage
+    usage: Usage | None = None
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run.
 
-    ``tasks`` holds the plan's tasks in the plan's order, and the planning task where there is one.
+    Attributes:
+        tasks: The planning tasks, the plan's tasks in its order, and those of earlier plans that have begun.
+        replans: Ids of the planning tasks that planned again, with the tasks each is about.
+        adopted: Those among them whose plan was taken up, or rejected.
+        unknown: Writes nobody knows the outcome of, by their key, until a person has said.
+        draws: What was drawn from accounts, by id.
     """
 
     id: str
@@ -89,6 +67,12 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     plan_source: str | None = None
     plan_problems: tuple[str, ...] = ()
     tasks: dict[str, TaskState] = {}
+    replans: dict[str, tuple[str, ...]] = {}
+    adopted: tuple[str, ...] = ()
+    approvals: dict[str, Approval] = {}
+    unknown: dict[str, b.ToolOutcomeUnknown] = {}
+    draws: dict[str, Draw] = {}
+    forked: b.RunForked | None = None
     said: tuple[str, ...] = ()
     cancel: b.RunCancelRequested | None = None
     finished: b.RunFinished | None = None
@@ -98,6 +82,25 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def usage(self) -> Usage:
         """What all closed attempts took."""
         return sum((t.usage for t in self.tasks.values()), Usage())
+
+    @property
+    def planned(self) -> tuple[TaskState, ...]:
+        """The tasks of the plan that holds now, in its order."""
+        return () if self.plan is None else tuple(self.tasks[t.id] for t in self.plan.tasks)
+
+    @property
+    def open_approvals(self) -> tuple[Approval, ...]:
+        """Questions that wait for an answer."""
+        return tuple(a for a in self.approvals.values() if a.answer is None)
+
+    @property
+    def draw(self) -> Draw | None:
+        """What the run holds of its accounts now."""
+        return next((d for d in self.draws.values() if d.usage is None), None)
+
+    def held_by(self, task: str) -> tuple[Approval, ...]:
+        """The open questions that ``task`` waits for."""
+        return tuple(a for a in self.open_approvals if a.task == task)
 
     @property
     def deadline(self) -> datetime | None:
@@ -120,14 +123,15 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         if any(t.is_open for t in unsettled):
             has_begun = any(t.started_at is not None for t in self.tasks.values())
             return "running" if has_begun else "queued"
-        if any(t.status == "parked" for t in unsettled):
+        if self.open_approvals or any(t.status == "parked" for t in unsettled):
             return "waiting"
         return "running" if self.tasks else "queued"
 
 
-def planning_task(goal: Goal) -> Task:
+def planning_task(goal: Goal, name: str = PLAN_TASK) -> Task:
     """The task that makes the plan of ``goal``: planning has attempts, steps and limits like any other work."""
-    return Task(id=PLAN_TASK, title="Plan", capability="plan", instructions=goal.text)
+    title = "Plan" if name == PLAN_TASK else "Plan again"
+    return Task(id=name, title=title, capability="plan", instructions=goal.text)
 
 
 def fold(events: Iterable[Event], state: RunState | None = None) -> RunState | None:
@@ -143,6 +147,8 @@ def apply(state: RunState | None, event: Event) -> RunState:
     Only deciding events may be left out between two calls; ``seq`` then still grows.
     """
     body = event.body
+    if isinstance(body, b.RunForked) and state is not None:
+        return _forked(state, event, body)
     if state is None:
         if not isinstance(body, b.RunSubmitted):
             raise StoreCorrupt(f"run {event.run} begins with {event.type} at seq {event.seq}, not with run.submitted")
@@ -155,12 +161,11 @@ def apply(state: RunState | None, event: Event) -> RunState:
     on_run = _ON_RUN.get(type(body))
     if on_run is not None:
         return on_run(state, event, body)
-    on_task = _ON_TASK.get(type(body))
-    if on_task is None:
+    if not moves_task(body):
         return state
     if event.task is None or event.task not in state.tasks:
         raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
-    task = on_task(state.tasks[event.task], event, body)
+    task = apply_to_task(state.tasks[event.task], event)
     return msgspec.structs.replace(state, tasks={**state.tasks, event.task: task})
 
 
@@ -191,9 +196,75 @@ def _planned(state: RunState, event: Event, body: Any) -> RunState:
 
 
 def _replanned(state: RunState, event: Event, body: Any) -> RunState:
-    kept = {k: v for k, v in state.tasks.items() if v.is_settled or v.is_open}
-    fresh = {t.id: kept.get(t.id, TaskState(task=t)) for t in body.plan.tasks}
-    return msgspec.structs.replace(state, plan=body.plan, tasks={**kept, **fresh})
+    # What has begun stays, in the plan or not: its results are used and its costs are counted.
+    kept = {k: v for k, v in state.tasks.items() if v.attempt > 0 or v.is_settled}
+    fresh = {t.id: TaskState(task=t) for t in body.plan.tasks if t.id not in kept}
+    adopted = tuple(name for name in state.replans if state.tasks[name].is_settled)
+    return msgspec.structs.replace(state, plan=body.plan, tasks={**kept, **fresh}, adopted=adopted)
+
+
+def _replanning(state: RunState, event: Event, body: Any) -> RunState:
+    task = TaskState(task=planning_task(state.goal, body.task))
+    return msgspec.structs.replace(
+        state, replans={**state.replans, body.task: body.failed}, tasks={**state.tasks, body.task: task}
+    )
+
+
+def _forked(state: RunState, event: Event, body: b.RunForked) -> RunState:
+    """The run as its fork finds it: results stay, what was under way begins again, nothing is owed or asked."""
+    goal = msgspec.structs.replace(state.goal, model=body.model or state.goal.model, principal=body.principal)
+    plan = body.plan or state.plan
+    done = {k: msgspec.structs.replace(t, usage=Usage()) for k, t in state.tasks.items() if t.is_settled}
+    known = {**{k: t.task for k, t in state.tasks.items()}, **{t.id: t for t in (plan.tasks if plan else ())}}
+    if body.plan is not None:
+        known = {k: t for k, t in known.items() if k in done or any(t.id == k for t in body.plan.tasks)}
+    return RunState(
+        id=event.run,
+        tenant=event.tenant,
+        goal=goal,
+        submitted_at=event.at,
+        seq=event.seq,
+        deciding_seq=event.seq,
+        pins=body.pins,
+        plan=plan,
+        plan_source="given" if body.plan is not None else state.plan_source,
+        plan_problems=state.plan_problems,
+        tasks={k: done.get(k, TaskState(task=t)) for k, t in known.items()},
+        replans=state.replans,
+        adopted=state.adopted,
+        forked=body,
+        said=state.said,
+    )
+
+
+def _allotted(state: RunState, event: Event, body: Any) -> RunState:
+    return msgspec.structs.replace(state, draws={**state.draws, body.draw: Draw(allotted=body, before=state.usage)})
+
+
+def _returned(state: RunState, event: Event, body: Any) -> RunState:
+    draw = state.draws.get(body.draw)
+    if draw is None:
+        raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} names the unknown draw {body.draw}")
+    over = msgspec.structs.replace(draw, usage=body.usage)
+    return msgspec.structs.replace(state, draws={**state.draws, body.draw: over})
+
+
+def _requested(state: RunState, event: Event, body: Any) -> RunState:
+    approval = Approval(id=body.approval, request=body, requested_at=event.at, task=event.task)
+    return msgspec.structs.replace(state, approvals={**state.approvals, body.approval: approval})
+
+
+def _answered(state: RunState, event: Event, body: Any) -> RunState:
+    asked = state.approvals.get(body.approval)
+    if asked is None:
+        raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} answers the unknown {body.approval}")
+    approval = msgspec.structs.replace(asked, answer=body, answered_at=event.at)
+    unknown = {k: u for k, u in state.unknown.items() if k != asked.request.key or asked.request.kind != "outcome"}
+    return msgspec.structs.replace(state, approvals={**state.approvals, body.approval: approval}, unknown=unknown)
+
+
+def _unknown(state: RunState, event: Event, body: Any) -> RunState:
+    return msgspec.structs.replace(state, unknown={**state.unknown, body.key: body})
 
 
 def _said(state: RunState, event: Event, body: Any) -> RunState:
@@ -208,104 +279,16 @@ def _finished(state: RunState, event: Event, body: Any) -> RunState:
     return msgspec.structs.replace(state, finished=body, finished_at=event.at)
 
 
-def _ready(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(
-        task,
-        status="ready",
-        attempt=event.attempt or 0,
-        allotment=body.allotment,
-        is_alone=body.is_alone,
-        worker=None,
-        agent=None,
-        model=None,
-        park=None,
-        wake_at=body.not_before,
-        ready_at=event.at,
-    )
-
-
-def _routed(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(task, agent=body.agent, route=body.reason)
-
-
-def _started(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(
-        task,
-        status="running",
-        worker=body.worker,
-        agent=body.agent,
-        model=body.model,
-        wake_at=None,
-        started_at=task.started_at or event.at,
-    )
-
-
-def _parked(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(
-        task,
-        status="parked",
-        park=body.reason,
-        wake_at=body.wake_at,
-        worker=None,
-        failures=task.failures + (body.reason == "retry"),
-        barren_lapses=task.barren_lapses if body.reason == "drain" else 0,
-        error=body.error,
-        reason=body.detail,
-        usage=task.usage + body.usage,
-    )
-
-
-def _lapsed(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(
-        task,
-        status="parked",
-        park="lapsed",
-        wake_at=event.at,
-        worker=None,
-        barren_lapses=0 if body.has_progressed else task.barren_lapses + 1,
-        usage=task.usage + body.usage,
-    )
-
-
-def _judged(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(task, judgement=body.judgement)
-
-
-def _settled(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(
-        task,
-        status=body.outcome,
-        worker=None,
-        park=None,
-        wake_at=None,
-        result=body.result,
-        error=body.error,
-        reason=body.reason,
-        usage=task.usage + body.usage,
-        settled_at=event.at,
-    )
-
-
-def _quarantined(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(
-        task, status="quarantined", error="quarantined", reason=body.reason, worker=None, settled_at=event.at
-    )
-
-
 _ON_RUN: dict[type[b.Body], Callable[[RunState, Event, Any], RunState]] = {
     b.RunPlanned: _planned,
     b.RunReplanned: _replanned,
+    b.RunReplanning: _replanning,
+    b.RunAllotted: _allotted,
+    b.RunReturned: _returned,
+    b.ApprovalRequested: _requested,
+    b.ApprovalAnswered: _answered,
+    b.ToolOutcomeUnknown: _unknown,
     b.RunSaid: _said,
     b.RunCancelRequested: _cancel,
     b.RunFinished: _finished,
-}
-_ON_TASK: dict[type[b.Body], Callable[[TaskState, Event, Any], TaskState]] = {
-    b.TaskReady: _ready,
-    b.TaskRouted: _routed,
-    b.TaskStarted: _started,
-    b.TaskParked: _parked,
-    b.TaskLapsed: _lapsed,
-    b.TaskJudged: _judged,
-    b.TaskSettled: _settled,
-    b.TaskQuarantined: _quarantined,
 }

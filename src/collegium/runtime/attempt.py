@@ -12,12 +12,13 @@ from collegium.agents.talk import Talk, UnknownOutcome
 from collegium.domain import body as b
 from collegium.domain.agent import Agent
 from collegium.domain.conversation import Conversation, converse
-from collegium.domain.decide import Decision
+from collegium.domain.decision import Decision
 from collegium.domain.errors import CollegiumError, Fenced, LimitReached
 from collegium.domain.head import Fence
 from collegium.domain.policy import Judgement
 from collegium.domain.result import TaskResult
-from collegium.domain.run import RunState, TaskState
+from collegium.domain.run import RunState
+from collegium.domain.task import TaskState
 from collegium.domain.tool import ToolDefinition
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
@@ -57,17 +58,18 @@ class Attempt:
         self._scheduler = scheduler
         self._journal = journal
         self._clock = clock
+        self._ledger, self._folded_to = books.Ledger(), 0
 
     def record(self, *bodies: b.Body) -> Receipt:
         """Orders recording events in the attempt's name."""
         return self._scheduler.record(self.run, self.tenant, bodies, fence=self.fence)
 
     async def ledger(self) -> books.Ledger:
-        """The calls of the whole run so far."""
-        ledger, after = books.Ledger(), 0
-        while events := await self._journal.read(self.run, after):
-            ledger, after = books.fold(events, ledger), events[-1].seq
-        return ledger
+        """The calls of the whole run so far; each event is read once, however many writes the attempt makes."""
+        while events := await self._journal.read(self.run, after := self._folded_to):
+            if after == self._folded_to:  # nobody else has folded them meanwhile
+                self._ledger, self._folded_to = books.fold(events, self._ledger), events[-1].seq
+        return self._ledger
 
     async def start(self, route: Route, model: str) -> RunState | None:
         """Takes the attempt, durably; None when somebody else has, or it is no longer wanted."""

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from collegium.domain import body as b
 from collegium.domain.conversation import Conversation, converse
-from collegium.domain.decide import Decision, resumed
+from collegium.domain.decide import resumed
+from collegium.domain.decision import Decision
 from collegium.domain.errors import Fenced, NotFound, StoreCorrupt
 from collegium.domain.head import Head, HeadQuery
 from collegium.domain.run import RunState

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from collegium.domain import body as b
-from collegium.domain.decide import Decision, decide, wake_at
+from collegium.domain.decide import decide, wake_at
+from collegium.domain.decision import Decision
 from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError
 from collegium.domain.event import Draft, Event, type_of
 from collegium.domain.head import Fence, HeadChange

@@ -8,7 +8,8 @@ from random import Random
 
 from collegium.domain import body as b
 from collegium.domain.chat import ChatMessage
-from collegium.domain.decide import Decision, decide
+from collegium.domain.decide import decide
+from collegium.domain.decision import Decision
 from collegium.domain.event import Draft, Event
 from collegium.domain.goal import Goal
 from collegium.domain.plan import Plan, Task
