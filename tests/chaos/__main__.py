@@ -1,0 +1,94 @@
+"""``python -m tests.chaos``: trials that kill and starve real processes, and a table of what came of them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.chaos import kills
+from tests.chaos.outcome import Outcome, load, table
+from tests.chaos.processes import Place
+
+Trial = Callable[[Place, Outcome, int], Awaitable[None]]
+TRIALS: dict[str, tuple[Trial, int, int]] = {
+    "kill": (kills.uniform, 10, 60),
+    "aimed": (kills.aimed, 10, 50),
+}
+"""Per kind: the trial, the kills of one trial, and how many trials the long tier has."""
+
+
+def wanted(arguments: argparse.Namespace) -> list[tuple[str, int]]:
+    """Kind and seed of every trial, kinds in turn."""
+    names = arguments.only.split(",") if arguments.only else list(TRIALS)
+    counts = {n: TRIALS[n][2] if arguments.long else 1 for n in names}
+    if arguments.trials is not None:
+        counts = dict.fromkeys(names, arguments.trials)
+    most = max(counts.values())
+    return [(n, arguments.seed + i) for i in range(most) for n in names if i < counts[n]]
+
+
+async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None) -> Outcome:
+    """One trial in a folder of its own, which is kept where something was violated."""
+    trial, usual, _ = TRIALS[kind]
+    outcome = Outcome(kind, seed)
+    began = time.monotonic()
+    place = Place(folder / f"{kind}-{seed}")
+    try:
+        await trial(place, outcome, size or usual)
+    except Exception as error:  # noqa: BLE001 - a trial that breaks off is a trial that failed
+        outcome.wrong("lost", f"the trial broke off: {type(error).__name__}: {error}")
+    outcome.seconds = round(time.monotonic() - began, 1)
+    if outcome.is_right:
+        shutil.rmtree(place.folder, ignore_errors=True)
+    return outcome
+
+
+def main() -> int:
+    """Runs what is asked for; 1 where anything was violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="at least 1,000 kills, within 40 minutes on two cores")
+    parser.add_argument("--only", default="", help=f"kinds, by comma: {', '.join(TRIALS)}")
+    parser.add_argument("--trials", type=int, help="trials of each kind")
+    parser.add_argument("--kills", type=int, help="kills of each trial")
+    parser.add_argument("--lanes", type=int, default=1, help="trials at the same time")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", type=Path, help="file of finished trials, one JSON line each; goes on behind them")
+    parser.add_argument("--folder", type=Path, help="where trials happen; kept where something was violated")
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="collegium-chaos-"))
+    done = load(arguments.resume) if arguments.resume else []
+    over = {(o.kind, o.seed) for o in done}
+    waiting = [(kind, seed) for kind, seed in wanted(arguments) if (kind, seed) not in over]
+
+    async def lane() -> None:
+        while waiting:
+            kind, seed = waiting.pop(0)
+            outcome = await run_trial(kind, seed, folder, arguments.kills)
+            done.append(outcome)
+            _note(outcome, arguments.resume, folder)
+
+    async def lanes() -> None:
+        await asyncio.gather(*(lane() for _ in range(arguments.lanes)))
+
+    asyncio.run(lanes())
+    print(table(done))
+    return 0 if all(o.is_right for o in done) else 1
+
+
+def _note(outcome: Outcome, file: Path | None, folder: Path) -> None:
+    if file is not None:
+        with file.open("a") as lines:
+            lines.write(outcome.to_line() + "\n")
+    said = "ok" if outcome.is_right else f"WRONG {outcome.wrongs}; see {folder / f'{outcome.kind}-{outcome.seed}'}"
+    start = f"{outcome.kind} {outcome.seed}: {outcome.kills} kills, {outcome.runs} runs, {outcome.seconds} s"
+    print(f"{start}: {said}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

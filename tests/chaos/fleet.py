@@ -1,0 +1,183 @@
+"""A fleet: two workers and a model on one store, and the driver that submits, kills and waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from collegium.app import Collegium
+from collegium.domain.head import HeadQuery
+from collegium.wiring import open_collegium
+from tests.chaos import checks, goals, model
+from tests.chaos.outcome import Outcome
+from tests.chaos.processes import Child, Place, start, work
+
+IN_FLIGHT = 30
+LEAST_IN_FLIGHT = 20
+SETTLE_S = 90.0
+OPEN = frozenset({"queued", "running", "cancelling"})
+
+
+class Fleet:
+    """The processes of one trial."""
+
+    def __init__(self, app: Collegium, place: Place, outcome: Outcome, rng: random.Random) -> None:
+        self.app = app
+        self.place = place
+        self.outcome = outcome
+        self.rng = rng
+        self.workers: dict[str, Child] = {}
+        self.killed: dict[str, float] = {}
+        self.accepted: dict[str, tuple[str, str]] = {}
+        self._tags = 0
+        self._kinds = list(goals.KINDS)
+        self._peek = sqlite3.connect(place.store, isolation_level=None, timeout=5.0)
+
+    def close(self) -> None:
+        """Ends every process that is left."""
+        for child in self.workers.values():
+            child.kill()
+        self._peek.close()
+
+    async def hire(self, count: int = 1) -> None:
+        """Starts workers and waits until they work."""
+        children = [start(work, self.place) for _ in range(count)]
+        for child in children:
+            child.name = await child.told()
+            self.workers[child.name] = child
+
+    async def submit(self, tag: str, kind: str) -> str:
+        """Submits one run, under its tag as idempotency key."""
+        run = await self.app.submit(
+            goals.goal(tag, kind), plan=goals.plan(tag, kind), model=self.place.model, idempotency_key=tag
+        )
+        self.accepted[run.id] = (tag, kind)
+        return run.id
+
+    async def top_up(self, wanted: int = IN_FLIGHT) -> None:
+        """Submits until ``wanted`` runs are in flight."""
+        while (missing := wanted - self.in_flight()) > 0:
+            batch = []
+            for _ in range(missing):
+                self._tags += 1
+                kind = self._kinds[self._tags % len(self._kinds)]
+                batch.append(self.submit(f"r{self.outcome.seed}-{self._tags}", kind))
+            await asyncio.gather(*batch)
+
+    def in_flight(self) -> int:
+        """Runs that are accepted, not ended and wait for nobody."""
+        marks = ",".join("?" * len(OPEN))
+        (count,) = self._peek.execute(f"SELECT count(*) FROM heads WHERE status IN ({marks})", [*OPEN]).fetchone()
+        return int(count)
+
+    def started(self) -> int:
+        """Runs that a worker is at."""
+        query = "SELECT count(DISTINCT run) FROM fences WHERE open = 1 AND worker IS NOT NULL"
+        return int(self._peek.execute(query).fetchone()[0])
+
+    def held_by(self, worker: str) -> int:
+        """Open attempts of a worker."""
+        query = "SELECT count(*) FROM fences WHERE open = 1 AND worker = ?"
+        return int(self._peek.execute(query, [worker]).fetchone()[0])
+
+    async def ready(self) -> None:
+        """Waits until so many runs are being worked on that a kill hits something."""
+        await self.top_up()
+        await until(lambda: self.started() >= LEAST_IN_FLIGHT, "so many runs are worked on", again=self.top_up)
+
+    async def intent(self, timeout_s: float = 10.0) -> str:
+        """Waits for the next intent and gives the worker that is about to act on it."""
+        query = (
+            "SELECT e.pos, f.worker FROM events e JOIN fences f ON f.run = e.run AND f.task = e.task "
+            "WHERE e.pos > ? AND e.type = 'tool.intended' AND f.open = 1 ORDER BY e.pos DESC LIMIT 1"
+        )
+        (last,) = self._peek.execute("SELECT coalesce(max(pos), 0) FROM events").fetchone()
+        async with asyncio.timeout(timeout_s):
+            while True:
+                found = self._peek.execute(query, [last]).fetchone()
+                if found is not None and found[1] in self.workers:
+                    return str(found[1])
+                await asyncio.sleep(0.001)
+
+    def kill(self, worker: str) -> None:
+        """SIGKILL."""
+        child = self.workers.pop(worker)
+        flying = self.in_flight()
+        self.outcome.least_in_flight = min(self.outcome.least_in_flight or flying, flying)
+        self.killed[worker] = time.time()
+        child.kill()
+        self.outcome.kills += 1
+
+    async def settle(self) -> None:
+        """Waits until every run has ended or waits for a person, then ends the workers in peace."""
+        query = HeadQuery(statuses=frozenset({"waiting"}), limit=500)
+
+        async def is_over() -> bool:
+            waiting = await self.app.runs(query)
+            return not self.in_flight() and all(h.wake_at is None for h in waiting)
+
+        try:
+            await until_so(is_over, "every run has ended", timeout_s=SETTLE_S)
+        except TimeoutError as error:
+            self.outcome.notes["unsettled"] = 1
+            del error
+        for child in list(self.workers.values()):
+            code = await child.terminate()
+            if code != 0:
+                self.outcome.wrong("lost", f"a worker that was asked to end did so with {code}")
+        self.workers.clear()
+
+    async def judge(self) -> None:
+        """Checks every run, and how long the tasks of the dead waited."""
+        await checks.check(self.app, self.place, self.accepted, self.outcome)
+        for head in await checks.every_head(self.app):
+            events = [e async for e in self.app.events(head.run)]
+            self.outcome.recovery_s += [round(s, 3) for s in checks.recoveries(events, self.killed)]
+
+
+@asynccontextmanager
+async def fleet(
+    place: Place, outcome: Outcome, *, slow_s: tuple[float, float] = (0.15, 0.6), workers: int = 2
+) -> AsyncIterator[Fleet]:
+    """A model, ``workers`` workers and a driver on a fresh store in ``place.folder``."""
+    rng = random.Random(outcome.seed)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    server = start(model.serve, place.model_log, slow_s)
+    try:
+        if place.model == "scripted:none":
+            place = Place(place.folder, f"openai-compatible:chaos@{await server.told()}/v1")
+        async with open_collegium(place.settings, scope="none", model=place.model) as app:
+            made = Fleet(app, place, outcome, rng)
+            try:
+                await made.hire(workers)
+                yield made
+            finally:
+                made.close()
+    finally:
+        server.kill()
+
+
+async def until(
+    holds: Callable[[], bool],
+    what: str,
+    *,
+    timeout_s: float = 30.0,
+    again: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Waits until ``holds()``; calls ``again`` meanwhile."""
+    async with asyncio.timeout(timeout_s):
+        while not holds():
+            if again is not None:
+                await again()
+            await asyncio.sleep(0.01)
+
+
+async def until_so(holds: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 30.0) -> None:
+    """Waits until ``await holds()``."""
+    async with asyncio.timeout(timeout_s):
+        while not await holds():
+            await asyncio.sleep(0.05)

@@ -1,0 +1,109 @@
+"""What came of trials: one line of JSON for each, one line of the table for each kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+WRONGS = ("lost", "repeated", "duplicated", "gap", "stale", "chain", "late")
+"""What may never happen; ``gap``: a write with neither an end nor an unknown outcome."""
+
+
+@dataclass
+class Outcome:
+    """One trial. ``wrongs`` has a sentence for each violation, by its kind."""
+
+    kind: str
+    seed: int
+    kills: int = 0
+    runs: int = 0
+    writes: int = 0
+    unknown: int = 0
+    quarantined: int = 0
+    lapses: int = 0
+    asked_again: int = 0
+    least_in_flight: int = 0
+    seconds: float = 0.0
+    recovery_s: list[float] = field(default_factory=list)
+    wrongs: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def wrong(self, kind: str, *sentences: str) -> None:
+        """Adds violations."""
+        if sentences:
+            self.wrongs.setdefault(kind, []).extend(sentences)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing was violated."""
+        return not self.wrongs
+
+    def to_line(self) -> str:
+        """As a line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def load(path: Path) -> list[Outcome]:
+    """The finished trials of an earlier run; a last line that was cut off is left out."""
+    outcomes = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            outcomes.append(Outcome(**json.loads(line)))
+        except json.JSONDecodeError:
+            continue
+    return outcomes
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """One line per kind of trial, and one for all."""
+    head = (
+        "trial",
+        "trials",
+        "kills",
+        "runs",
+        "writes",
+        *WRONGS,
+        "unknown",
+        "quarant.",
+        "again",
+        "in flight",
+        "p50 s",
+        "p95 s",
+    )
+    rows = [head]
+    kinds = list(dict.fromkeys(o.kind for o in outcomes))
+    rows += [_row(kind, [o for o in outcomes if o.kind == kind]) for kind in kinds]
+    if len(kinds) > 1:
+        rows.append(_row("all", outcomes))
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
+    return "\n".join(lines)
+
+
+def _row(name: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    recovery = sorted(s for o in outcomes for s in o.recovery_s)
+    flights = [o.least_in_flight for o in outcomes if o.kills and o.least_in_flight]
+    return (
+        name,
+        str(len(outcomes)),
+        _sum(o.kills for o in outcomes),
+        _sum(o.runs for o in outcomes),
+        _sum(o.writes for o in outcomes),
+        *(_sum(len(o.wrongs.get(w, ())) for o in outcomes) for w in WRONGS),
+        _sum(o.unknown for o in outcomes),
+        _sum(o.quarantined for o in outcomes),
+        _sum(o.asked_again for o in outcomes),
+        f">={min(flights)}" if flights else "-",
+        _quantile(recovery, 0.5),
+        _quantile(recovery, 0.95),
+    )
+
+
+def _sum(numbers: Iterable[int]) -> str:
+    return f"{sum(numbers):,}"
+
+
+def _quantile(ordered: Sequence[float], share: float) -> str:
+    return f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.2f}" if ordered else "-"

@@ -1,0 +1,150 @@
+"""The processes of a trial: workers, submitters and the model, each forked from one that has imported everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from collegium.config import ModelsSection, Settings, WorkerSection
+from collegium.wiring import open_collegium
+from tests.chaos.far_side import FarSide, chaos_tools
+
+LEASE_S = 1.0
+START_S = 30.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial happens: its folder, and the name of the model."""
+
+    folder: Path
+    model: str = "scripted:none"
+
+    @property
+    def data(self) -> Path:
+        """The data folder of collegium."""
+        return self.folder / "data"
+
+    @property
+    def store(self) -> Path:
+        """The store file."""
+        return self.data / "collegium.db"
+
+    @property
+    def far(self) -> FarSide:
+        """The world outside."""
+        return FarSide(self.folder / "far")
+
+    @property
+    def model_log(self) -> Path:
+        """What the model was asked."""
+        return self.folder / "model.jsonl"
+
+    @property
+    def settings(self) -> Settings:
+        """Lease and time limits that suit a trial of seconds."""
+        fields = {"lease_s": LEASE_S} if "lease_s" in WorkerSection.model_fields else {}
+        return Settings(
+            data_dir=self.data,
+            worker=WorkerSection(**fields),  # type: ignore[arg-type]
+            models=ModelsSection(timeout_s=20.0),
+        )
+
+
+class Child:
+    """A process of the trial that can be killed, stopped and continued by its id."""
+
+    def __init__(self, process: ForkServerProcess, told: Connection) -> None:
+        self._process = process
+        self._told = told
+        self.name = ""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it lives."""
+        return self._process.is_alive()
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it ended."""
+        return self._process.exitcode
+
+    async def told(self) -> Any:
+        """The next thing it says; its first word is that it is ready."""
+        async with asyncio.timeout(START_S):
+            while not self._told.poll():
+                if not self._process.is_alive() and not self._told.poll():
+                    raise RuntimeError(f"process {self.pid} ended with {self._process.exitcode} before it was ready")
+                await asyncio.sleep(0.005)
+        return self._told.recv()
+
+    def send(self, number: signal.Signals) -> None:
+        """Signals this process and no other."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it without a word, stopped or not."""
+        self._process.kill()
+        self._process.join()
+        self._told.close()
+
+    async def terminate(self, timeout_s: float = 30.0) -> int | None:
+        """Asks it to end and waits; its exit code."""
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._process.is_alive():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            self.kill()
+            return None
+        self._process.join()
+        self._told.close()
+        return self._process.exitcode
+
+
+def context() -> ForkServerContext:
+    """Where processes come from: forked from one that has imported collegium, so that a start costs milliseconds."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["collegium.wiring", "collegium.testing.model_server", "tests.chaos.processes"])
+    return made
+
+
+def start(target: Callable[..., None], *arguments: object) -> Child:
+    """A process that runs ``target(*arguments, told)``."""
+    made = context()
+    ours, theirs = made.Pipe(duplex=False)
+    process = made.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return Child(process, ours)
+
+
+def work(place: Place, told: Connection) -> None:
+    """A worker process on all runs of the store, until SIGTERM; tells its worker's id first."""
+    logging.basicConfig(filename=place.folder / "workers.log", format="%(process)d %(name)s %(message)s")
+
+    async def main() -> None:
+        over = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+        tools = chaos_tools(place.far)
+        async with open_collegium(place.settings, scope="all", model=place.model, tools=tools) as app:
+            told.send(app._worker.id)
+            await over.wait()
+
+    asyncio.run(main())
