@@ -40,15 +40,17 @@ class Commits:
     """Counts the commits of every SQLite connection that is opened through ``sqlite3.connect``, by file.
 
     In WAL mode with ``synchronous=FULL`` each commit that wrote something is one fsync of the log; checkpoints come on
-    top, one in about a thousand pages. Counting costs time, so it is done in a pass that is not timed.
+    top, one in about a thousand pages. With a rollback journal (``DELETE``) it is several: of the journal, the file and
+    the folder. Counting costs time, so it is done in a pass that is not timed.
     """
 
     def __init__(self) -> None:
         self.by_file: Counter[str] = Counter()
         self.synchronous: dict[str, str] = {}
+        self.journal_mode: dict[str, str] = {}
 
     def install(self) -> None:
-        """Replaces ``sqlite3.connect`` in this process."""
+        """Replaces ``sqlite3.connect`` in this process, under both of its names."""
         connect = sqlite3.connect
 
         def counted(database: Any, *args: Any, **kwargs: Any) -> sqlite3.Connection:
@@ -56,7 +58,7 @@ class Commits:
             self._watch(connection, Path(str(database)).name)
             return connection
 
-        sqlite3.connect = counted  # type: ignore[assignment]
+        sqlite3.connect = sqlite3.dbapi2.connect = counted  # type: ignore[assignment]
 
     def _watch(self, connection: sqlite3.Connection, name: str) -> None:
         self.synchronous[name] = str(connection.execute("PRAGMA synchronous").fetchone()[0])
@@ -76,6 +78,13 @@ class Commits:
                 self.by_file[name] += 1
 
         connection.set_trace_callback(traced)
+
+    def read_modes(self, folder: Path) -> None:
+        """Notes in which journal mode the files of ``folder`` are."""
+        for name in self.by_file:
+            connection = sqlite3.Connection(folder / name)
+            self.journal_mode[name] = str(connection.execute("PRAGMA journal_mode").fetchone()[0]).upper()
+            connection.close()
 
 
 async def run_all(run_once: RunOnce, kind: str, runs: int, *, at_once: int, prefix: str) -> None:
@@ -103,6 +112,7 @@ async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
             await run_all(run_once, kind, runs, at_once=at_once, prefix="run")
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             commits = dict(COMMITS.by_file)
+            COMMITS.read_modes(Path(folder))
     return {
         "name": item["name"],
         "runs": runs,
@@ -111,6 +121,7 @@ async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
         "runs_s": runs / wall,
         "syncs": {file: count / runs for file, count in commits.items()} if item["is_counting"] else None,
         "synchronous": COMMITS.synchronous if item["is_counting"] else None,
+        "journal_mode": COMMITS.journal_mode if item["is_counting"] else None,
     }
 
 
@@ -124,8 +135,16 @@ def find(name: str) -> System:
             from _steps_bare import group as system
         case "langgraph":
             from _steps_langgraph import langgraph as system
+        case "dbos":
+            from _steps_dbos import dbos as system
+        case "dbos-wal":
+            from _steps_dbos import dbos_wal as system
+        case "sdk":
+            from _steps_sdk import sdk as system
         case "ours":
             from _steps_ours import ours as system
+        case "ours-sdk":
+            from _steps_ours import ours_sdk as system
         case _:
             raise SystemExit(f"there is no system {name!r}")
     return system

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,8 +33,21 @@ PLAN = Plan(tasks=(Task(id="stock", title="Look it up", capability="stock", inst
 @asynccontextmanager
 async def ours(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """Each run is submitted, worked on by this process, and read back when it has ended."""
+    async with _opened(f"openai-compatible:scripted@{url}", folder, at_once) as run_once:
+        yield run_once
+
+
+@asynccontextmanager
+async def ours_sdk(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+    """The same through the vendor's SDK, as ``[openai]`` brings it; the server on loopback takes any key."""
+    os.environ.update(OPENAI_API_KEY="none", OPENAI_BASE_URL=url)
+    async with _opened("openai:scripted", folder, at_once) as run_once:
+        yield run_once
+
+
+@asynccontextmanager
+async def _opened(model: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": max(64, at_once)})
-    model = f"openai-compatible:scripted@{url}"
     async with open_collegium(settings, tools=[stock], agents=[AGENT], model=model) as collegium:
 
         async def run_once(run: str, kind: str) -> str:

@@ -3,12 +3,15 @@
     python benchmarks/steps.py [--json] [--rounds N] [--scale X] [--only SYSTEM]...
 
 An agent run is model -> read-only tool -> model. A team run is a plan, eight agent runs at once, and a last model call
-that adds up. Four systems do the same runs in turn, each in a process of its own: a bare HTTP client with an SQLite
-commit per step, the same with a group commit (the limit), LangGraph with its SQLite saver, and collegium through its
-public API. LangGraph lives in ``.venv-bench`` (``make bench`` makes it); without it that line is left out.
+that adds up. All systems do the same runs in turn, each in a process of its own: a bare HTTP client with an SQLite
+commit per step, the same with a group commit (the limit), LangGraph with its SQLite saver, DBOS with SQLite (as it
+ships, and on a file in WAL mode), and collegium through its public API. Then the same through OpenAI's SDK: alone with
+nothing kept (the limit), and collegium with ``[openai]``. LangGraph and DBOS live in ``.venv-bench`` (``make bench``
+makes it); without it their lines are left out.
 
-CPU is that of the client process. Every system's SQLite commits with WAL and ``synchronous=FULL``, as read back from
-its connections; "syncs" are the commits of a run that wrote something, counted in a pass that is not timed.
+CPU is that of the client process. "commits" are those of a run that wrote something, counted in a pass that is not
+timed; "mode" is read back from the connections and files. One commit is one fsync with WAL and ``synchronous=FULL``; as
+DBOS ships (DELETE, a rollback journal) it is several.
 """
 
 from __future__ import annotations
@@ -35,8 +38,14 @@ SYSTEMS = {
     "bare": "bare client, commit per step",
     "group": "bare client, group commit",
     "langgraph": "LangGraph, SQLite saver",
+    "dbos": "DBOS, SQLite as it ships",
+    "dbos-wal": "DBOS, SQLite in WAL mode",
     "ours": "collegium",
+    "sdk": "OpenAI SDK, nothing kept",
+    "ours-sdk": "collegium through OpenAI SDK",
 }
+PEERS = frozenset({"langgraph", "dbos", "dbos-wal"})
+"""They live in an environment of their own, and do fewer runs where they are slow."""
 MODES = [
     # name, kind of run, runs at once, latency of the model in ms, runs of a quick and of a slow system
     ("agent, 1 at a time", "agent", 1, 0, 200, 50),
@@ -102,7 +111,7 @@ def main() -> None:
 
 def has(name: str) -> bool:
     """Whether ``name`` can be measured here."""
-    return name != "langgraph" or BENCH_PYTHON.exists()
+    return name not in PEERS or BENCH_PYTHON.exists()
 
 
 def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_counting: bool) -> list[dict[str, Any]]:
@@ -112,7 +121,7 @@ def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_count
             "name": mode,
             "kind": kind,
             "at_once": at_once,
-            "runs": max(at_once, 10, int(scale * (slow if name == "langgraph" else quick))),
+            "runs": max(at_once, 10, int(scale * (slow if name in PEERS else quick))),
             "url": urls[latency_ms],
             "folder": folder,
             "is_counting": is_counting,
@@ -123,7 +132,7 @@ def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_count
 
 def child(name: str, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Runs the passes in a fresh process."""
-    python = str(BENCH_PYTHON) if name == "langgraph" else sys.executable
+    python = str(BENCH_PYTHON) if name in PEERS else sys.executable
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and not k.startswith("COLLEGIUM")}
     if passes[0]["is_counting"]:
         environment["STEPS_COUNT"] = "1"
@@ -150,7 +159,7 @@ def servers(folder: Path) -> Iterator[dict[int, str]]:
             script = folder / f"script-{latency_ms}.json"
             script.write_text(json.dumps({**SCRIPT, "step": steps}))
             process = subprocess.Popen(
-                [sys.executable, "-m", "collegium.testing.model_server", "--script", str(script)],
+                [sys.executable, str(HERE / "_steps_responses.py"), str(script)],
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -195,6 +204,7 @@ def figures(name: str, rounds: list[list[dict[str, Any]]], counted: list[dict[st
                 "syncs": sum(n for n in counted[index]["syncs"].values()),
                 "syncs_by_file": counted[index]["syncs"],
                 "synchronous": counted[index]["synchronous"],
+                "journal_mode": counted[index]["journal_mode"],
             }
         )
     return rows
@@ -215,7 +225,7 @@ def show(document: dict[str, Any]) -> None:
     )
     print(
         f"{'':20}{'system':30}{'CPU ms/run':>11}{'x bare':>8}{'runs/s':>9}{'x bare':>8}{'wall s':>8}{'runs':>6}"
-        f"{'syncs/run':>11}{'synchronous':>13}"
+        f"{'commits/run':>13}{'mode':>13}"
     )
     for mode, _, _, latency_ms, _, _ in MODES:
         label = mode
@@ -223,16 +233,22 @@ def show(document: dict[str, Any]) -> None:
             if row["mode"] != mode:
                 continue
             cpu_ratio, rate_ratio = (f"{r:.2f}" if r else "-" for r in (row["cpu_ratio"], row["runs_s_ratio"]))
-            written = {row["synchronous"][file] for file, count in row["syncs_by_file"].items() if count}
-            level = "/".join(sorted({"2": "FULL", "1": "NORMAL", "0": "OFF", "3": "EXTRA"}.get(w, w) for w in written))
             print(
                 f"{label:20}{SYSTEMS[row['system']]:30}{row['cpu_ms']:>11.2f}{cpu_ratio:>8}{row['runs_s']:>9.1f}"
-                f"{rate_ratio:>8}{row['wall_s']:>8.2f}{row['runs']:>6}{row['syncs']:>11.2f}{level:>13}"
+                f"{rate_ratio:>8}{row['wall_s']:>8.2f}{row['runs']:>6}{row['syncs']:>13.2f}{mode_of(row):>13}"
             )
             label = ""
         print(f"{'':20}(the model takes {latency_ms} ms per call)")
     for name, reason in document["left_out"].items():
         print(f"{SYSTEMS[name]} was left out: {reason}")
+
+
+def mode_of(row: dict[str, Any]) -> str:
+    """How the files of a row that were written to are committed."""
+    names = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
+    written = [file for file, count in row["syncs_by_file"].items() if count]
+    levels = {f"{row['journal_mode'][f]} {names.get(row['synchronous'][f], '?')}" for f in written}
+    return "/".join(sorted(levels)) or "-"
 
 
 if __name__ == "__main__":
