@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from collegium.agents.calls import UnknownOutcome
 from collegium.agents.desk import Desk, Earlier
 from collegium.agents.perform import perform
 from collegium.agents.roster import Roster, digest
-from collegium.agents.talk import Talk, UnknownOutcome
+from collegium.agents.talk import Talk
 from collegium.domain import body as b
 from collegium.domain.agent import Agent
 from collegium.domain.conversation import Conversation, converse
