@@ -141,12 +141,16 @@ class TaskRouted(Body, frozen=True):
 
 
 class TaskStarted(Body, frozen=True):
-    """A worker took the attempt; refused by the store unless it is the newest and not yet started."""
+    """A worker took the attempt; refused by the store unless it is the newest and not yet started.
+
+    ``is_fresh``: another agent or model than before, which does not go on with that one's conversation.
+    """
 
     worker: str
     agent: str
     agent_version: str
     model: str
+    is_fresh: bool = False
 
 
 class TaskParked(Body, frozen=True):

@@ -44,6 +44,18 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """How many durable events each attempt left."""
     compacted: b.ContextCompacted | None = None
     """The last compaction: it holds for the conversation in which its ``upto_step`` comes after the first step."""
+    begun: int = 0
+    """How many of ``turns`` are another agent's or model's, with which nobody goes on."""
+
+    @property
+    def current(self) -> tuple[Turn, ...]:
+        """The steps with which an attempt goes on."""
+        return self.turns[self.begun :]
+
+    @property
+    def last_step(self) -> int:
+        """Number of the last step of all, 0 before the first."""
+        return self.turns[-1].proposed.step if self.turns else 0
 
     def spent(self, attempt: int) -> Usage:
         """What ``attempt`` has to be charged for when it ends without a word: its whole reservation, if it had one."""
@@ -51,11 +63,15 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         reserved = self.reserved.get(attempt)
         if reserved is None:
             return usage
-        tokens, cost = reserved.allotment.tokens, reserved.allotment.cost_usd
+        held = reserved.allotment
+        output = max(usage.output_tokens, held.output_tokens or 0)
+        given = max(usage.input_tokens, held.input_tokens or 0)
         return msgspec.structs.replace(
             usage,
-            input_tokens=usage.input_tokens + max(0, (tokens or 0) - usage.tokens),
-            cost_usd=max(usage.cost_usd, cost or usage.cost_usd),
+            input_tokens=max(given, (held.tokens or 0) - output),
+            output_tokens=output,
+            cost_usd=max(usage.cost_usd, held.cost_usd or usage.cost_usd),
+            tool_calls=max(usage.tool_calls, held.tool_calls or 0),
         )
 
 
@@ -63,7 +79,7 @@ def converse(events: Iterable[Event], task: str, before: Conversation | None = N
     """The conversation of ``task`` after ``events`` of its run; takes time for the events, not for the steps before."""
     folding = _Folding(before or Conversation())
     for event in events:
-        if event.task == task and not event.is_deciding:
+        if event.task == task:
             folding.add(event)
     return folding.conversation()
 
@@ -83,9 +99,14 @@ class _Folding:
         self._reserved = dict(before.reserved)
         self._progress = dict(before.progress)
         self._compacted = before.compacted
+        self._begun = before.begun
 
     def add(self, event: Event) -> None:
         body, attempt = event.body, event.attempt or 0
+        if event.is_deciding:
+            if isinstance(body, b.TaskStarted) and body.is_fresh:
+                self._begun = len(self._turns)
+            return
         self._progress[attempt] = self._progress.get(attempt, 0) + 1
         match body:
             case b.StepProposed():
@@ -112,6 +133,7 @@ class _Folding:
             reserved=self._reserved,
             progress=self._progress,
             compacted=self._compacted,
+            begun=self._begun,
         )
 
     def _turn(self, step: int) -> Turn | None:

@@ -18,6 +18,8 @@
     |   |-- StoreFull              no space left
     |   |-- StoreReadOnly          it may not be written
     |   `-- StoreCorrupt           what was read is not what was written
+    |-- TimedOut                   an attempt took longer than its task may
+    |-- InternalFault              an agent or tool failed in a way nobody foresaw
     |-- ToolError                  a tool call that did not succeed
     `-- ModelError                 a model call that did not succeed
         |-- ModelUnavailable       timeout, connection, 5xx               exit 5
@@ -146,6 +148,19 @@ class StoreCorrupt(StoreError):
     code = "store_corrupt"
 
 
+class TimedOut(CollegiumError):
+    """An attempt took longer than its task may take."""
+
+    code = "timeout"
+    retryable = True
+
+
+class InternalFault(CollegiumError):
+    """Something failed in a way nobody foresaw; the log has the traceback."""
+
+    code = "internal"
+
+
 class ToolError(CollegiumError):
     """A tool call that did not succeed; the text goes back to the agent."""
 
@@ -242,6 +257,18 @@ HTTP_STATUS: dict[type[CollegiumError], int] = {
     CollegiumError: 500,
 }
 """Status of an HTTP reply that ends with the error, found like ``EXIT_CODES``."""
+
+
+def is_retryable(code: str) -> bool:
+    """Whether errors with this code may succeed when the same is tried again."""
+    return code in _RETRYABLE
+
+
+def _all(root: type[CollegiumError]) -> list[type[CollegiumError]]:
+    return [root, *(c for child in root.__subclasses__() for c in _all(child))]
+
+
+_RETRYABLE = frozenset(c.code for c in _all(CollegiumError) if c.retryable)
 
 
 def exit_code(error: BaseException) -> int:

@@ -27,7 +27,8 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         attempt: The newest attempt, 0 before the first.
         failures: Attempts that ended in an error and are to be tried again.
-        tried: Agents of those attempts.
+        agent: Who works on it, or did last. ``model``: the same.
+        tried: Agents of the attempts that failed, one entry for each.
         lapsed_at: When the newest attempt was found lost; open calls are judged by it.
         barren_lapses: Lapses in a row without one new durable event of the attempt.
         wake_at: Parked: when it goes on by itself. Ready: not to be published before.
@@ -87,8 +88,6 @@ def _ready(task: TaskState, event: Event, body: Any) -> TaskState:
         allotment=body.allotment,
         is_alone=body.is_alone,
         worker=None,
-        agent=None,
-        model=None,
         park=None,
         wake_at=body.not_before,
         ready_at=event.at,

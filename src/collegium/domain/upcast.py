@@ -32,6 +32,8 @@ UPCASTERS: Final[Mapping[str, tuple[Step, ...]]] = {
     "limit.reserved": (_extended,),
     # 2: what a fork changes, and its effects.
     "run.forked": (_extended,),
+    # 2: conversations that begin again with another agent or model.
+    "task.started": (_extended,),
     # 2: the reasons ``stopped`` and ``pinned``.
     "task.parked": (_extended,),
     # 2: the call itself, four eyes, answers by default, edited plans.
