@@ -19,6 +19,9 @@ Trial = Callable[[Place, Outcome, int], Awaitable[None]]
 TRIALS: dict[str, tuple[Trial, int, int]] = {
     "kill": (kills.uniform, 10, 60),
     "aimed": (kills.aimed, 10, 50),
+    "both": (kills.both, 10, 10),
+    "submit": (kills.submitter, 10, 10),
+    "pause": (kills.paused, 5, 40),
 }
 """Per kind: the trial, the kills of one trial, and how many trials the long tier has."""
 
@@ -39,6 +42,7 @@ async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None)
     outcome = Outcome(kind, seed)
     began = time.monotonic()
     place = Place(folder / f"{kind}-{seed}")
+    shutil.rmtree(place.folder, ignore_errors=True)
     try:
         await trial(place, outcome, size or usual)
     except Exception as error:  # noqa: BLE001 - a trial that breaks off is a trial that failed

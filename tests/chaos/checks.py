@@ -97,10 +97,12 @@ def _check_end(
         if end.status != "succeeded":
             outcome.wrong("lost", f"{run} ended {end.status}: {end.error} {end.reason}")
             return
-        fired = {c["label"] for c in calls if c["what"] in ("fired", "read")}
-        done = {label for label in goals.labels(tag, kind) if label not in fired}
-        if done:
-            outcome.wrong("lost", f"{run} ended well, but the far side never saw {sorted(done)}")
+        seen = {c["label"] for c in calls if c["what"] in ("fired", "read")}
+        refused = {c["label"] for c in calls if c["what"] == "refused"} - seen
+        outcome.note("refused after it was voided", len(refused))
+        missing = goals.labels(tag, kind).keys() - seen - refused
+        if missing:
+            outcome.wrong("lost", f"{run} ended well, but the far side never saw {sorted(missing)}")
         return
     unknown = {e.task for e in events if isinstance(e.body, b.ToolOutcomeUnknown)}
     parks: dict[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -112,6 +113,21 @@ class Fleet:
         child.kill()
         self.outcome.kills += 1
 
+    async def pause(self, worker: str) -> None:
+        """SIGSTOP until all its tasks have been taken over, then SIGCONT."""
+        child = self.workers[worker]
+        flying = self.in_flight()
+        self.outcome.least_in_flight = min(self.outcome.least_in_flight or flying, flying)
+        child.send(signal.SIGSTOP)
+        self.killed[worker] = time.time()
+        held = self.held_by(worker)
+        try:
+            await until(lambda: self.held_by(worker) == 0, "the tasks of the stopped worker are taken over")
+        finally:
+            child.send(signal.SIGCONT)
+        self.outcome.pauses += 1
+        self.outcome.note("attempts taken over from stopped workers", held)
+
     async def settle(self) -> None:
         """Waits until every run has ended or waits for a person, then ends the workers in peace."""
         query = HeadQuery(statuses=frozenset({"waiting"}), limit=500)
@@ -123,13 +139,18 @@ class Fleet:
         try:
             await until_so(is_over, "every run has ended", timeout_s=SETTLE_S)
         except TimeoutError as error:
-            self.outcome.notes["unsettled"] = 1
-            del error
+            # What did not end is named by the checks.
+            self.outcome.note(f"trials that did not settle: {error}")
         for child in list(self.workers.values()):
             code = await child.terminate()
             if code != 0:
                 self.outcome.wrong("lost", f"a worker that was asked to end did so with {code}")
         self.workers.clear()
+
+    async def end(self) -> None:
+        """Settles, then judges."""
+        await self.settle()
+        await self.judge()
 
     async def judge(self) -> None:
         """Checks every run, and how long the tasks of the dead waited."""
@@ -141,7 +162,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    place: Place, outcome: Outcome, *, slow_s: tuple[float, float] = (0.15, 0.6), workers: int = 2
+    place: Place, outcome: Outcome, *, slow_s: tuple[float, float] = (0.05, 0.4), workers: int = 2
 ) -> AsyncIterator[Fleet]:
     """A model, ``workers`` workers and a driver on a fresh store in ``place.folder``."""
     rng = random.Random(outcome.seed)
@@ -169,15 +190,19 @@ async def until(
     again: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Waits until ``holds()``; calls ``again`` meanwhile."""
-    async with asyncio.timeout(timeout_s):
-        while not holds():
-            if again is not None:
-                await again()
-            await asyncio.sleep(0.01)
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+        if again is not None:
+            await again()
+        await asyncio.sleep(0.01)
 
 
 async def until_so(holds: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = 30.0) -> None:
     """Waits until ``await holds()``."""
-    async with asyncio.timeout(timeout_s):
-        while not await holds():
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + timeout_s
+    while not await holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(0.05)

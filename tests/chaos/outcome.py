@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-WRONGS = ("lost", "repeated", "duplicated", "gap", "stale", "chain", "late")
-"""What may never happen; ``gap``: a write with neither an end nor an unknown outcome."""
+WRONGS = ("lost", "repeated", "duplicated", "gap", "stale", "chain")
+"""What may never happen. ``gap``: a write with neither an end nor an unknown outcome. ``stale``: an append of a closed
+attempt. ``chain``: a broken chain or a damaged file."""
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Outcome:
     kind: str
     seed: int
     kills: int = 0
+    pauses: int = 0
     runs: int = 0
     writes: int = 0
     unknown: int = 0
@@ -29,6 +31,10 @@ class Outcome:
     recovery_s: list[float] = field(default_factory=list)
     wrongs: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
+
+    def note(self, what: str, number: float = 1) -> None:
+        """Counts something that is worth knowing and no violation."""
+        self.notes[what] = self.notes.get(what, 0) + number
 
     def wrong(self, kind: str, *sentences: str) -> None:
         """Adds violations."""
@@ -62,6 +68,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "trial",
         "trials",
         "kills",
+        "pauses",
         "runs",
         "writes",
         *WRONGS,
@@ -78,17 +85,24 @@ def table(outcomes: Sequence[Outcome]) -> str:
     if len(kinds) > 1:
         rows.append(_row("all", outcomes))
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
-    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
-    return "\n".join(lines)
+    lines = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
+        for r in rows
+    ]
+    notes: dict[str, float] = {}
+    for what, number in ((w, n) for o in outcomes for w, n in o.notes.items()):
+        notes[what] = notes.get(what, 0) + number
+    return "\n".join([*lines, *(f"{what}: {number:g}" for what, number in sorted(notes.items()))])
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     recovery = sorted(s for o in outcomes for s in o.recovery_s)
-    flights = [o.least_in_flight for o in outcomes if o.kills and o.least_in_flight]
+    flights = [o.least_in_flight for o in outcomes if o.least_in_flight]
     return (
         name,
         str(len(outcomes)),
         _sum(o.kills for o in outcomes),
+        _sum(o.pauses for o in outcomes),
         _sum(o.runs for o in outcomes),
         _sum(o.writes for o in outcomes),
         *(_sum(len(o.wrongs.get(w, ())) for o in outcomes) for w in WRONGS),

@@ -7,7 +7,9 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -67,6 +69,7 @@ class Child:
         self._process = process
         self._told = told
         self.name = ""
+        self.last_words: list[Any] = []
 
     @property
     def pid(self) -> int:
@@ -98,21 +101,23 @@ class Child:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Ends it without a word, stopped or not."""
+        """Ends it without a word, stopped or not; what it had said before is in ``last_words``."""
         self._process.kill()
         self._process.join()
+        with suppress(EOFError, OSError):
+            while self._told.poll():
+                self.last_words.append(self._told.recv())
         self._told.close()
 
     async def terminate(self, timeout_s: float = 30.0) -> int | None:
         """Asks it to end and waits; its exit code."""
         self._process.terminate()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._process.is_alive():
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            self.kill()
-            return None
+        deadline = time.monotonic() + timeout_s
+        while self._process.is_alive():
+            if time.monotonic() > deadline:
+                self.kill()
+                return None
+            await asyncio.sleep(0.01)
         self._process.join()
         self._told.close()
         return self._process.exitcode
