@@ -191,7 +191,7 @@ class Scheduler:
             state = apply(state, event)
         self._keep(state)
         try:
-            await self.publish(state, only={d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task})
+            await self.publish(state, only=[d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task])
         except (StoreError, OSError):
             # What was decided is durable; the head is due in a second, and whoever sweeps publishes again.
             _log.exception("the work of %s could not be published", state.id)

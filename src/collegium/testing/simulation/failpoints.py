@@ -1,0 +1,72 @@
+"""Failpoints: the named moments around every durable act, where a host can be made to die."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from collegium.domain.event import BODIES
+
+NOT_WRITTEN_YET: Final = frozenset(
+    {
+        "run.replanned",
+        "run.said",
+        "run.forked",
+        "approval.requested",
+        "approval.answered",
+        "step.judged",
+        "limit.settled",
+        "message.sent",
+        "memory.written",
+        "memory.superseded",
+        "context.compacted",
+        "feedback.given",
+    }
+)
+"""Types of events that nothing writes; a test requires that this is still so."""
+ACTS: Final = (
+    "bus.publish",
+    "bus.claim",
+    "bus.settle",
+    "journal.read",
+    "journal.head",
+    "journal.heads",
+    "records.get",
+    "records.put",
+    "blobs.put",
+    "presence.announce",
+    "presence.withdraw",
+    "presence.dead",
+    "model.complete",
+    "tool.run",
+    "tool.reconcile",
+)
+"""What hosts do beside appending."""
+
+
+def all_failpoints() -> tuple[str, ...]:
+    """Every name: before and after each act, and before and after each type of event is stored."""
+    appends = tuple(f"append:{type_}" for type_ in sorted(BODIES) if type_ not in NOT_WRITTEN_YET)
+    return tuple(f"{act}:{when}" for act in (*appends, *ACTS) for when in ("before", "after"))
+
+
+class Failpoints:
+    """Counts how often each was reached, and says when a host has to die there.
+
+    Args:
+        armed: Name of a failpoint -> the numbers of the hits at which the host that reaches it dies; hit 1 is the
+            first.
+    """
+
+    def __init__(self, armed: dict[str, frozenset[int]] | None = None) -> None:
+        self.hits: Counter[str] = Counter()
+        self.fired: Counter[str] = Counter()
+        self._armed = armed or {}
+
+    def reach(self, name: str, die: Callable[[], None]) -> None:
+        """Takes note of a hit; calls ``die`` where one was asked for."""
+        self.hits[name] += 1
+        if self.hits[name] in self._armed.get(name, ()):
+            self.fired[name] += 1
+            die()

@@ -1,0 +1,272 @@
+"""A world: hosts, their users, what happens to them, and what came of it. The same seed gives the same world."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from collegium.adapters.bus_rules import BusRules
+from collegium.adapters.memory.blobs import MemoryBlobs
+from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.memory.records import MemoryRecords
+from collegium.adapters.memory.workspace import MemoryWorkspaces
+from collegium.domain.errors import StoreUnavailable
+from collegium.ports import Journal
+from collegium.testing.simulation.failpoints import Failpoints
+from collegium.testing.simulation.host import Host, Shared
+from collegium.testing.simulation.invariants import NEEDS_A_PERSON, History, Violation, Watch, from_scratch
+from collegium.testing.simulation.journal import HostJournal, SharedJournal
+from collegium.testing.simulation.loop import SimulatedClock, Stuck, VirtualLoop
+from collegium.testing.simulation.outside import Outside
+from collegium.testing.simulation.scenario import Scenario, Submission
+from collegium.testing.simulation.stores import SharedBus
+
+LOOK_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """Faults in the code itself, for tests that prove the simulation finds them."""
+
+    shared_journal: type[SharedJournal] = SharedJournal
+    journal_of: Callable[[HostJournal], Journal] = lambda journal: journal
+    outside: type[Outside] = Outside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a world."""
+
+    violation: Violation | None
+    events: int
+    types: Counter[str]
+    faults: Counter[str]
+    statuses: Counter[str]
+    failpoints: Failpoints
+    seconds: float
+    digest: str
+    trace: list[str] = field(repr=False)
+
+
+class World:
+    """Runs a scenario."""
+
+    def __init__(self, scenario: Scenario, seed: int | str, planted: Planted | None = None) -> None:
+        planted = planted or Planted()
+        self._scenario = scenario
+        self._rng = Random(f"{seed}/world")  # noqa: S311 - a simulation, no secret
+        self._loop = VirtualLoop(Random(f"{seed}/order"))  # noqa: S311
+        self._loop.set_exception_handler(self._unhandled)
+        self._outside = planted.outside()
+        self._watch = Watch(self._outside, self._say_when)
+        entropy = Random(f"{seed}/entropy")  # noqa: S311
+        bus = MemoryBus(SimulatedClock(self._loop), BusRules(hide_s=scenario.hide_s))
+        self._shared = Shared(
+            loop=self._loop,
+            journal=planted.shared_journal(entropy=entropy.randbytes, on_stored=self._watch.stored),
+            bus=SharedBus(bus, self._loop),
+            records=MemoryRecords(),
+            blobs=MemoryBlobs(),
+            workspaces=MemoryWorkspaces(),
+            beats={},
+            outside=self._outside,
+            faults=scenario.faults,
+            failpoints=Failpoints(scenario.armed),
+            entropy=entropy,
+            lease_s=scenario.lease_s,
+            journal_of=planted.journal_of,
+        )
+        self._hosts: list[Host] = []
+        self._accepted: dict[str, str] = {}
+        self._is_over = False
+        self._booted = 0
+
+    def run(self) -> Result:
+        """Lets the world take its course; ends at the first violation."""
+        loop = self._loop
+        try:
+            loop.run_until_complete(loop.start(None, self._course()))
+            self._check_end()
+        except Violation as violation:
+            self._watch.broken(violation)
+        except Stuck as error:
+            self._watch.broken(Violation("something always goes on", str(error)))
+        finally:
+            self._end()
+        return Result(
+            violation=self._watch.violation,
+            events=self._watch.events,
+            types=self._watch.types,
+            faults=self._shared.faults.counts,
+            statuses=Counter(h.state.status for h in self._watch.histories.values() if h.state is not None),
+            failpoints=self._shared.failpoints,
+            seconds=loop.time(),
+            digest=self._watch.digest,
+            trace=self._watch.trace,
+        )
+
+    async def _course(self) -> None:
+        scenario, loop = self._scenario, self._loop
+        for _ in range(scenario.hosts):
+            self._boot()
+        for submission in scenario.submissions:
+            loop.start(None, self._user(submission))
+        for at_s in scenario.drains_at_s:
+            loop.start(None, self._drain(at_s))
+        loop.start(None, self._resume())
+        await self._until(scenario.chaos_s)
+        self._calm()
+        await self._until(scenario.chaos_s + scenario.grace_s)
+        self._watch.raise_broken()
+        if pending := self._pending():
+            raise Violation("every accepted run ends", "; ".join(pending))
+
+    async def _until(self, at_s: float) -> None:
+        """Returns at ``at_s``, or as soon as all is done or something is broken."""
+        while self._loop.time() < at_s and self._watch.violation is None and self._pending():
+            await asyncio.sleep(LOOK_S)
+
+    def _calm(self) -> None:
+        self._shared.faults.is_calm = True
+        for host in self._hosts:
+            host.machine.resume()
+
+    def _pending(self) -> list[str]:
+        """Runs that have not ended, and goals that were not accepted yet."""
+        missing = [s.mark for s in self._scenario.submissions if s.mark not in self._accepted]
+        return [f"{m} was not accepted" for m in missing] + [
+            f"{h.run} is {h.state.status if h.state else 'unknown'}"
+            for h in self._watch.histories.values()
+            if not _is_at_rest(h)
+        ]
+
+    def _check_end(self) -> None:
+        for mark, run in self._accepted.items():
+            if run not in self._watch.histories:
+                raise Violation("no accepted run is lost", f"{mark} ({run})")
+        for history in self._watch.histories.values():
+            from_scratch(history)
+            self._watch.check_ledger(history)
+        for history in self._watch.histories.values():
+            wrong = _done(self._shared.journal.verify(history.run))
+            if wrong is not None:
+                raise Violation("chain verifies", f"{history.run} at seq {wrong}")
+
+    def _boot(self) -> None:
+        if self._is_over:
+            return
+        self._booted += 1
+        host = Host(f"h{self._booted}", self._shared, self._died)
+        self._hosts.append(host)
+        self._watch.say(f"{self._say_when()} {host.machine.name} starts")
+        host.start()
+
+    def _died(self, host: Host) -> None:
+        self._hosts.remove(host)
+        self._watch.say(f"{self._say_when()} {host.machine.name} dies")
+        if not self._is_over:
+            self._loop.start(None, self._reboot(self._rng.uniform(0.1, 3.0)))
+
+    async def _reboot(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        self._boot()
+
+    async def _any_host(self) -> Host:
+        while not self._hosts:
+            await asyncio.sleep(0.2)
+        return self._rng.choice(self._hosts)
+
+    async def _persist(self, act: Callable[[Host], Any]) -> Any:
+        """What ``act`` gives, on whatever host it succeeds: a user who tries again until there is an answer."""
+        while True:
+            host = await self._any_host()
+            try:
+                return await host.call(act(host))
+            except asyncio.CancelledError:
+                if self._is_over:
+                    raise
+            except StoreUnavailable:
+                pass
+            await asyncio.sleep(self._rng.uniform(0.1, 0.5))
+
+    async def _user(self, submission: Submission) -> None:
+        await asyncio.sleep(submission.at_s)
+        run = await self._persist(
+            lambda host: host.app.submit(
+                submission.text,
+                plan=None if submission.is_planned else submission.plan,
+                limits=submission.limits,
+                idempotency_key=submission.mark,
+            )
+        )
+        self._accepted[submission.mark] = run.id
+        if submission.cancel_after_s is not None:
+            await asyncio.sleep(submission.cancel_after_s)
+            await self._persist(lambda host: host.app.cancel(run.id))
+
+    async def _drain(self, at_s: float) -> None:
+        """A host is stopped in good order, and another one takes its place."""
+        await asyncio.sleep(at_s)
+        host = await self._any_host()
+        self._shared.faults.counts["drain"] += 1
+        try:
+            await host.call(host.app.aclose())
+        except (asyncio.CancelledError, StoreUnavailable):
+            if self._is_over:
+                raise
+        host.machine.kill()
+
+    async def _resume(self) -> None:
+        """A user who resumes what was drained."""
+        while True:
+            await asyncio.sleep(1.0)
+            for history in list(self._watch.histories.values()):
+                state = history.state
+                if state is not None and any(t.park == "drain" for t in state.tasks.values()):
+                    run = history.run
+                    await self._persist(lambda host, run=run: host.app.resume(run))
+
+    def _say_when(self) -> str:
+        return f"{self._loop.time():10.4f}"
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody looked at: a fault of the code, unless its process is dead."""
+        error = context.get("exception")
+        if not self._is_over and error is not None and not isinstance(error, asyncio.CancelledError | StoreUnavailable):
+            self._watch.broken(Violation("no error goes unseen", f"{context['message']}: {error!r}"))
+
+    def _end(self) -> None:
+        """Ends whatever still runs, so that nothing of this world is left."""
+        self._is_over = True
+        for host in list(self._hosts):
+            host.machine.kill()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+
+def _is_at_rest(history: History) -> bool:
+    """Whether the run has ended, or waits for a person and says why."""
+    state = history.state
+    if state is None or state.finished is not None:
+        return True
+    if state.status != "waiting":
+        return False
+    parked = [t for t in state.tasks.values() if t.status == "parked"]
+    return all(t.park in NEEDS_A_PERSON and t.wake_at is None for t in parked)
+
+
+def _done(work: Any) -> Any:
+    """The value of a coroutine that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise RuntimeError("it waits")
