@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from collegium.agents import recall
 from collegium.agents.desk import Desk
 from collegium.domain.chat import ChatMessage, ModelReply, ToolCall
 from collegium.domain.tool import Effect, ToolResult
@@ -29,7 +30,8 @@ async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
         reply = await talk.ask(*added, tools=() if is_last else specs, temperature=desk.agent.temperature)
         if not reply.tool_calls or is_last:
             return reply
-        await _carry_out(desk, reply.tool_calls, granted)
+        # Its own results are nobody's grant: who was shown less than all of them may look at them again.
+        await _carry_out(desk, reply.tool_calls, granted | {recall.NAME} if talk.may_recall else granted)
         added = ()
 
 

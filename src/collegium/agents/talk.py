@@ -12,11 +12,14 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
+from collegium.agents import recall
 from collegium.agents.calls import Calls, Recorder
+from collegium.agents.compaction import Window
 from collegium.agents.schema_tools import from_schema, to_schema
 from collegium.domain import body as b
 from collegium.domain.chat import ChatMessage, Json, ModelReply, ModelRequest, ToolCall, ToolSpec
 from collegium.domain.conversation import Conversation, Turn
+from collegium.domain.errors import ContextTooLong
 from collegium.domain.tool import ToolResult
 from collegium.domain.usage import Usage
 from collegium.oversight.limits import AttemptLimits
@@ -44,15 +47,23 @@ class Talk:
         context: Callable[[str | None], ToolContext],
         clock: Clock,
     ) -> None:
-        self._past = past.turns
+        self._past = past.current
+        self._left = past.turns[: past.begun]
         self._at = 0
         self._turns: list[Turn] = []
         self._model = model
         self._limits = limits
         self._recorder = recorder
+        self._window = Window(model.profile, past.compacted)
+        looking_back = recall.Recall(lambda: self._turns, lambda: self._window.result_bytes)
         self._clock = clock
         self._calls = Calls(
-            self._turns, limits=limits, recorder=recorder, toolbox=toolbox, context=context, clock=clock
+            self._turns,
+            limits=limits,
+            recorder=recorder,
+            toolbox=toolbox.extended(looking_back),
+            context=context,
+            clock=clock,
         )
 
     @property
@@ -71,15 +82,20 @@ class Talk:
         return tuple(self._turns)
 
     @property
-    def step(self) -> int:
-        """Number of the last step, 0 before the first."""
-        return self._turns[-1].proposed.step if self._turns else 0
+    def left(self) -> tuple[Turn, ...]:
+        """The steps of agents that failed at the task before this one began afresh."""
+        return self._left
 
     @property
-    def messages(self) -> tuple[ChatMessage, ...]:
-        """The messages of the current conversation: from the last fresh start on."""
-        fresh = max((i for i, t in enumerate(self._turns) if t.proposed.is_fresh), default=0)
-        return tuple(m for t in self._turns[fresh:] for m in t.messages)
+    def step(self) -> int:
+        """Number of the task's last step, 0 before the first."""
+        last = self._turns or self._left
+        return last[-1].proposed.step if last else 0
+
+    @property
+    def may_recall(self) -> bool:
+        """Whether the last step was offered ``recall``, because it did not see all of the conversation."""
+        return bool(self._turns) and recall.NAME in self._turns[-1].proposed.tools
 
     async def ask(
         self,
@@ -92,26 +108,22 @@ class Talk:
     ) -> ModelReply:
         """One step: adds messages, calls the model, records the reply.
 
-        Raises ``LimitReached`` before a call that would not fit, or the ``ModelError`` of the call.
+        The model is shown the conversation as far as it fits (``Window``); with ``tools`` it is offered ``recall`` as
+        soon as it no longer sees everything. Raises ``LimitReached`` before a call that would not fit, or the
+        ``ModelError`` of the call.
         """
         if self._at < len(self._past):
             return self._again()
-        if is_fresh:
-            before: tuple[ChatMessage, ...] = ()
-        else:
-            before = self.messages
-        request = ModelRequest(
-            messages=(*before, *added),
+        wanted = ModelRequest(
+            messages=added,
             tools=tuple(tools),
             output_schema=output_schema,
             max_output_tokens=min(max_output_tokens, self._model.profile.max_output_tokens),
             temperature=temperature,
-            cached_prefix=len(before) or 1,
         )
         step = self.step + 1
         started = self._clock.monotonic()
-        sent = self._limits.fit(self._translated(request), self._model.profile)
-        reply = await self._complete(sent, is_choice=bool(tools), call_id=f"call_{step}")
+        request, sent, reply = await self._send(wanted, is_fresh=is_fresh)
         body = b.StepProposed(
             step=step,
             added=added,
@@ -122,8 +134,8 @@ class Talk:
             request_sha256=_digest(msgspec.structs.replace(sent, cached_prefix=0)),
             max_output_tokens=sent.max_output_tokens,
             temperature=temperature,
-            tools=tuple(t.name for t in tools),
-            tools_sha256=_digest([tools, output_schema]) if tools or output_schema else "",
+            tools=tuple(t.name for t in request.tools),
+            tools_sha256=_digest([request.tools, output_schema]) if tools or output_schema else "",
             seconds=round(self._clock.monotonic() - started, 4),
             is_fresh=is_fresh or not self._turns,
         )
@@ -132,6 +144,40 @@ class Talk:
         self._past = ()
         self._at = 0
         return reply
+
+    async def _send(self, wanted: ModelRequest, *, is_fresh: bool) -> tuple[ModelRequest, ModelRequest, ModelReply]:
+        """The request with its conversation, the same as it was sent, and the reply.
+
+        A request that the server refuses as too long is compacted harder and sent once more.
+        """
+        is_refused = False
+        while True:
+            request = wanted if is_fresh else self._continued(wanted)
+            sent = self._limits.fit(self._translated(request), self._model.profile)
+            try:
+                reply = await self._complete(sent, is_choice=bool(wanted.tools), call_id=f"call_{self.step + 1}")
+            except ContextTooLong as error:
+                harder = None if is_refused or is_fresh else self._window.compact(wanted, is_refused=True)
+                if harder is None:
+                    raise _too_long(error, is_compacted=self._window.is_shortened) from error
+                self._recorder.record(harder)
+                is_refused = True
+            else:
+                return request, sent, reply
+
+    def _continued(self, wanted: ModelRequest) -> ModelRequest:
+        """``wanted`` behind the conversation so far; a compaction that this takes is recorded first."""
+        self._window.take(self._turns)
+        compacted = self._window.compact(wanted)
+        if compacted is not None:
+            self._recorder.record(compacted)
+        before = self._window.messages
+        tools = wanted.tools
+        if tools and self._window.is_shortened and all(t.name != recall.NAME for t in tools):
+            tools = (*tools, recall.DEFINITION.spec)
+        return msgspec.structs.replace(
+            wanted, messages=(*before, *wanted.messages), tools=tools, cached_prefix=len(before) or 1
+        )
 
     async def call(self, index: int, call: ToolCall, *, granted: Collection[str]) -> ToolResult:
         """Carries out call ``index`` of the last step; see ``Calls.call``."""
@@ -174,11 +220,15 @@ class Talk:
         return request if self._model.profile.tool_mode == "native" else to_schema(request)
 
     async def _complete(self, sent: ModelRequest, *, is_choice: bool, call_id: str) -> ModelReply:
+        await self._recorder.admit()
         reservation = self._limits.reserve(sent, self._model.profile)
         usage: Usage | None = None
         try:
             reply = await self._model.complete(sent)
             usage = reply.usage
+        except ContextTooLong:
+            usage = Usage()  # refused before anything was read: nothing was spent
+            raise
         finally:
             self._limits.settle(reservation, usage)
         if is_choice and self._model.profile.tool_mode != "native":
@@ -188,3 +238,13 @@ class Talk:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()
+
+
+def _too_long(error: ContextTooLong, *, is_compacted: bool) -> ContextTooLong:
+    """The refusal, and what was tried before it."""
+    tried = (
+        "older steps had been replaced by a summary already"
+        if is_compacted
+        else "there are no older steps that could be left out"
+    )
+    return ContextTooLong(f"{error.message} ({tried})", **error.fields)

@@ -41,6 +41,12 @@ class Toolbox:
                 raise UsageError(f"there are two tools named {name!r}: rename one (name=... of @tool)", tool=name)
             self._tools[name] = tool
 
+    def extended(self, *tools: Tool) -> Toolbox:
+        """A toolbox with ``tools`` beside these; a tool that is here already keeps its name."""
+        extended = Toolbox()
+        extended._tools = {**{t.definition.name: t for t in tools}, **self._tools}
+        return extended
+
     @property
     def definitions(self) -> tuple[ToolDefinition, ...]:
         """All definitions, by name."""
