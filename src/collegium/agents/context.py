@@ -18,6 +18,9 @@ def opening(desk: Desk) -> tuple[ChatMessage, ...]:
     parts = [desk.question]
     if desk.earlier:
         parts.append(f"It goes on from this earlier answer:\n{desk.earlier}")
+    if desk.done:
+        listed = "\n".join(f"- {d}" for d in desk.done)
+        parts.append(f"This was done before, by others. It stands and is not to be done again:\n{listed}")
     parts += [f"Result of {name}:\n{r.text}" for name, r in desk.inputs.items() if r.text]
     room = int(desk.model.profile.context_tokens * SHARE_FOR_PASSAGES)
     passages = fitting([e.chunk for e in desk.evidence], room)
@@ -50,7 +53,7 @@ def numbered(chunks: Sequence[Chunk]) -> str:
 def saved(desk: Desk) -> tuple[Artifact, ...]:
     """The files this task has written, the last version of each."""
     files: dict[str, Artifact] = {}
-    for turn in desk.talk.turns:
+    for turn in (*desk.talk.left, *desk.talk.turns):
         for _, finished in sorted(turn.finished.items()):
             data = finished.result.data
             if finished.tool == "write_file" and finished.result.is_ok and data is not None:

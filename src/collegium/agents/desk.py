@@ -27,11 +27,21 @@ class Earlier:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setback:
+    """What a planner plans on from: tasks that stay as they are, with what came of them, and those that failed, why."""
+
+    kept: tuple[Task, ...]
+    results: Mapping[str, str]
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Desk:
     """What an agent is given. ``inputs`` are the results of the tasks this one depends on, by their ids.
 
     ``said`` is what the user added while the run was going on, ``earlier`` is the run this one continues,
-    ``skipped`` the input files that could not be used.
+    ``skipped`` the input files that could not be used. ``done`` tells an agent that begins where others failed what
+    they changed in the world; ``setback`` is there when a plan has to be made anew.
     """
 
     agent: Agent
@@ -49,6 +59,8 @@ class Desk:
     said: tuple[str, ...] = ()
     earlier: Earlier | None = None
     skipped: tuple[SkippedFile, ...] = ()
+    done: tuple[str, ...] = ()
+    setback: Setback | None = None
 
     @property
     def model(self) -> Model:

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from collegium.agents import templates
-from collegium.agents.desk import Desk
+from collegium.agents.desk import Desk, Setback
 from collegium.domain.chat import ChatMessage, Json
-from collegium.domain.errors import InvalidPlan, ModelReplyError
+from collegium.domain.errors import AnswerRefused, InvalidPlan, ModelReplyError
 from collegium.domain.plan import Plan, Task, validate
 from collegium.domain.result import TaskResult
 
@@ -32,6 +32,8 @@ class _DraftedPlan(msgspec.Struct, frozen=True):
 
 async def plan(desk: Desk) -> TaskResult:
     """A plan by the model where it can plan: checked, repaired once with what was wrong, else one of the library."""
+    if desk.setback is not None:
+        return await _plan_on(desk, desk.setback)
     if not desk.model.profile.can_plan:
         return TaskResult(plan=templates.choose(desk.goal))
     problems: list[str] = []
@@ -48,6 +50,44 @@ async def plan(desk: Desk) -> TaskResult:
         else:
             return TaskResult(plan=drafted, notes=tuple(problems))
     return TaskResult(plan=templates.choose(desk.goal), notes=tuple(problems))
+
+
+async def _plan_on(desk: Desk, setback: Setback) -> TaskResult:
+    """What remains to be done, planned around what has failed. Raises ``AnswerRefused`` when no plan comes of it."""
+    kept = {t.id for t in setback.kept}
+    added: tuple[ChatMessage, ...] = (
+        ChatMessage(role="system", text=desk.agent.prompt),
+        ChatMessage(role="user", text=f"{_describe(desk)}\n\n{_describe_setback(desk, setback)}"),
+    )
+    problems: list[str] = []
+    for _ in range(2):
+        reply = await desk.talk.ask(*added, output_schema=_schema(desk.capabilities), max_output_tokens=2048)
+        try:
+            drafted = _parse(reply.text)
+            new = Plan(tasks=tuple(t for t in drafted.tasks if t.id not in kept))
+            whole = Plan(tasks=(*setback.kept, *new.tasks))
+            validate(whole, capabilities=desk.capabilities, limit_tasks=desk.goal.limits.tasks)
+        except (InvalidPlan, ModelReplyError) as error:
+            problems.append(error.message)
+            added = (ChatMessage(role="user", text=f"This plan cannot run: {error.message}. Write it again."),)
+        else:
+            return TaskResult(plan=new, notes=tuple(problems))
+    raise AnswerRefused(f"no plan around {', '.join(setback.failed)} came of two tries: {problems[-1]}")
+
+
+def _describe_setback(desk: Desk, setback: Setback) -> str:
+    kept = [f"- {t.id} ({t.title}): {setback.results.get(t.id) or 'under way'}" for t in setback.kept]
+    failed = [f"- {name}: {why}" for name, why in setback.failed.items()]
+    parts = ["The plan so far did not work out. These tasks failed; find another way:", *failed]
+    if kept:
+        parts += ["", "These tasks stay. Do not list them again; new tasks may depend on their ids:", *kept]
+    if desk.done:
+        parts += ["", "This has been done to the world and must not be done again:", *(f"- {d}" for d in desk.done)]
+    parts += [
+        "",
+        "List only the new tasks that are still needed for the goal, the one that writes the answer included.",
+    ]
+    return "\n".join(parts)
 
 
 def _describe(desk: Desk) -> str:

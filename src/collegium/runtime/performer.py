@@ -1,0 +1,170 @@
+"""The performer: lets an agent work on a started attempt and closes it, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from collegium.agents.desk import Earlier
+from collegium.agents.roster import Roster
+from collegium.domain.agent import Agent
+from collegium.domain.errors import (
+    CollegiumError,
+    Fenced,
+    InternalFault,
+    LimitReached,
+    NotFound,
+    StoreError,
+    TimedOut,
+)
+from collegium.domain.run import RunState
+from collegium.ports import Clock, Embedder, Models, Scorer
+from collegium.runtime.alone import SendOff
+from collegium.runtime.attempt import Attempt
+from collegium.runtime.failure import next_try
+from collegium.runtime.room import Rooms
+from collegium.runtime.scheduler import Scheduler
+from collegium.tools.toolbox import Toolbox
+
+_log = logging.getLogger("collegium.performer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """What all workers of a process work with."""
+
+    roster: Roster
+    models: Models
+    toolbox: Toolbox
+    scorer: Scorer
+    embedder: Embedder | None
+    rooms: Rooms
+    other_model: str | None = None
+    """Asked where the usual one has failed at a task for good."""
+    send_off: SendOff | None = None
+    """For tasks that have killed their worker twice; without it they wait until nothing else is worked on."""
+
+
+class Performer:
+    """Sees attempts through.
+
+    Args:
+        able: All agents that have a capability.
+        hands_over: Whether what is parked by a drain may go on at once with another worker.
+    """
+
+    def __init__(
+        self,
+        team: Team,
+        *,
+        scheduler: Scheduler,
+        clock: Clock,
+        able: Callable[[str], Sequence[Agent]],
+        hands_over: bool,
+    ) -> None:
+        self._team = team
+        self._scheduler = scheduler
+        self._clock = clock
+        self._able = able
+        self._hands_over = hands_over
+
+    async def see_through(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
+        """Works on a started attempt and closes it; ``state`` is the run as it was when it started.
+
+        Raises ``StoreError`` when what was done cannot be stored, and CancelledError once the attempt is closed.
+        """
+        deadline = asyncio.timeout(self._seconds_left(state, attempt))
+        try:
+            async with deadline:
+                await self._perform(attempt, state, agent, model)
+        except asyncio.CancelledError:
+            working = asyncio.current_task()
+            if working is not None:
+                working.uncancel()
+            await self.stopped(attempt)
+            raise
+        except TimeoutError as error:
+            await self._too_late(attempt, state, error, is_over=deadline.expired())
+        except Fenced:
+            return
+        except StoreError:
+            raise
+        except CollegiumError as error:
+            await self._failed(attempt, state, error)
+        except Exception as error:  # noqa: BLE001 - the worker's edge: a fault ends one task, never the worker
+            _log.exception("task %s of %s failed unexpectedly", attempt.task.id, attempt.run)
+            await self._failed(attempt, state, InternalFault(f"{type(error).__name__}: {error}"))
+
+    async def stopped(self, attempt: Attempt) -> None:
+        """Closes an attempt whose work was ended from outside: cancelled for good, or drained to go on later."""
+        state = await self._scheduler.load(attempt.run, is_fresh=True)
+        if state.cancel is not None:
+            await attempt.settle_failed("cancelled", "the run was cancelled")
+        else:
+            await attempt.drain(goes_on=self._hands_over)
+
+    async def _perform(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
+        rooms = self._team.rooms
+        if agent.kind == "planner":
+            # Plans are made from the names of the documents; reading them can go on meanwhile.
+            if not state.goal.is_plan_only:
+                rooms.prepare(state)
+            room = rooms.bare(state)
+        else:
+            room = await rooms.open(state)
+        opened = await self._team.models.open(model)
+        result, judgement = await attempt.perform(
+            state,
+            agent,
+            opened,
+            room=room,
+            roster=self._team.roster,
+            toolbox=self._team.toolbox,
+            scorer=self._team.scorer,
+            embedder=self._team.embedder,
+            earlier=await self._earlier(state),
+        )
+        await attempt.succeed(result, judgement)
+
+    async def _too_late(self, attempt: Attempt, state: RunState, error: TimeoutError, *, is_over: bool) -> None:
+        if not is_over:  # somebody else's time: the agent let it through
+            await self._failed(attempt, state, InternalFault(f"TimeoutError: {error}"))
+        elif state.is_overdue(self._clock.now()):
+            limit_s = state.goal.limits.deadline_s or 0.0
+            await attempt.settle_failed(LimitReached.code, f"the deadline of {limit_s:g} s has passed")
+        else:
+            limit_s = attempt.task.timeout_s or 0.0
+            await self._failed(
+                attempt, state, TimedOut(f"it was not done within the {limit_s:g} s that the task may take")
+            )
+
+    async def _failed(self, attempt: Attempt, state: RunState, error: CollegiumError) -> None:
+        """Closes an attempt that ``error`` has ended."""
+        task = state.tasks[attempt.task.id]
+        other = self._team.other_model
+        retry_in_s = next_try(
+            error,
+            task,
+            able=self._able(task.task.capability),
+            has_other_model=other is not None and task.model != other,
+        )
+        await attempt.fail(error, retry_in_s=retry_in_s)
+
+    async def _earlier(self, state: RunState) -> Earlier | None:
+        """The run that ``state`` continues."""
+        if state.goal.continues is None:
+            return None
+        before = await self._scheduler.load(state.goal.continues, is_fresh=True)
+        if before.tenant != state.tenant:
+            raise NotFound(f"there is no run {state.goal.continues}", run=state.goal.continues)
+        answer = before.finished.answer.text if before.finished and before.finished.answer else "(no answer)"
+        return Earlier(goal=before.goal.text, answer=answer)
+
+    def _seconds_left(self, state: RunState, attempt: Attempt) -> float | None:
+        own = attempt.task.timeout_s
+        if state.deadline is None:
+            return own
+        left = max(0.0, (state.deadline - self._clock.now()).total_seconds())
+        return left if own is None else min(left, own)
