@@ -46,7 +46,7 @@ def ask_for_plan(state: RunState, plan: Plan) -> Decision:
             kind="plan",
             question=question,
             arguments_sha256=plan_sha256(plan),
-            arguments=msgspec.to_builtins(plan),
+            arguments=msgspec.json.decode(msgspec.json.encode(plan)),
         )
     )
 

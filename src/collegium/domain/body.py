@@ -80,6 +80,12 @@ class RunReturned(Body, frozen=True):
     usage: Usage
 
 
+class RunResumed(Body, frozen=True):
+    """The run goes on where it was stopped: what a drain, a kill switch or a missing version had parked is due now."""
+
+    principal: str
+
+
 class RunSaid(Body, frozen=True):
     """The user adds something to a running run."""
 

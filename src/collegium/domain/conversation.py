@@ -81,6 +81,8 @@ def converse(events: Iterable[Event], task: str, before: Conversation | None = N
     for event in events:
         if event.task == task:
             folding.add(event)
+        elif isinstance(event.body, b.RunForked):
+            folding.fork()
     return folding.conversation()
 
 
@@ -100,6 +102,12 @@ class _Folding:
         self._progress = dict(before.progress)
         self._compacted = before.compacted
         self._begun = before.begun
+
+    def fork(self) -> None:
+        """What was said stays; attempts are counted anew, and what the parent's took is the parent's."""
+        self._usage.clear()
+        self._reserved.clear()
+        self._progress.clear()
 
     def add(self, event: Event) -> None:
         body, attempt = event.body, event.attempt or 0

@@ -17,7 +17,7 @@ from collegium.domain.ending import EndStatus, cut_short, finish
 from collegium.domain.plan import PLAN_TASK, Plan
 from collegium.domain.replan import failures_to_plan_around, is_held, new_plan, replanning
 from collegium.domain.run import RunState
-from collegium.domain.task import TaskState
+from collegium.domain.task import STOPS, TaskState
 
 REPUBLISH_S = 1.0
 """Work that was decided but perhaps not published is looked at again after this time."""
@@ -45,12 +45,12 @@ def decide(state: RunState, now: datetime) -> tuple[Decision, ...]:
     return _onwards(state, now)
 
 
-def resumed(state: RunState) -> tuple[Decision, ...]:
-    """The attempts with which a run goes on that was stopped; parks that wait for a person's word stay."""
+def resumed(state: RunState, principal: str) -> tuple[Decision, ...]:
+    """The decision with which a run goes on that was stopped; parks that wait for a person's word stay."""
     if state.finished is not None or state.cancel is not None:
         return ()
-    stopped = [t for t in state.tasks.values() if t.status == "parked" and t.park in ("drain", "stopped", "pinned")]
-    return allot(state, tuple(Decision(body=b.TaskReady(), task=t.task.id, attempt=t.attempt + 1) for t in stopped))
+    is_stopped = any(t.status == "parked" and t.park in STOPS and t.wake_at is None for t in state.tasks.values())
+    return (Decision(body=b.RunResumed(principal=principal)),) if is_stopped else ()
 
 
 def wake_at(state: RunState, now: datetime) -> datetime | None:

@@ -23,6 +23,7 @@ DECIDING: Final[Mapping[str, type[Body]]] = {
     "run.replanning": b.RunReplanning,
     "run.allotted": b.RunAllotted,
     "run.returned": b.RunReturned,
+    "run.resumed": b.RunResumed,
     "run.said": b.RunSaid,
     "run.forked": b.RunForked,
     "run.cancel_requested": b.RunCancelRequested,

@@ -19,7 +19,7 @@ from collegium.domain.event import Event
 from collegium.domain.goal import Goal
 from collegium.domain.head import RunStatus
 from collegium.domain.plan import PLAN_TASK, Plan, Task
-from collegium.domain.task import TaskState, apply_to_task, moves_task
+from collegium.domain.task import STOPS, TaskState, apply_to_task, moves_task
 from collegium.domain.usage import Usage
 
 
@@ -267,6 +267,15 @@ def _unknown(state: RunState, event: Event, body: Any) -> RunState:
     return msgspec.structs.replace(state, unknown={**state.unknown, body.key: body})
 
 
+def _resumed(state: RunState, event: Event, body: Any) -> RunState:
+    stopped = {
+        k: msgspec.structs.replace(t, wake_at=event.at)
+        for k, t in state.tasks.items()
+        if t.status == "parked" and t.park in STOPS
+    }
+    return msgspec.structs.replace(state, tasks={**state.tasks, **stopped})
+
+
 def _said(state: RunState, event: Event, body: Any) -> RunState:
     return msgspec.structs.replace(state, said=(*state.said, body.text))
 
@@ -288,6 +297,7 @@ _ON_RUN: dict[type[b.Body], Callable[[RunState, Event, Any], RunState]] = {
     b.ApprovalRequested: _requested,
     b.ApprovalAnswered: _answered,
     b.ToolOutcomeUnknown: _unknown,
+    b.RunResumed: _resumed,
     b.RunSaid: _said,
     b.RunCancelRequested: _cancel,
     b.RunFinished: _finished,

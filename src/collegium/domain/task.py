@@ -18,6 +18,8 @@ from collegium.domain.usage import Allotment, Usage
 
 TaskStatus = Literal["pending", "ready", "running", "parked", "succeeded", "failed", "skipped", "quarantined"]
 SETTLED: frozenset[str] = frozenset({"succeeded", "failed", "skipped", "quarantined"})
+STOPS: frozenset[str] = frozenset({"drain", "stopped", "pinned"})
+"""Reasons of parks that end when somebody resumes the run."""
 OPEN: frozenset[str] = frozenset({"ready", "running"})
 
 

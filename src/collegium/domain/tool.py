@@ -22,6 +22,8 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     capabilities: tuple[str, ...] = ()
     timeout_s: float = 30.0
+    asks: bool = False
+    """Whether a person has to allow every call of it."""
 
     @property
     def spec(self) -> ToolSpec:

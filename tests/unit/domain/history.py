@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Literal
 
 from collegium.domain import body as b
+from collegium.domain.asking import approval_id
 from collegium.domain.chat import ChatMessage
-from collegium.domain.decide import decide
+from collegium.domain.decide import decide, resumed
 from collegium.domain.decision import Decision
 from collegium.domain.event import Draft, Event
 from collegium.domain.goal import Goal
@@ -44,7 +46,9 @@ class History:
         self.state = apply(self.state, event)
 
     def submit(self) -> None:
-        self.write(b.RunSubmitted(goal=Goal(text="do it", limits=self.limits, plan=self.given)))
+        is_reviewed = self.random.random() < 0.3
+        goal = Goal(text="do it", limits=self.limits, plan=self.given, is_plan_reviewed=is_reviewed)
+        self.write(b.RunSubmitted(goal=goal))
 
     def settle_decisions(self) -> list[Decision]:
         """Decides until nothing is left to decide; returns all that was decided."""
@@ -63,23 +67,67 @@ class History:
         self.now += timedelta(seconds=self.random.choice([0, 0.1, 5]))
         running = [t for t in self.state.tasks.values() if t.status == "running"]
         ready = [t for t in self.state.tasks.values() if t.status == "ready"]
-        if ready and (not running or self.random.random() < 0.5):
+        if self.state.open_approvals and self.random.random() < 0.5:
+            self.answer()
+        elif ready and (not running or self.random.random() < 0.5):
             t = self.random.choice(ready)
-            self.write(
-                b.TaskStarted(worker="w", agent="a", agent_version="1", model="m"), task=t.task.id, attempt=t.attempt
-            )
+            started = b.TaskStarted(worker="w", agent=self.random.choice("ab"), agent_version="1", model="m")
+            self.write(started, task=t.task.id, attempt=t.attempt)
         elif running:
             t = self.random.choice(running)
             self.work(t.task.id, t.attempt)
         elif self.state.finished is None:
             self.now += timedelta(seconds=120)
+            self.resume()
+
+    def play_on(self, *, cancel_at: int | None = None) -> None:
+        """Plays until the run has ended."""
+        for n in range(600):
+            self.settle_decisions()
+            assert self.state is not None
+            if self.state.finished is not None:
+                return
+            if n == cancel_at:
+                self.write(b.RunCancelRequested(principal="me"))
+            else:
+                self.step()
+        raise AssertionError("the run does not end")
+
+    def resume(self) -> None:
+        """Somebody sets going what was stopped, and answers what is asked."""
+        assert self.state is not None
+        for decision in resumed(self.state, "me"):
+            self.write(decision.body, task=decision.task, attempt=decision.attempt)
+        if self.state.open_approvals:
+            self.answer()
+
+    def answer(self) -> None:
+        """A person answers one open question."""
+        assert self.state is not None
+        asked = self.random.choice(self.state.open_approvals)
+        words = ["done", "not-done", "retry"] if asked.request.kind == "outcome" else ["approve", "approve", "reject"]
+        answer = b.ApprovalAnswered(approval=asked.id, answer=self.random.choice(words), principal="me")
+        self.write(answer, task=asked.task)
+
+    def ask(self, task: str, attempt: int) -> None:
+        """The attempt parks until a person has answered."""
+        assert self.state is not None
+        kind: Literal["tool", "outcome"] = self.random.choice(["tool", "outcome"])
+        expires = self.now + timedelta(seconds=60) if kind == "tool" and self.random.random() < 0.5 else None
+        name, key = approval_id(self.state), f"key {len(self.events)}"
+        if kind == "outcome":
+            self.write(b.ToolOutcomeUnknown(key=key, tool="pay", detail="it is not known"), task=task, attempt=attempt)
+        asked = b.ApprovalRequested(approval=name, kind=kind, question="May I?", key=key, expires_at=expires)
+        self.write(asked, task=task, attempt=attempt)
+        reason: Literal["approval", "outcome_unknown"] = "approval" if kind == "tool" else "outcome_unknown"
+        self.write(b.TaskParked(reason=reason), task=task, attempt=attempt)
 
     def work(self, task: str, attempt: int) -> None:
         assert self.state is not None
         # What an attempt takes never exceeds what it was allotted: the worker reserves before it calls.
         cap = self.state.tasks[task].allotment.tokens
         usage = Usage(input_tokens=min(self.random.randrange(50), 50 if cap is None else cap), model_calls=1)
-        match self.random.randrange(8):
+        match self.random.randrange(10):
             case 0 | 1:
                 said = ChatMessage(role="assistant", text="hm")
                 self.write(
@@ -90,8 +138,9 @@ class History:
                     attempt=attempt,
                 )
             case 2:
+                reason: Literal["retry", "delay"] = self.random.choice(["retry", "delay"])
                 wake = self.now + timedelta(seconds=1)
-                self.write(b.TaskParked(reason="retry", wake_at=wake, usage=usage), task=task, attempt=attempt)
+                self.write(b.TaskParked(reason=reason, wake_at=wake, usage=usage), task=task, attempt=attempt)
             case 3:
                 lapsed = b.TaskLapsed(worker="w", has_progressed=self.random.random() < 0.5, usage=usage)
                 self.write(lapsed, task=task, attempt=attempt)
@@ -101,8 +150,15 @@ class History:
                     task=task,
                     attempt=attempt,
                 )
+            case 5:
+                self.ask(task, attempt)
+            case 6:
+                stop: Literal["drain", "stopped", "pinned"] = self.random.choice(["drain", "stopped", "pinned"])
+                self.write(b.TaskParked(reason=stop, usage=usage), task=task, attempt=attempt)
             case _:
                 plan = self.plan if task == "plan" else None
+                if task in self.state.replans:
+                    plan = random_plan(self.random)
                 result = TaskResult(text=f"result of {task}", plan=plan)
                 self.write(b.TaskSettled(outcome="succeeded", result=result, usage=usage), task=task, attempt=attempt)
 
@@ -129,14 +185,5 @@ def play(seed: int, *, limits: Limits | None = None, is_cancelled: bool = False)
     plan = random_plan(random)
     history = History(random, limits=limits or Limits(), given=plan if random.random() < 0.5 else None, plan=plan)
     history.submit()
-    cancel_at = random.randrange(12) if is_cancelled else None
-    for n in range(400):
-        history.settle_decisions()
-        assert history.state is not None
-        if history.state.finished is not None:
-            return history
-        if n == cancel_at:
-            history.write(b.RunCancelRequested(principal="me"))
-            continue
-        history.step()
-    raise AssertionError(f"seed {seed}: the run does not end")
+    history.play_on(cancel_at=random.randrange(12) if is_cancelled else None)
+    return history

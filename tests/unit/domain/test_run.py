@@ -18,7 +18,7 @@ from collegium.domain.plan import Plan, Task
 from collegium.domain.report import report
 from collegium.domain.result import TaskResult
 from collegium.domain.run import apply, fold
-from collegium.domain.usage import Limits, Usage
+from collegium.domain.usage import Allotment, Limits, Usage
 from tests.unit.domain.history import START, History, play
 
 SEEDS = st.integers(0, 2**32)
@@ -224,3 +224,61 @@ def test_a_body_of_a_newer_version_says_to_upgrade() -> None:
         decode_body("run.submitted", 99, encode_body(b.RunSubmitted(goal=Goal(text="x"))))
     with pytest.raises(StoreCorrupt, match="newer collegium"):
         decode_body("run.teleported", 1, b"{}")
+
+
+@given(SEEDS)
+@settings(max_examples=100)
+def test_a_finished_result_never_changes_whatever_is_planned_again(seed: int) -> None:
+    state, results = None, {}
+    for event in play(seed).events:
+        state = apply(state, event)
+        for name, result in results.items():
+            assert state.tasks[name].result == result
+        results = {k: t.result for k, t in state.tasks.items() if t.status == "succeeded"}
+
+
+@given(SEEDS, st.floats(0, 1))
+@settings(max_examples=100)
+def test_a_fork_at_any_event_ends_by_itself_and_keeps_what_was_finished(seed: int, where: float) -> None:
+    parent = play(seed)
+    at = int(where * (len(parent.events) - 1)) + 1
+    prefix = fold(parent.events[:at])
+    assert prefix is not None
+    fork = History(Random(seed), plan=parent.plan, state=prefix, now=parent.now)
+    fork.write(b.RunForked(parent=prefix.id, at_event=parent.events[at - 1].id))
+    assert fork.state is not None
+    done = {k: t.result for k, t in prefix.tasks.items() if t.is_settled}
+    assert {k: t.result for k, t in fork.state.tasks.items() if t.is_settled} == done
+    assert fork.state.usage == Usage()
+    fork.play_on()
+    assert fork.state.finished is not None
+    assert all(fork.state.tasks[k].result == result for k, result in done.items())
+
+
+@given(SEEDS, st.integers(1, 3))
+@settings(max_examples=60)
+def test_never_more_tasks_at_once_than_the_limit(seed: int, parallel: int) -> None:
+    state = None
+    for event in play(seed, limits=Limits(parallel=parallel)).events:
+        state = apply(state, event)
+        assert sum(t.is_open for t in state.tasks.values()) <= parallel
+
+
+def test_what_was_drawn_bounds_the_attempts_and_goes_back_when_a_person_is_waited_for() -> None:
+    history = History(Random(0), given=TWO_SOURCES)
+    history.submit()
+    history.write(b.RunAllotted(draw="d", accounts=("acct_x",), allotment=Allotment(tokens=90)))
+    history.settle_decisions()
+    assert history.state is not None
+    assert history.state.tasks["a"].allotment.tokens == 30
+    start(history, "a")
+    start(history, "b")
+    for name in ("a", "b"):
+        approval = f"apr_{name}"
+        asked = b.ApprovalRequested(approval=approval, kind="tool", question="?")
+        history.write(asked, task=name, attempt=1)
+        history.write(b.TaskParked(reason="approval", usage=Usage(input_tokens=10)), task=name, attempt=1)
+    history.settle_decisions()
+    assert history.state.draws["d"].usage == Usage(input_tokens=20)
+    assert history.state.draw is None
+    assert history.state.status == "waiting"
