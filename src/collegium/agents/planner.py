@@ -65,6 +65,8 @@ async def _plan_on(desk: Desk, setback: Setback) -> TaskResult:
         try:
             drafted = _parse(reply.text)
             new = Plan(tasks=tuple(t for t in drafted.tasks if t.id not in kept))
+            if not new.tasks:
+                raise InvalidPlan(("it has no new tasks",))
             whole = Plan(tasks=(*setback.kept, *new.tasks))
             validate(whole, capabilities=desk.capabilities, limit_tasks=desk.goal.limits.tasks)
         except (InvalidPlan, ModelReplyError) as error:

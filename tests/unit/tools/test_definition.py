@@ -82,6 +82,8 @@ async def test_an_async_function_is_a_tool_and_keeps_its_defaults(context: ToolC
         (Row("x", Decimal("1.10")), '{"name":"x","price":"1.10"}', {"name": "x", "price": "1.10"}),
         (ToolResult(text="t", data={"k": 1}), "t", {"k": 1}),
         ("half \ud800", "half ?", None),
+        ("a\0b", "a\ufffdb", None),
+        (b"caf\xc3\xa9", "café", None),
     ],
 )
 async def test_whatever_a_function_returns_is_a_result(context: ToolContext, value, text: str, data):
@@ -128,13 +130,6 @@ async def test_an_exception_is_a_failed_result(context: ToolContext, error: Exce
 async def test_the_house_failing_is_not_told_to_the_agent(context: ToolContext, error: CollegiumError):
     with pytest.raises(type(error)):
         await raising(error).call({}, context)
-
-
-async def test_an_interrupt_passes(context: ToolContext):
-    class Stop(BaseException): ...
-
-    with pytest.raises(Stop):
-        await raising(Stop()).call({}, context)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
