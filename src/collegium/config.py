@@ -60,6 +60,12 @@ class WorkerSection(_Section):
     """``[worker]``: how much one process does at once."""
 
     concurrency: int = Field(default=64, ge=1, le=10_000, description="Tasks one process works on at the same time.")
+    lease_s: float = Field(
+        default=10.0, ge=0.2, description="A worker that gave no sign of life for so long loses its tasks to others."
+    )
+    grace_s: float = Field(
+        default=10.0, ge=0, description="So long the end of a worker waits for writes of tools that have begun."
+    )
 
 
 class PriceSetting(_Section):
@@ -84,6 +90,9 @@ class ModelsSection(_Section):
 
     max_attempts: int = Field(default=4, ge=1, le=20, description="Tries of one call, the first included.")
     timeout_s: float = Field(default=600.0, gt=0, description="A hosted model's call is given up after so long.")
+    other: str | None = Field(
+        default=None, description="Model that is asked where the usual one has failed at a task for good, or twice."
+    )
     cache: bool = Field(default=False, description="Keep replies, and answer the same request again from there.")
     idle_s: float = Field(default=300.0, gt=0, description="A local model's server ends when not asked for so long.")
     context_tokens: int | None = Field(

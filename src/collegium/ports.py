@@ -1,8 +1,7 @@
 """Every plug point of collegium: the narrow waist between the rooms and the world.
 
 Each port is born with two implementations and a behavioural conformance suite in ``collegium.testing.conformance``.
-No port speaks of SQL, transactions or connections. All I/O is async; implementations are safe for use from one event
-loop.
+No port speaks of SQL, transactions or connections. All I/O is async; implementations are used from one event loop.
 """
 
 from __future__ import annotations
@@ -96,10 +95,7 @@ class Journal(Protocol):
 
 
 class Bus(Protocol):
-    """Messages by topic: work that is claimed, and streams that are read.
-
-    At least once; what decides is the journal.
-    """
+    """Messages by topic, at least once: work that is claimed, streams that are read. What decides is the journal."""
 
     async def publish(self, message: Message) -> bool:
         """Whether it was new: an unsettled message with the same id on the same topic is not published twice."""
@@ -286,8 +282,7 @@ class Model(Protocol):
     """A language model behind any API.
 
     Both calls raise the ``ModelError`` tree and nothing else; cancelling the awaiting task ends the call at the
-    provider as
-    far as its protocol allows. A reply's ``usage.cost_usd`` comes from the provider's price table.
+    provider as far as its protocol allows. A reply's ``usage.cost_usd`` comes from the provider's price table.
     """
 
     @property
@@ -369,11 +364,11 @@ class Presence(Protocol):
     """Which worker processes live. Only ever decides when to try again, never whether that is correct."""
 
     async def announce(self, worker: str) -> None:
-        """This process is ``worker`` from now on, until it ends."""
+        """This process is ``worker`` from now on, until it ends, and beats as long as it is told to ``tick``."""
         ...
 
     async def withdraw(self, worker: str) -> None:
-        """The worker has ended by itself."""
+        """The worker has ended and left nothing. One that only seems dead stays known, should it go on."""
         ...
 
     async def abandon(self, worker: str) -> None:
@@ -381,7 +376,15 @@ class Presence(Protocol):
         ...
 
     async def dead(self) -> tuple[str, ...]:
-        """Workers that were announced and live no more, until they are withdrawn."""
+        """Workers that ended without a word, or whose beats stand still for a lease of this process's own time."""
+        ...
+
+    def tick(self) -> float:
+        """Says that the event loop runs; returns after how many seconds to say so again."""
+        ...
+
+    def fresh_s(self) -> float:
+        """For how many seconds more a call may start: half a lease after the last beat, suspended time included."""
         ...
 
 

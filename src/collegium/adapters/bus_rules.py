@@ -16,7 +16,8 @@ class BusRules(NamedTuple):
         keep: How many messages of a topic are kept for readers. Of a topic that was ever claimed from, older ones go
             once they are settled; of any other topic they go.
         keep_s: Age at which messages go that could go by their number.
-        poll_s: How often waiters look for messages of other processes.
+        poll_s: How often waiters look for messages of other processes where those cannot wake them.
+        look_s: How often they look all the same where they can.
     """
 
     hide_s: float = 60.0
@@ -24,6 +25,7 @@ class BusRules(NamedTuple):
     keep: int = 10_000
     keep_s: float = 7 * 86_400.0
     poll_s: float = 0.05
+    look_s: float = 1.0
 
 
 DEFAULT_RULES: Final = BusRules()

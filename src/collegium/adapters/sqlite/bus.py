@@ -7,15 +7,18 @@ import math
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, rank_of
+from collegium.adapters.doorbells import Doorbells
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite import bus_statements as sql
 from collegium.adapters.sqlite.scratch import ScratchFile
 from collegium.adapters.topic_signals import TopicSignals
+from collegium.domain.errors import StoreError
 from collegium.domain.message import Claim, Message
 from collegium.ports import Clock
 
@@ -27,8 +30,8 @@ class SqliteBus:
     """Implements ``Bus``. Messages outlive the process; a power cut may take the newest ones, or all of them.
 
     A group that claims from a topic for the first time begins with the messages that no group has settled yet; from
-    then on every message waits for each group of its topic. Several processes may use the file; whoever waits
-    hears of messages of its own process at once, of others within ``rules.poll_s``.
+    then on every message waits for each group of its topic. Several processes of one machine may use the file; they
+    wake each other through a folder of named pipes beside it. Where there are none, they look every ``rules.poll_s``.
 
     Raises:
         StoreError: the file cannot be opened or made.
@@ -42,6 +45,7 @@ class SqliteBus:
         self._name = entropy(8).hex()
         self._claims = 0
         self._signals = TopicSignals(clock)
+        self._bells = Doorbells(path.with_name(path.name + ".waiting"), self._name)
         self._file = ScratchFile(path, sql.SCHEMA, version=sql.VERSION)
         self._groups: set[tuple[str, str]] = set()
         self._published: dict[str, int] = {}
@@ -74,6 +78,7 @@ class SqliteBus:
         is_new = await self._file.write(work)
         if is_new:
             self._signals.happened(message.topic)
+            self._bells.ring()
         return is_new
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
@@ -131,6 +136,7 @@ class SqliteBus:
         await self._file.write(lambda connection: connection.execute(sql.REQUEUE, (until_s, *key)))
         self._show([claim.message.topic])
         self._signals.stir(claim.message.topic)
+        self._bells.ring()
 
     async def read(self, topic: str, after: int = 0, limit: int = 1_000) -> tuple[Message, ...]:
         """Messages of a topic in the order they were published, settled or not, with ``seq > after``."""
@@ -151,6 +157,7 @@ class SqliteBus:
     async def wait(self, topics: Sequence[str], timeout_s: float) -> bool:
         """True as soon as something may be claimable or readable on ``topics``, False after ``timeout_s``."""
         if self._poller is None or self._poller.done():
+            self._bells.listen(self._rung)
             self._poller = asyncio.ensure_future(self._poll())
         return await self._signals.news(topics, timeout_s, due_in_s=lambda: self._show(topics))
 
@@ -158,6 +165,7 @@ class SqliteBus:
         """Closes the file; twice is harmless."""
         if self._poller is not None:
             self._poller.cancel()
+        self._bells.close()
         self._file.close()
 
     def _now(self) -> float:
@@ -207,10 +215,16 @@ class SqliteBus:
 
     async def _poll(self) -> None:
         while True:
-            await self._clock.sleep(self._rules.poll_s)
+            is_woken = self._bells.listen(self._rung)
+            await self._clock.sleep(self._rules.look_s if is_woken else self._rules.poll_s)
             if not self._signals.topics:
                 return
             self._hear()
+
+    def _rung(self) -> None:
+        if self._signals.topics:
+            with suppress(StoreError):  # whoever waits is told when it looks for itself
+                self._hear()
 
 
 def _next_due_s(connection: sqlite3.Connection, topics: Sequence[str]) -> float:

@@ -1,0 +1,131 @@
+"""Duty: what a process that works does all the time, beside the work itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from collegium.domain.errors import NotFound, StoreError, StoreUnavailable
+from collegium.domain.head import HeadQuery
+from collegium.ports import Clock, Journal, Presence
+from collegium.runtime.recovery import Recovery
+from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.worker import Worker
+
+SWEEP_S = 1.0
+_log = logging.getLogger("collegium.duty")
+Scope = Callable[[], frozenset[str] | None]
+"""The runs that are looked after; None for all of the store."""
+
+
+class Duty:
+    """Shows that the worker lives, looks after due runs and dead workers, and ends what others have taken or cancelled.
+
+    Args:
+        grace_s: How long the end waits for what does not let itself be ended at once.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        recovery: Recovery,
+        scheduler: Scheduler,
+        journal: Journal,
+        presence: Presence,
+        clock: Clock,
+        scope: Scope,
+        grace_s: float,
+    ) -> None:
+        self._worker = worker
+        self._recovery = recovery
+        self._scheduler = scheduler
+        self._journal = journal
+        self._presence = presence
+        self._clock = clock
+        self._scope = scope
+        self._grace_s = grace_s
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, *, is_claiming: bool = True) -> None:
+        """Announces the worker and starts to work, on what it claims or is given; twice is harmless."""
+        if self._tasks:
+            return
+        await self._presence.announce(self._worker.id)
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._look_after())]
+        if is_claiming:
+            self._tasks.append(asyncio.create_task(self._worker.work()))
+
+    async def end(self) -> None:
+        """Parks what is being worked on, stores it, and stops."""
+        if not self._tasks:
+            return
+        await self._worker.drain(self._grace_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._leave()
+
+    def raise_failed(self) -> None:
+        """Raises what has ended the work, if anything has."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                with suppress(asyncio.InvalidStateError):
+                    error = task.exception()
+                    if error is not None:
+                        raise error
+
+    async def _leave(self) -> None:
+        """Withdraws the worker, unless it leaves attempts that could not be closed: then it has to be found dead."""
+        try:
+            is_clean = not await self._journal.heads(HeadQuery(worker=self._worker.id, limit=1))
+        except StoreError:
+            is_clean = False
+        if is_clean:
+            await self._presence.withdraw(self._worker.id)
+        else:
+            await self._presence.abandon(self._worker.id)
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(self._presence.tick())
+
+    async def _look_after(self) -> None:
+        """Looks for dead workers as often as beats come, and for due runs once a second."""
+        swept_s = float("-inf")
+        look_s = min(SWEEP_S, self._presence.tick())
+        while True:
+            scope = self._scope()
+            try:
+                await self._recovery.bury(scope)
+                if self._clock.monotonic() - swept_s >= SWEEP_S - look_s / 2:
+                    swept_s = self._clock.monotonic()
+                    await self._recovery.lapse_lost(self._worker.id, self._worker.held)
+                    await self._recovery.sweep(scope)
+                    await self._end_lost()
+            except StoreUnavailable as error:
+                _log.warning("the store is away, it is looked at again in %g s: %s", look_s, error)
+            await self._clock.sleep(look_s)
+
+    async def _end_lost(self) -> None:
+        """Ends the work on runs that another process has cancelled, and on tasks that another worker has taken."""
+        for run in self._worker.runs:
+            head = await self._journal.head(run)
+            if head is None:
+                continue
+            try:
+                known = await self._scheduler.load(run)
+                if head.deciding_seq > known.deciding_seq:
+                    known = await self._scheduler.load(run, is_fresh=True)
+            except NotFound:
+                continue
+            if head.status == "cancelling":
+                await self._worker.interrupt(run)
+                continue
+            for task, attempt in self._worker.started(run).items():
+                now = known.tasks.get(task)
+                if now is not None and (now.attempt > attempt or not now.is_open):
+                    await self._worker.interrupt(run, task=task)

@@ -1,0 +1,82 @@
+"""The gate: every call of a model or a tool passes it immediately before it is sent."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from collegium.domain.errors import Fenced
+from collegium.domain.head import Fence
+from collegium.ports import Clock, Presence
+from collegium.runtime.scheduler import Scheduler
+
+LOOK_S = 0.05
+
+
+class Held(Protocol):
+    """An attempt that a worker works on."""
+
+    @property
+    def run(self) -> str:
+        """Its run."""
+        ...
+
+    @property
+    def worker(self) -> str:
+        """Who works on it."""
+        ...
+
+    @property
+    def fence(self) -> Fence:
+        """Its task and number."""
+        ...
+
+
+class Gate:
+    """Lets calls through while nobody can have taken this worker for dead.
+
+    Others take a worker for dead a lease after its last beat; half a lease after it no call is started any more. A
+    process that was stopped in between first shows that it lives and then looks whether its attempt is still its own.
+    """
+
+    def __init__(self, presence: Presence, scheduler: Scheduler, *, clock: Clock) -> None:
+        self._presence = presence
+        self._scheduler = scheduler
+        self._clock = clock
+
+    async def admit(self, held: Held, *, tool: str | None = None) -> None:
+        """Returns when the call may be sent, as a rule without giving way to anything else.
+
+        Args:
+            held: On whose behalf the call is made.
+            tool: The tool that is called; None for a model.
+
+        Raises:
+            Fenced: the attempt was taken over or is closed.
+            StoreError: that cannot be found out.
+        """
+        if self._presence.fresh_s() > 0:
+            return
+        while self._presence.fresh_s() <= 0:
+            await self._beaten()
+            await self._check(held, "a model" if tool is None else tool)
+
+    async def is_silent(self, worker: str) -> bool:
+        """Whether ``worker`` was taken for dead and has not been heard of since."""
+        return worker in await self._presence.dead()
+
+    async def _beaten(self) -> None:
+        while self._presence.fresh_s() <= 0:
+            await self._clock.sleep(LOOK_S)
+
+    async def _check(self, held: Held, called: str) -> None:
+        state = await self._scheduler.load(held.run, is_fresh=True)
+        task = state.tasks.get(held.fence.task)
+        is_ours = task is not None and task.status == "running" and task.worker == held.worker
+        if task is None or not is_ours or task.attempt != held.fence.attempt:
+            raise Fenced(
+                f"{called} is not called for task {held.fence.task}, attempt {held.fence.attempt}: while this worker "
+                "stood still, the task was taken from it",
+                run=held.run,
+                task=held.fence.task,
+                attempt=held.fence.attempt,
+            )

@@ -1,0 +1,26 @@
+"""The presence's suite on every adapter."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from collegium.adapters.presence import FilePresence, MemoryPresence
+from collegium.testing.conformance.presence import LEASE_S, PresenceConformance
+
+
+class TestFilePresence(PresenceConformance):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path / "workers"
+
+    @contextmanager
+    def processes(self, clock):
+        yield lambda: FilePresence(self.folder, clock=clock, lease_s=LEASE_S, now_s=clock.monotonic)
+
+
+class TestMemoryPresence(PresenceConformance):
+    @contextmanager
+    def processes(self, clock):
+        board: dict[str, int] = {}
+        yield lambda: MemoryPresence(clock, board=board, lease_s=LEASE_S)
