@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.chaos import kills
+from tests.chaos import kills, power_trials
 from tests.chaos.outcome import Outcome, load, table
 from tests.chaos.processes import Place
 
@@ -22,6 +22,8 @@ TRIALS: dict[str, tuple[Trial, int, int]] = {
     "both": (kills.both, 10, 10),
     "submit": (kills.submitter, 10, 10),
     "pause": (kills.paused, 5, 40),
+    "power": (power_trials.store, 50, 4),
+    "power-app": (power_trials.whole, 10, 2),
 }
 """Per kind: the trial, the kills of one trial, and how many trials the long tier has."""
 
@@ -89,7 +91,8 @@ def _note(outcome: Outcome, file: Path | None, folder: Path) -> None:
     if file is not None:
         with file.open("a") as lines:
             lines.write(outcome.to_line() + "\n")
-    said = "ok" if outcome.is_right else f"WRONG {outcome.wrongs}; see {folder / f'{outcome.kind}-{outcome.seed}'}"
+    shown = {kind: sentences[:3] for kind, sentences in outcome.wrongs.items()}
+    said = "ok" if outcome.is_right else f"WRONG {shown}; see {folder / f'{outcome.kind}-{outcome.seed}'}"
     start = f"{outcome.kind} {outcome.seed}: {outcome.kills} kills, {outcome.runs} runs, {outcome.seconds} s"
     print(f"{start}: {said}", flush=True)
 

@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ TIMEOUT_S = 1.0
 PAUSE_S = 0.06
 """Before and after an effect, at most: so that kills fall on both sides of it."""
 KeyState = Literal["fired", "void"]
+Call = dict[str, str]
+"""``what``, ``key``, ``label`` and ``tool`` of something that happens at the far side."""
 
 
 class FarSide:
@@ -75,8 +77,15 @@ class FarSide:
         return {p.name: json.loads(p.read_text()) for p in self._keys.iterdir() if not p.name.startswith(".")}
 
 
-def chaos_tools(far: FarSide) -> tuple[FunctionTool, ...]:
-    """One tool of each kind of effect; ``checked`` and ``again`` talk to a far side that knows keys."""
+def chaos_tools(far: FarSide, *, on_effect: Callable[[Call], None] | None = None) -> tuple[FunctionTool, ...]:
+    """One tool of each kind of effect; ``checked`` and ``again`` talk to a far side that knows keys.
+
+    ``on_effect`` is told of each effect before it happens.
+    """
+    tell = on_effect or (lambda _: None)
+
+    def told(what: str, key: str | None, label: str, name: str) -> None:
+        tell({"what": what, "key": key or "", "label": label, "tool": name})
 
     async def pause() -> None:
         await asyncio.sleep(random.random() * PAUSE_S)
@@ -95,6 +104,7 @@ def chaos_tools(far: FarSide) -> tuple[FunctionTool, ...]:
     async def plain(label: str, context: ToolContext) -> str:
         """Writes at a far side that knows no keys."""
         await pause()
+        told("fired", context.key, label, "plain")
         far.append("fired", context.key, label, "plain")
         await pause()
         return f"wrote {label}"
@@ -104,6 +114,7 @@ def chaos_tools(far: FarSide) -> tuple[FunctionTool, ...]:
         """Writes at a far side that can be asked about a key, and told to refuse it."""
         await pause()
         assert context.key is not None
+        told("fired", context.key, label, "checked")
         known = far.mark(context.key, "fired", label)
         far.append({None: "fired", "fired": "repeated", "void": "refused"}[known], context.key, label, "checked")
         await pause()
@@ -116,6 +127,7 @@ def chaos_tools(far: FarSide) -> tuple[FunctionTool, ...]:
         """Writes at a far side that takes each key once."""
         await pause()
         assert context.key is not None
+        told("fired", context.key, label, "again")
         known = far.mark(context.key, "fired", label)
         far.append("fired" if known is None else "known", context.key, label, "again")
         await pause()

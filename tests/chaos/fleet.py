@@ -26,7 +26,9 @@ OPEN = frozenset({"queued", "running", "cancelling"})
 class Fleet:
     """The processes of one trial."""
 
-    def __init__(self, app: Collegium, place: Place, outcome: Outcome, rng: random.Random) -> None:
+    def __init__(
+        self, app: Collegium, place: Place, outcome: Outcome, rng: random.Random, *, settle_s: float = SETTLE_S
+    ) -> None:
         self.app = app
         self.place = place
         self.outcome = outcome
@@ -35,6 +37,7 @@ class Fleet:
         self.killed: dict[str, float] = {}
         self.accepted: dict[str, tuple[str, str]] = {}
         self._tags = 0
+        self._settle_s = settle_s
         self._kinds = list(goals.KINDS)
         self._peek = sqlite3.connect(place.store, isolation_level=None, timeout=5.0)
 
@@ -137,7 +140,7 @@ class Fleet:
             return not self.in_flight() and all(h.wake_at is None for h in waiting)
 
         try:
-            await until_so(is_over, "every run has ended", timeout_s=SETTLE_S)
+            await until_so(is_over, "every run has ended", timeout_s=self._settle_s)
         except TimeoutError as error:
             # What did not end is named by the checks.
             self.outcome.note(f"trials that did not settle: {error}")
@@ -162,24 +165,30 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    place: Place, outcome: Outcome, *, slow_s: tuple[float, float] = (0.05, 0.4), workers: int = 2
+    place: Place,
+    outcome: Outcome,
+    *,
+    slow_s: tuple[float, float] = (0.05, 0.4),
+    workers: int = 2,
+    settle_s: float = SETTLE_S,
 ) -> AsyncIterator[Fleet]:
-    """A model, ``workers`` workers and a driver on a fresh store in ``place.folder``."""
+    """A model unless ``place`` names one, ``workers`` workers and a driver on the store in ``place.folder``."""
     rng = random.Random(outcome.seed)
     place.folder.mkdir(parents=True, exist_ok=True)
-    server = start(model.serve, place.model_log, slow_s)
+    server = None if place.has_model else start(model.serve, place.model_log, slow_s)
     try:
-        if place.model == "scripted:none":
+        if server is not None:
             place = Place(place.folder, f"openai-compatible:chaos@{await server.told()}/v1")
         async with open_collegium(place.settings, scope="none", model=place.model) as app:
-            made = Fleet(app, place, outcome, rng)
+            made = Fleet(app, place, outcome, rng, settle_s=settle_s)
             try:
                 await made.hire(workers)
                 yield made
             finally:
                 made.close()
     finally:
-        server.kill()
+        if server is not None:
+            server.kill()
 
 
 async def until(

@@ -20,6 +20,8 @@ class Outcome:
     seed: int
     kills: int = 0
     pauses: int = 0
+    cuts: int = 0
+    acknowledged: int = 0
     runs: int = 0
     writes: int = 0
     unknown: int = 0
@@ -40,6 +42,15 @@ class Outcome:
         """Adds violations."""
         if sentences:
             self.wrongs.setdefault(kind, []).extend(sentences)
+
+    def add(self, part: Outcome) -> None:
+        """Adds what a part of this trial found."""
+        for name in ("runs", "cuts", "acknowledged", "writes", "unknown", "quarantined", "lapses", "asked_again"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        for kind, sentences in part.wrongs.items():
+            self.wrong(kind, *(f"{part.kind}: {s}" for s in sentences))
+        for what, number in part.notes.items():
+            self.note(what, number)
 
     @property
     def is_right(self) -> bool:
@@ -69,6 +80,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "trials",
         "kills",
         "pauses",
+        "cuts",
         "runs",
         "writes",
         *WRONGS,
@@ -103,6 +115,7 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         str(len(outcomes)),
         _sum(o.kills for o in outcomes),
         _sum(o.pauses for o in outcomes),
+        _sum(o.cuts for o in outcomes),
         _sum(o.runs for o in outcomes),
         _sum(o.writes for o in outcomes),
         *(_sum(len(o.wrongs.get(w, ())) for o in outcomes) for w in WRONGS),

@@ -22,6 +22,7 @@ from tests.chaos.far_side import FarSide, chaos_tools
 
 LEASE_S = 1.0
 START_S = 30.0
+NO_MODEL = "scripted:none"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class Place:
     """Where a trial happens: its folder, and the name of the model."""
 
     folder: Path
-    model: str = "scripted:none"
+    model: str = NO_MODEL
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model already."""
+        return self.model != NO_MODEL
 
     @property
     def data(self) -> Path:
