@@ -19,11 +19,11 @@ from collegium.adapters.memory.workspace import MemoryWorkspaces
 from collegium.adapters.scorers.lexical import LexicalScorer
 from collegium.agents.roster import Roster, builtin_agents
 from collegium.app import Collegium, Stores
+from collegium.domain.errors import CollegiumError
 from collegium.domain.ids import Ids
 from collegium.knowledge.library import Library
-from collegium.ports import Journal
+from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
-from collegium.runtime.worker import Team
 from collegium.testing.harness import GivenModels
 from collegium.testing.simulation.failpoints import Failpoints
 from collegium.testing.simulation.faults import Faults
@@ -32,7 +32,7 @@ from collegium.testing.simulation.loop import VirtualLoop
 from collegium.testing.simulation.machine import Machine
 from collegium.testing.simulation.outside import TOOLS, HostOutside, Outside, Process
 from collegium.testing.simulation.program import SimulatedModel
-from collegium.testing.simulation.stores import HostBlobs, HostBus, HostPresence, HostRecords, SharedBus
+from collegium.testing.simulation.stores import Beat, HostBlobs, HostBus, HostPresence, HostRecords, SharedBus
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.toolbox import Toolbox
 
@@ -50,14 +50,15 @@ class Shared:
     records: MemoryRecords
     blobs: MemoryBlobs
     workspaces: MemoryWorkspaces
-    beats: dict[str, int]
+    beats: dict[str, Beat]
     outside: Outside
     faults: Faults
     failpoints: Failpoints
     entropy: Random
     lease_s: float
-    journal_of: Callable[[HostJournal], Journal] = lambda journal: journal
-    """Puts something in front of a process's journal; tests plant faults with it."""
+    shows_death: bool = False
+    journal_type: type[HostJournal] = HostJournal
+    presence_type: type[HostPresence] = HostPresence
 
 
 class HostClock:
@@ -95,11 +96,13 @@ class Host:
         self._on_death = on_death
         self._loop = shared.loop
         blobs = HostBlobs(shared.blobs, self.machine)
-        self._journal = HostJournal(shared.journal, self.machine, before_commit=blobs.commit)
-        self._presence = HostPresence(shared.beats, self.machine, lease_s=shared.lease_s)
+        self._journal = shared.journal_type(shared.journal, self.machine, before_commit=blobs.commit)
+        self._presence = shared.presence_type(
+            shared.beats, self.machine, lease_s=shared.lease_s, shows_death=shared.shows_death
+        )
         clock = HostClock(self.machine)
         stores = Stores(
-            journal=shared.journal_of(self._journal),
+            journal=self._journal,
             bus=HostBus(shared.bus, self.machine),
             records=HostRecords(shared.records, self.machine),
             blobs=blobs,
@@ -143,13 +146,15 @@ class Host:
         return await self._loop.start(self.machine, work)
 
     async def _main(self) -> None:
-        """Starts the team; a process whose worker or sweep has ended is of no more use, and ends."""
+        """Starts the team; a process whose worker or sweep has failed is of no more use, and ends."""
         await self.app.start()
-        background = list(self.app._background)  # noqa: SLF001 - what a supervisor would see as an exit
-        while not any(t.done() for t in background):
-            await asyncio.sleep(WATCH_S)
-        self.machine.faults.counts["gave_up"] += 1
-        self.machine.kill()
+        try:
+            while True:
+                self.app._duty.raise_failed()  # noqa: SLF001 - what a supervisor would see as an exit
+                await asyncio.sleep(WATCH_S)
+        except CollegiumError:
+            self.machine.faults.counts["gave_up"] += 1
+            self.machine.kill()
 
     def _died(self, _: Machine) -> None:
         self._journal.die()

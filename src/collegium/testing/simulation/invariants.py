@@ -13,7 +13,7 @@ import msgspec
 from collegium.adapters.admission import Append
 from collegium.adapters.rows import EventRow, to_event
 from collegium.domain import body as b
-from collegium.domain.chain import GENESIS, mac_of, PUBLIC_KEY
+from collegium.domain.chain import GENESIS, PUBLIC_KEY, mac_of
 from collegium.domain.decide import wake_at
 from collegium.domain.errors import CollegiumError
 from collegium.domain.event import Event
@@ -61,6 +61,7 @@ class History:
         self.attempts = _Attempts()
         self.steps: dict[tuple[str, int], int] = {}
         self.results: dict[tuple[str, int, int], int] = {}
+        self.ended: set[str] = set()
         self.items: dict[tuple[str, int, int], str] = {}
         self.finished_items: dict[tuple[str, str], int] = {}
 
@@ -268,6 +269,15 @@ def _fenced(attempts: _Attempts, event: Event) -> None:
 
 def _once(history: History, event: Event) -> None:
     body, task = event.body, event.task or ""
+    if isinstance(body, b.TaskSettled | b.TaskParked) and body.error == "internal":
+        raise Violation(
+            "no fault of the code",
+            f"{task} ended with {body.reason if isinstance(body, b.TaskSettled) else body.detail}",
+        )
+    if isinstance(body, b.ToolFinished) and body.key is not None:
+        history.ended.add(body.key)
+    if isinstance(body, b.ToolOutcomeUnknown) and body.key in history.ended:
+        raise Violation("a known outcome is not unknown", f"{body.tool} {body.key} at seq {event.seq}")
     if isinstance(body, b.StepProposed):
         if (task, body.step) in history.steps:
             raise Violation("a finished step is not repeated", f"step {body.step} of {task} at seq {event.seq}")

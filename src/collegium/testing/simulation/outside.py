@@ -16,7 +16,12 @@ from collegium.tools.context import ToolContext
 from collegium.tools.definition import Tool, tool
 from collegium.tools.outcome import Reconciled
 
-TIMEOUT_S = 6.0
+TIMEOUT_S: Final = 6.0
+LOST: Final = "lost"
+"""An item that ends so: the answer never comes."""
+DIES_BEFORE: Final = "before"
+DIES_AFTER: Final = "after"
+"""An item that ends so: the process that writes it for the first time dies before, or after, it has happened."""
 
 
 class Call(NamedTuple):
@@ -55,6 +60,7 @@ class Outside:
         self.items: dict[tuple[str, str], str] = {}
         self.voided: set[str] = set()
         self.failed: Counter[str] = Counter()
+        self.called: Counter[str] = Counter()
         self.on_call: Callable[[Call], None] = lambda _: None
         self.on_ask: Callable[[Ask], None] = lambda _: None
         self.on_effect: Callable[[str, str], None] = lambda _, __: None
@@ -69,6 +75,11 @@ class Outside:
         self.items[name, key] = item
         self.on_effect(name, key)
         return True
+
+    def is_first(self, item: str) -> bool:
+        """Whether ``item`` is called for the first time."""
+        self.called[item] += 1
+        return self.called[item] == 1
 
     def fails(self, mark: str, times: int) -> bool:
         """Whether the model has yet to fail for ``mark``, which it does ``times`` times."""
@@ -94,10 +105,17 @@ class HostOutside:
         """A call that changes the world: once sent it happens, whatever becomes of the sender."""
         machine, faults, loop = self.machine, self.machine.faults, self.machine.loop
         await machine.reach("tool.run:before")
+        is_first = self.outside.is_first(item)
+        if item.endswith(DIES_BEFORE) and is_first:
+            machine.kill()
+            machine.check()
         self.outside.on_call(Call(machine, name, context.run, context.task, item))
         arrival_s = faults.delay_s() if faults.strikes("tool") else 0.0
         answer = await asyncio.shield(loop.start(None, self._arrive(name, context.key or "", item, arrival_s)))
-        if faults.strikes("tool"):
+        if item.endswith(DIES_AFTER) and is_first:
+            machine.kill()
+        machine.check()
+        if item.endswith(LOST) or faults.strikes("tool"):
             raise ConnectionResetError("the answer was lost")
         await machine.reach("tool.run:after")
         if not answer:

@@ -10,7 +10,7 @@ import msgspec
 from collegium.domain.plan import Plan
 from collegium.domain.usage import Limits
 from collegium.testing.simulation import faults as f
-from collegium.testing.simulation.program import GoalProgram, random_plan
+from collegium.testing.simulation.program import GoalProgram, Program, plan_of, random_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,8 @@ class Scenario:
     grace_s: float = 600.0
     lease_s: float = 2.0
     hide_s: float = 5.0
+    shows_death: bool = True
+    """Whether others see the end of a process at once, as on one computer."""
     drains_at_s: tuple[float, ...] = ()
     armed: dict[str, frozenset[int]] = field(default_factory=dict)
 
@@ -59,6 +61,7 @@ def random_scenario(seed: int) -> Scenario:
         chaos_s=chaos_s,
         lease_s=rng.choice((1.0, 2.0, 4.0)),
         hide_s=rng.choice((2.0, 5.0, 30.0)),
+        shows_death=rng.random() < 0.5,
         drains_at_s=tuple(sorted(rng.uniform(0.0, chaos_s) for _ in range(rng.choice((0, 0, 0, 1, 2))))),
     )
 
@@ -74,4 +77,43 @@ def _submission(rng: Random, mark: str) -> Submission:
             deadline_s=rng.choice((None, None, None, None, None, 8.0)),
         ),
         cancel_after_s=rng.uniform(0.0, 6.0) if rng.random() < 0.2 else None,
+    )
+
+
+def directed(seed: int, armed: dict[str, frozenset[int]] | None = None) -> Scenario:
+    """A world without chance faults in which every kind of event is written and every act is done."""
+
+    def one(mark: str, *steps: tuple[tuple[str, str], ...], failures: int = 0, poison: bool = False) -> Plan:
+        program = Program(mark=f"{mark}/t0", steps=steps, failures=failures, poison=poison)
+        return plan_of([(program, (), "operate")])
+
+    everything = (("note", "r0/a"), ("look", "r0/b"), ("put", "r0/c"), ("pay", "r0/d"), ("mail", "r0/e"))
+    planned = plan_of(
+        [
+            (Program(mark="r0/t0", steps=(everything,)), (), "operate"),
+            (Program(mark="r0/t1"), ("t0",), "write"),
+        ]
+    )
+    saved = plan_of(
+        [(Program(mark="r1/t0", steps=((("look", "r1/a"),),)), (), "operate")]
+        + [(Program(mark="r1/t1"), ("t0",), "write")]
+    )
+    submissions = (
+        Submission(mark="r0", plan=planned, is_planned=True),
+        Submission(mark="r1", plan=saved, at_s=0.2),
+        Submission(mark="r2", plan=one("r2", (("note", "r2/a"),), failures=1), at_s=0.4),
+        Submission(mark="r3", plan=one("r3", (("pay", "r3/after"),), (("pay", "r3/before"),)), at_s=1.0),
+        Submission(mark="r4", plan=one("r4", (("mail", "r4/lost"),)), at_s=1.2),
+        Submission(mark="r5", plan=one("r5", (("look", "r5/a"),)), at_s=1.4, limits=Limits(tokens=900)),
+        Submission(mark="r6", plan=one("r6", failures=99), at_s=1.6),
+        Submission(mark="r7", plan=one("r7", failures=99), at_s=2.0, cancel_after_s=0.3),
+        Submission(mark="r8", plan=one("r8", poison=True), at_s=8.0),
+    )
+    return Scenario(
+        submissions=submissions,
+        faults=f.none(Random(f"{seed}/faults")),  # noqa: S311
+        chaos_s=30.0,
+        shows_death=seed % 2 == 0,
+        drains_at_s=(6.0,),
+        armed=armed or {},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.bus import MemoryBus
@@ -179,21 +180,31 @@ class HostBlobs:
         return await self._shared.delete(tenant, sha256)
 
 
+class Beat(NamedTuple):
+    """What others see of a worker; its machine stands for the lock that is freed when a process ends."""
+
+    count: int
+    machine: Machine
+
+
 class HostPresence:
     """Implements ``Presence`` by beats: a worker is dead when its count has not moved for a lease of the observer's.
 
     Args:
-        beats: Count of each announced worker, shared by all processes.
+        beats: The announced workers, shared by all processes.
         lease_s: In the observer's own time.
+        shows_death: Whether the end of a process is seen at once, as on one computer, or by its beats alone.
     """
 
-    def __init__(self, beats: dict[str, int], machine: Machine, *, lease_s: float) -> None:
+    def __init__(self, beats: dict[str, Beat], machine: Machine, *, lease_s: float, shows_death: bool) -> None:
         self._beats = beats
         self._machine = machine
         self._lease_s = lease_s
+        self._shows_death = shows_death
         self._count = 0
         self._beaten_s = float("-inf")
         self._worker = ""
+        self._ended: frozenset[str] = frozenset()
         self._seen: dict[str, tuple[int, float]] = {}
 
     async def announce(self, worker: str) -> None:
@@ -218,17 +229,12 @@ class HostPresence:
         """For how many seconds more a call may start."""
         return self._beaten_s + self._lease_s / 2 - self._machine.loop.time()
 
-    def _beat(self) -> None:
-        if self._worker:
-            self._count += 1
-            self._beats[self._worker] = self._count
-            self._beaten_s = self._machine.loop.time()
-
     async def withdraw(self, worker: str) -> None:
-        """The worker is gone and has left nothing; if it goes on all the same, its next beat makes it known again."""
+        """The worker has ended and left nothing; one that only seems dead stays known."""
         await self._machine.reach("presence.withdraw:before")
+        if worker == self._worker or worker in self._ended:
+            self._beats.pop(worker, None)
         self._stop(worker)
-        self._beats.pop(worker, None)
         await self._machine.reach("presence.withdraw:after")
 
     async def abandon(self, worker: str) -> None:
@@ -237,15 +243,27 @@ class HostPresence:
         self._stop(worker)
 
     async def dead(self) -> tuple[str, ...]:
-        """Workers whose count stands still."""
+        """Workers that ended, as far as that can be seen, and those whose count stands still."""
         await self._machine.reach("presence.dead:before")
         now = self._machine.loop.time()
-        for worker, count in self._beats.items():
-            if self._seen.get(worker, (-1, 0.0))[0] != count:
-                self._seen[worker] = (count, now)
-        found = [w for w in self._beats if w != self._worker and now - self._seen[w][1] >= self._lease_s]
+        for worker, beat in self._beats.items():
+            if self._seen.get(worker, (-1, 0.0))[0] != beat.count:
+                self._seen[worker] = (beat.count, now)
+        self._ended = frozenset(w for w, beat in self._beats.items() if not beat.machine.is_alive)
+        found = tuple(sorted(w for w in self._beats if w != self._worker and self._is_dead(w, now)))
         await self._machine.reach("presence.dead:after")
-        return tuple(sorted(found))
+        return found
+
+    def _is_dead(self, worker: str, now: float) -> bool:
+        if self._shows_death and not self._beats[worker].machine.is_alive:
+            return True
+        return now - self._seen[worker][1] >= self._lease_s
+
+    def _beat(self) -> None:
+        if self._worker:
+            self._count += 1
+            self._beats[self._worker] = Beat(self._count, self._machine)
+            self._beaten_s = self._machine.loop.time()
 
     def _stop(self, worker: str) -> None:
         if worker == self._worker:

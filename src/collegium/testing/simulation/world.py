@@ -15,7 +15,6 @@ from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.adapters.memory.workspace import MemoryWorkspaces
 from collegium.domain.errors import StoreUnavailable
-from collegium.ports import Journal
 from collegium.testing.simulation.failpoints import Failpoints
 from collegium.testing.simulation.host import Host, Shared
 from collegium.testing.simulation.invariants import NEEDS_A_PERSON, History, Violation, Watch, from_scratch
@@ -23,7 +22,7 @@ from collegium.testing.simulation.journal import HostJournal, SharedJournal
 from collegium.testing.simulation.loop import SimulatedClock, Stuck, VirtualLoop
 from collegium.testing.simulation.outside import Outside
 from collegium.testing.simulation.scenario import Scenario, Submission
-from collegium.testing.simulation.stores import SharedBus
+from collegium.testing.simulation.stores import HostPresence, SharedBus
 
 LOOK_S = 0.5
 
@@ -33,7 +32,8 @@ class Planted:
     """Faults in the code itself, for tests that prove the simulation finds them."""
 
     shared_journal: type[SharedJournal] = SharedJournal
-    journal_of: Callable[[HostJournal], Journal] = lambda journal: journal
+    journal: type[HostJournal] = HostJournal
+    presence: type[HostPresence] = HostPresence
     outside: type[Outside] = Outside
 
 
@@ -78,7 +78,9 @@ class World:
             failpoints=Failpoints(scenario.armed),
             entropy=entropy,
             lease_s=scenario.lease_s,
-            journal_of=planted.journal_of,
+            shows_death=scenario.shows_death,
+            journal_type=planted.journal,
+            presence_type=planted.presence,
         )
         self._hosts: list[Host] = []
         self._accepted: dict[str, str] = {}
