@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import math
 import re
 import textwrap
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, Final, Protocol, get_args
 
@@ -18,9 +17,10 @@ from collegium.domain.chat import Json
 from collegium.domain.errors import ToolError, UsageError
 from collegium.domain.tool import Effect, ToolDefinition, ToolResult
 from collegium.tools.context import ToolContext
-from collegium.tools.outcome import OutcomeUnknown, Reconciled, error_result, result_of
+from collegium.tools.invocation import Gave, Late, invoke
+from collegium.tools.outcome import LIMIT_BYTES, OutcomeUnknown, Reconciled, error_result, result_of, said_by
 from collegium.tools.signature import Signature
-from collegium.tools.thread import in_thread
+from collegium.tools.thread import Threads
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 
@@ -61,11 +61,14 @@ class FunctionTool:
         *,
         signature: Signature,
         reconcile: Callable[..., object] | None,
+        limit_bytes: int = LIMIT_BYTES,
     ) -> None:
         self.definition = definition
         self.function = function
         self._signature = signature
         self._reconcile = reconcile
+        self._limit_bytes = limit_bytes
+        self._threads = Threads()
 
     def __repr__(self) -> str:
         return f"<FunctionTool {self.definition.name} {self.definition.effect} {self.definition.version[:8]}>"
@@ -85,9 +88,9 @@ class FunctionTool:
     async def run(self, bound: dict[str, Any], context: ToolContext) -> ToolResult:
         """What the function gave, within ``timeout_s``, as a result of bounded size.
 
-        A ``ToolError`` is the tool's own word that nothing was done: a failed result. So is any other
-        exception, and the end of the time, except for ``write``: there nobody knows whether it fired. A
-        synchronous function runs in a thread, which goes on after a timeout, because a thread cannot be
+        A ``ToolError`` is the tool's own word that nothing was done: a failed result. So is anything else it raises,
+        ``SystemExit`` and its like included, and the end of the time, except for ``write``: there nobody knows whether
+        it fired. A synchronous function runs in a thread, which goes on after a timeout, because a thread cannot be
         stopped.
 
         Raises:
@@ -97,32 +100,38 @@ class FunctionTool:
         name, timeout_s = self.definition.name, self.definition.timeout_s
         if self._signature.context_parameter is not None:
             bound = {**bound, self._signature.context_parameter: context}
-        scope = asyncio.timeout(timeout_s)
-        try:
-            async with scope:
-                value = await _invoke(self.function, bound, name=name)
-        except ToolError as error:
-            return error_result(error, tool=name)
-        except Exception as error:  # whatever a tool raises, the agent is told
-            if isinstance(error, TimeoutError) and scope.expired():
-                error = ToolError(f"{name} gave no result within {timeout_s:g} s; it was stopped or left behind")
-            if self.definition.effect == "write":
-                reason = f"{type(error).__name__}: {error}"
-                text = f"{name} was begun and it is not known whether it took effect: {reason}"
-                raise OutcomeUnknown(text, tool=name, key=context.key) from error
-            return error_result(error, tool=name)
-        return result_of(value, tool=name)
+        outcome = await invoke(self.function, bound, name=name, timeout_s=timeout_s, threads=self._threads)
+        if isinstance(outcome, Gave):
+            is_done = self.definition.effect in ("write", "idempotent_write")
+            return result_of(outcome.value, tool=name, limit_bytes=self._limit_bytes, is_done=is_done)
+        if isinstance(outcome, Late):
+            error: BaseException = ToolError(
+                f"{name} gave no result within {timeout_s:g} s; it was stopped or left behind"
+            )
+            reason = f"ToolError: {error}"
+        else:
+            error = outcome.error
+            if isinstance(error, ToolError):
+                return error_result(error, tool=name)
+            reason = f"{type(error).__name__}: {said_by(error)}"
+        if self.definition.effect == "write":
+            text = f"{name} was begun and it is not known whether it took effect: {reason}"
+            raise OutcomeUnknown(text, tool=name, key=context.key) from error
+        return error_result(error, tool=name)
 
     async def reconcile(self, key: str, context: ToolContext) -> Reconciled:
         """What became of the call with ``key``; ``unknown`` where there is nobody to ask, or no answer."""
         name, timeout_s = self.definition.name, self.definition.timeout_s
         if self._reconcile is None:
             return Reconciled(state="unknown", detail=f"{name} has no reconcile function")
-        try:
-            async with asyncio.timeout(timeout_s):
-                answer = await _invoke(self._reconcile, {"key": key, "context": context}, name=name)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is no answer
-            return Reconciled(state="unknown", detail=f"asking {name} failed: {type(error).__name__}: {error}")
+        asked = {"key": key, "context": context}
+        outcome = await invoke(self._reconcile, asked, name=name, timeout_s=timeout_s, threads=self._threads)
+        if isinstance(outcome, Late):
+            return Reconciled(state="unknown", detail=f"asking {name} took more than {timeout_s:g} s")
+        if not isinstance(outcome, Gave):
+            why = f"{type(outcome.error).__name__}: {said_by(outcome.error)}"
+            return Reconciled(state="unknown", detail=f"asking {name} failed: {why}")
+        answer = outcome.value
         if not isinstance(answer, Reconciled):
             return Reconciled(state="unknown", detail=f"{name} answered with a {type(answer).__name__}")
         return answer
@@ -134,7 +143,9 @@ def tool(
     capabilities: Sequence[str] = (),
     timeout_s: float = 30.0,
     name: str | None = None,
+    limit_bytes: int = LIMIT_BYTES,
     reconcile: Callable[..., object] | None = None,
+    asks: bool = False,
 ) -> Callable[[Callable[..., object]], FunctionTool]:
     """Makes a ``FunctionTool`` of a typed function, synchronous or not.
 
@@ -149,8 +160,10 @@ def tool(
         capabilities: The kinds of task it is meant for.
         timeout_s: How long a call may take.
         name: What models call it; the function's name by default.
+        limit_bytes: How much of what a call gives is kept; the rest is cut off, and the result says so.
         reconcile: For ``write`` only: ``reconcile(key, context) -> Reconciled``, asked after a crash what
             became of a call.
+        asks: Whether a person has to allow every call.
 
     Raises:
         UsageError: The function or one of these values cannot make a tool: what, which, what to do.
@@ -159,6 +172,8 @@ def tool(
     def make(function: Callable[..., object]) -> FunctionTool:
         called = name if name is not None else getattr(function, "__name__", "")
         _check(called, function, effect=effect, timeout_s=timeout_s, reconcile=reconcile)
+        if limit_bytes < 1:
+            raise UsageError(f"tool {called!r} has limit_bytes={limit_bytes}: give a number of bytes above 0")
         signature = Signature(function, tool=called)
         description = signature.description or called.replace("_", " ")
         definition = ToolDefinition(
@@ -169,18 +184,11 @@ def tool(
             version=_version(called, description, signature.schema, effect, _source(function)),
             capabilities=tuple(capabilities),
             timeout_s=timeout_s,
+            asks=asks,
         )
-        return FunctionTool(function, definition, signature=signature, reconcile=reconcile)
+        return FunctionTool(function, definition, signature=signature, reconcile=reconcile, limit_bytes=limit_bytes)
 
     return make
-
-
-async def _invoke(function: Callable[..., object], arguments: dict[str, Any], *, name: str) -> object:
-    if inspect.iscoroutinefunction(function):
-        awaitable: Awaitable[object] = function(**arguments)
-        return await awaitable
-    value = await in_thread(lambda: function(**arguments), name=f"tool-{name}")
-    return await value if inspect.isawaitable(value) else value
 
 
 def _check(

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from collegium.domain.chat import Json
 from collegium.domain.errors import CollegiumError, NotFound, ToolError, UsageError
 from collegium.domain.tool import ToolResult
 
@@ -41,28 +42,26 @@ def failed(text: str) -> ToolResult:
     return capped(ToolResult(text=text, is_ok=False))
 
 
-def result_of(value: object, *, tool: str) -> ToolResult:
-    """A tool function's return value as a result.
+def result_of(value: object, *, tool: str, limit_bytes: int = LIMIT_BYTES, is_done: bool = False) -> ToolResult:
+    """A tool function's return value as a result; never raises.
 
-    A string is the text; a ``ToolResult`` stays what it is; anything else that JSON can carry is shown to the
-    agent as JSON and kept as ``data`` (under ``value`` unless it is an object). A value that is none of these
-    gives a failed result.
+    A string is the text, and so are bytes that are UTF-8; a ``ToolResult`` stays what it is; anything else that JSON
+    can carry is shown to the agent as JSON and kept as ``data`` (under ``value`` unless it is an object). A value that
+    is none of these gives a failed result, or, with ``is_done``, one that says that the call was carried out: an agent
+    that is told of a failure would do it again.
     """
-    if isinstance(value, ToolResult):
-        return capped(value)
-    if isinstance(value, str):
-        return capped(ToolResult(text=value))
     try:
-        text = _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        return failed(f"{tool} returned a {type(value).__name__}, which is neither text nor JSON ({error})")
-    if value is None:
-        return ToolResult(text="done")
-    data: Any = msgspec.json.decode(text)
-    return capped(ToolResult(text=text.decode(), data=data if isinstance(data, dict) else {"value": data}))
+        result = _plain(value, limit_bytes)
+    except Exception as error:  # noqa: BLE001  # the value is foreign code's, and so is what looking at it raises
+        kind = type(value).__name__
+        what = f"{tool} returned a {kind}, which is neither text nor JSON ({said_by(error)})"
+        if is_done:
+            return capped(ToolResult(text=f"{tool} was carried out; what came of it cannot be shown: {what}"))
+        return failed(what)
+    return capped(result, limit_bytes)
 
 
-def error_result(error: Exception, *, tool: str) -> ToolResult:
+def error_result(error: BaseException, *, tool: str) -> ToolResult:
     """A failed result for what a tool function raised.
 
     Raises:
@@ -73,35 +72,84 @@ def error_result(error: Exception, *, tool: str) -> ToolResult:
     if isinstance(error, CollegiumError):
         if not isinstance(error, (ToolError, NotFound, UsageError)) or isinstance(error, OutcomeUnknown):
             raise error
-        return failed(str(error))
-    return failed(f"{tool} failed: {type(error).__name__}: {error}")
+        return failed(said_by(error, LIMIT_BYTES))
+    return failed(f"{tool} failed: {type(error).__name__}: {said_by(error, LIMIT_BYTES)}")
 
 
-def capped(result: ToolResult) -> ToolResult:
-    """``result`` within ``LIMIT_BYTES``; its text says what was left out. Lone surrogates become ``?``."""
+def said_by(error: BaseException, limit_bytes: int = 2_000) -> str:
+    """The text of ``error``, as far as it has one that can be shown."""
+    try:
+        text = str(error)
+    except Exception as fault:  # noqa: BLE001  # an exception of foreign code, whose text is foreign code too
+        return f"(its text cannot be shown: {type(fault).__name__})"
+    return _cut(_exactly(text), limit_bytes)
+
+
+def capped(result: ToolResult, limit_bytes: int = LIMIT_BYTES) -> ToolResult:
+    """``result`` within ``limit_bytes``; its text says what was left out.
+
+    Lone surrogates, which no store can keep, and NUL, which some cannot, become ``?``.
+    """
     data = result.data
-    if data is not None and len(_ENCODER.encode(data)) > LIMIT_BYTES:
+    if data is not None and len(_ENCODER.encode(data)) > limit_bytes:
         data = None
-    text = _cut(result.text)
+    text = _cut(result.text, limit_bytes)
     if data is None and result.data is not None:
-        text += f"\n[the data is larger than {LIMIT_BYTES:,} bytes and was left out: ask for less at a time]"
+        text += f"\n[the data is larger than {limit_bytes:,} bytes and was left out: ask for less at a time]"
     if text is result.text and data is result.data:
         return result
     return ToolResult(text=text, is_ok=result.is_ok, data=data)
 
 
-def _cut(text: str) -> str:
-    if len(text) <= LIMIT_BYTES // 4:  # no character takes more than four bytes
-        return text if text.isascii() else _whole(text)
-    encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= LIMIT_BYTES:
-        return _whole(text)
-    kept = encoded[:LIMIT_BYTES].decode("utf-8", "ignore")
-    return f"{kept}\n[cut: the first {LIMIT_BYTES:,} of {len(encoded):,} bytes; ask for less at a time]"
+def _plain(value: object, limit_bytes: int) -> ToolResult:
+    """``value`` as a result made of nothing but plain text and JSON. Raises whatever looking at it raises."""
+    if isinstance(value, ToolResult):
+        if not isinstance(value.text, str) or not isinstance(value.data, dict | None):
+            raise TypeError("its text has to be a str, its data a dict")
+        return ToolResult(text=_exactly(value.text), is_ok=bool(value.is_ok), data=_as_json(value.data, limit_bytes))
+    if isinstance(value, str):
+        return ToolResult(text=_exactly(value))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return ToolResult(text=bytes(value).decode())
+    if value is None:
+        return ToolResult(text="done")
+    encoded = _ENCODER.encode(value)
+    if len(encoded) > limit_bytes:
+        return ToolResult(text=encoded.decode())
+    data: Any = msgspec.json.decode(encoded)
+    return ToolResult(text=encoded.decode(), data=data if isinstance(data, dict) else {"value": data})
 
 
-def _whole(text: str) -> str:
-    """``text`` itself, unless it holds lone surrogates, which no store can keep."""
+def _as_json(data: Json | None, limit_bytes: int) -> Json | None:
+    """``data`` as it will be read back from the store; what is too large to be kept is handed back as it is."""
+    if data is None:
+        return None
+    encoded = _ENCODER.encode(data)
+    decoded: Json = data if len(encoded) > limit_bytes else msgspec.json.decode(encoded)
+    return decoded
+
+
+def _exactly(text: str) -> str:
+    """``text`` as a plain string: a subclass may answer anything."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def _cut(text: str, limit_bytes: int) -> str:
+    if len(text) <= limit_bytes // 4:  # no character takes more than four bytes
+        return _storable(text)
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    if size <= limit_bytes:
+        return _storable(text)
+    kept = text[:limit_bytes].encode("utf-8", "replace")[:limit_bytes].decode("utf-8", "ignore")
+    return f"{_storable(kept)}\n[cut: the first {limit_bytes:,} of {size:,} bytes; ask for less at a time]"
+
+
+def _storable(text: str) -> str:
+    """``text`` itself, unless it holds what stores cannot keep."""
+    if "\0" in text:
+        text = text.replace("\0", "?")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
