@@ -18,6 +18,7 @@ from collegium.domain.ids import Ids
 from collegium.domain.message import Message, work_topic
 from collegium.domain.run import RunState, apply, fold
 from collegium.ports import Bus, Clock, Journal, Receipt
+from collegium.runtime.history import prefix
 
 PAGE = 1_000
 KEPT_STATES = 1_024
@@ -44,13 +45,15 @@ class Scheduler:
         self._deciders: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, set[asyncio.Future[RunState]]] = {}
 
-    async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted) -> RunState:
+    async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted | b.RunForked) -> RunState:
         """Accepts a run: durable when this returns. The same run again is accepted once."""
         draft = self._draft(Decision(body=submitted), tenant)
         head = HeadChange(status="queued", wake_at=self._clock.now())
         try:
             events = await self._journal.append(run, [draft], expected=0, head=head).durable()
         except Conflict:
+            return await self.load(run)
+        if isinstance(submitted, b.RunForked):
             return await self.load(run)
         state = apply(None, events[0])
         self._keep(state)
@@ -64,6 +67,9 @@ class Scheduler:
         after = 0
         while True:
             events = await self._journal.read(run, after, PAGE)
+            if after == 0 and events:
+                async for page in prefix(self._journal, events[0]):
+                    state = fold(page, state)
             state = fold(events, state)
             if len(events) < PAGE:
                 break

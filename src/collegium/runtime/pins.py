@@ -1,0 +1,174 @@
+"""Pins: a run ends on the versions of agents and tools that it began with.
+
+A run that is submitted names them by their digests. What agents are made of is kept by digest, so that a worker with
+a newer declaration still works with the one that was meant. Code cannot be kept: a tool of another version parks the
+task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from collegium.agents.roster import Roster, digest
+from collegium.domain.agent import Agent
+from collegium.domain.chat import ModelProfile
+from collegium.domain.record import Record
+from collegium.domain.tool import ToolDefinition
+from collegium.ports import Records
+
+AGENT, TOOL, PROFILE = "pinned_agent", "pinned_tool", "pinned_model"
+"""Kinds of records. The keys are the digests, so a record never changes."""
+_MAX_ROSTERS = 64
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One pin that is not what there is now.
+
+    ``kept``: the run goes on with what it began with. ``gone``: it cannot, what needs it waits.
+    """
+
+    what: str
+    pinned: str
+    present: str | None
+    outcome: Literal["kept", "gone"]
+
+
+class Pins:
+    """Keeps what runs are pinned to, and finds it again."""
+
+    def __init__(
+        self, records: Records, roster: Roster, tools: Sequence[ToolDefinition], *, others: Mapping[str, str]
+    ) -> None:
+        """``others`` are further pins, such as ``scorer`` and ``embedder``, by name."""
+        self._records = records
+        self._roster = roster
+        self._tools = {d.name: d for d in tools}
+        self._kept: set[tuple[str, str, str]] = set()
+        self._rosters: dict[tuple[str, str], Roster] = {}
+        self.present: dict[str, str] = {
+            **roster.pins(),
+            **{f"tool:{d.name}": d.version for d in tools},
+            **{k: v for k, v in others.items() if v},
+        }
+        """What a run that is submitted now keeps to."""
+
+    async def keep(self, tenant: str, models: Mapping[str, ModelProfile] | None = None) -> dict[str, str]:
+        """Sees to it that all that is present can be found again, durably, and returns the pins of a new run.
+
+        ``models`` are those the run is known to ask, by the names they were opened under.
+        """
+        profiles = models or {}
+        wanted: list[tuple[str, str, object]] = [(AGENT, digest(a), a) for a in self._roster]
+        wanted += [(TOOL, f"{d.name}@{d.version}", d) for d in self._tools.values()]
+        wanted += [(PROFILE, _profile_key(name, p), p) for name, p in profiles.items()]
+        missing = [(kind, key, value) for kind, key, value in wanted if (tenant, kind, key) not in self._kept]
+        await asyncio.gather(*(self._keep(tenant, kind, key, value) for kind, key, value in missing))
+        return {**self.present, **{f"model:{name}": _profile_key(name, p) for name, p in profiles.items()}}
+
+    async def keep_model(self, tenant: str, name: str, profile: ModelProfile) -> None:
+        """Sees to it that what the model called ``name`` can do is known later, where nobody may ask it."""
+        key = _profile_key(name, profile)
+        if (tenant, PROFILE, key) not in self._kept:
+            await self._keep(tenant, PROFILE, key, profile)
+
+    async def roster(self, tenant: str, pins: Mapping[str, str]) -> Roster:
+        """The agents a run is pinned to; present ones where a kept one cannot be found."""
+        mine = {name.removeprefix("agent:"): d for name, d in pins.items() if name.startswith("agent:")}
+        present = {a.name: digest(a) for a in self._roster}
+        if not mine or mine == present:
+            return self._roster
+        key = (tenant, repr(sorted(mine.items())))
+        if key not in self._rosters:
+            found = [await self._agent(tenant, name, d) for name, d in mine.items()]
+            self._rosters[key] = Roster(a for a in found if a is not None)
+            while len(self._rosters) > _MAX_ROSTERS:
+                del self._rosters[next(iter(self._rosters))]
+        return self._rosters[key]
+
+    def gone(self, pins: Mapping[str, str], wanted: Iterable[str], for_task: Iterable[str]) -> str | None:
+        """What keeps a task from going on that is granted some tools, and what to do about it; None when nothing does.
+
+        Args:
+            pins: The run's.
+            wanted: Names and patterns of the tools that the agent may use.
+            for_task: Those that the task may use; none for all of them.
+        """
+        patterns, narrower = tuple(wanted), tuple(for_task)
+        for name, pinned in tools_of(pins).items():
+            if not _matches(name, patterns) or (narrower and not _matches(name, narrower)):
+                continue
+            present = self.present.get(f"tool:{name}")
+            if pinned != present:
+                now = "is gone" if present is None else f"has version {present} now"
+                return (
+                    f"the run began with version {pinned} of the tool {name!r}, which {now}: restore it and "
+                    "`collegium runs resume`, or `collegium runs fork ID --at SEQ` to go on with what there is"
+                )
+        return None
+
+    async def compare(self, tenant: str, pins: Mapping[str, str]) -> tuple[Difference, ...]:
+        """Every pin of a run that is not what there is now."""
+        found = []
+        for what, pinned in sorted(pins.items()):
+            present = self.present.get(what)
+            if present == pinned or what.startswith("model:"):
+                continue
+            kind, _, name = what.partition(":")
+            is_kept = kind != "tool" and (kind != "agent" or await self._agent(tenant, name, pinned) is not None)
+            found.append(Difference(what=what, pinned=pinned, present=present, outcome="kept" if is_kept else "gone"))
+        return tuple(found)
+
+    async def _agent(self, tenant: str, name: str, wanted: str) -> Agent | None:
+        present = next((a for a in self._roster if a.name == name and digest(a) == wanted), None)
+        if present is not None:
+            return present
+        record = await self._records.get(AGENT, tenant, wanted)
+        return None if record is None else msgspec.convert(record.value, Agent)
+
+    async def _keep(self, tenant: str, kind: str, key: str, value: object) -> None:
+        if await self._records.get(kind, tenant, key) is None:
+            await self._records.put(Record(kind=kind, tenant=tenant, key=key, value=msgspec.to_builtins(value)))
+        self._kept.add((tenant, kind, key))
+
+
+class PinnedThings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is pinned to, whole: by the names of agents and tools, and of models."""
+
+    agents: dict[str, Agent] = {}
+    tools: dict[str, ToolDefinition] = {}
+    models: dict[str, ModelProfile] = {}
+
+
+async def pinned_things(records: Records, tenant: str, pins: Mapping[str, str]) -> PinnedThings:
+    """What is kept of the pins; what is not found is left out."""
+    agents: dict[str, Agent] = {}
+    tools: dict[str, ToolDefinition] = {}
+    models: dict[str, ModelProfile] = {}
+    for what, version in pins.items():
+        kind, _, name = what.partition(":")
+        if kind == "agent" and (record := await records.get(AGENT, tenant, version)) is not None:
+            agents[name] = msgspec.convert(record.value, Agent)
+        elif kind == "tool" and (record := await records.get(TOOL, tenant, f"{name}@{version}")) is not None:
+            tools[name] = msgspec.convert(record.value, ToolDefinition)
+        elif kind == "model" and (record := await records.get(PROFILE, tenant, version)) is not None:
+            models[name] = msgspec.convert(record.value, ModelProfile)
+    return PinnedThings(agents=agents, tools=tools, models=models)
+
+
+def tools_of(pins: Mapping[str, str]) -> dict[str, str]:
+    """The versions of the tools among ``pins``, by name."""
+    return {name.removeprefix("tool:"): v for name, v in sorted(pins.items()) if name.startswith("tool:")}
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, p) for p in patterns)
+
+
+def _profile_key(name: str, profile: ModelProfile) -> str:
+    return f"{name}@{hashlib.sha256(msgspec.json.encode(profile, order='sorted')).hexdigest()[:16]}"
