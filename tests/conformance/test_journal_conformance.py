@@ -18,22 +18,30 @@ class _Memory:
 
 
 class _Sqlite:
+    quick_s = 0.0
+
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.path = tmp_path / "store.db"
 
     @asynccontextmanager
     async def open(self):
-        store = open_store(self.path)
+        store = open_store(self.path, quick_s=self.quick_s)
         yield store.journal
         await store.aclose()
 
     @asynccontextmanager
     async def open_pair(self):
-        one, two = open_store(self.path), open_store(self.path)
+        one, two = open_store(self.path, quick_s=self.quick_s), open_store(self.path, quick_s=self.quick_s)
         yield one.journal, two.journal
         await one.aclose()
         await two.aclose()
+
+
+class _OnTheLoop(_Sqlite):
+    """Commits are done by whoever waits for them."""
+
+    quick_s = 3_600.0
 
 
 class TestMemoryJournal(_Memory, JournalConformance): ...
@@ -42,7 +50,13 @@ class TestMemoryJournal(_Memory, JournalConformance): ...
 class TestSqliteJournal(_Sqlite, JournalConformance): ...
 
 
+class TestSqliteJournalOnTheLoop(_OnTheLoop, JournalConformance): ...
+
+
 class TestMemoryFences(_Memory, FenceConformance): ...
 
 
 class TestSqliteFences(_Sqlite, FenceConformance): ...
+
+
+class TestSqliteFencesOnTheLoop(_OnTheLoop, FenceConformance): ...

@@ -54,7 +54,10 @@ def words(text: str) -> list[Word]:
     for match in _WORD.finditer(text):
         start, end = match.span()
         piece = match.group()
-        cuts = [c.start() for c in _CAMEL.finditer(piece)] if not piece.islower() else []
+        if piece.islower() or not _CAMEL.search(piece):
+            found.append(Word(start, end, stem(piece)))
+            continue
+        cuts = [c.start() for c in _CAMEL.finditer(piece)]
         for left, right in zip([0, *cuts], [*cuts, end - start], strict=True):
             found.append(Word(start + left, start + right, stem(piece[left:right])))
     return found
@@ -62,7 +65,13 @@ def words(text: str) -> list[Word]:
 
 def terms(text: str) -> list[str]:
     """Stems of the words of ``text`` that carry meaning, in order, with repetitions."""
-    return [word.stem for word in words(text) if word.stem not in _STOP_STEMS]
+    stems: list[str] = []
+    for piece in _WORD.findall(text):
+        if piece.islower() or not _CAMEL.search(piece):
+            stems.append(stem(piece))
+        else:
+            stems += map(stem, _CAMEL.split(piece))
+    return [found for found in stems if found not in _STOP_STEMS]
 
 
 def rarity(documents: Iterable[Iterable[str]]) -> dict[str, float]:

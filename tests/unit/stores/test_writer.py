@@ -35,6 +35,25 @@ class Note(Item):
         self.failures.append(error)
 
 
+class Where(Item):
+    """Notes whose thread writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.thread = 0
+
+    def apply(self, connection):
+        self.thread = threading.get_ident()
+        connection.execute("INSERT INTO notes (n) VALUES (0)")
+
+
+class Interrupted(Item):
+    """Is interrupted while it is written."""
+
+    def apply(self, connection):
+        raise KeyboardInterrupt
+
+
 class Held(Item):
     """Keeps the writer busy until it is let go."""
 
@@ -63,16 +82,18 @@ def notes(path) -> list[int]:
         connection.close()
 
 
+NEVER_SLOW = 3_600.0
+"""With this the loop commits whatever it may: from the second commit on, the first one opens the connection."""
 ACTIONS = st.lists(st.sampled_from(["good", "good", "refused", "barrier", "yield"]), max_size=60)
 
 
-@settings(max_examples=60)
-@given(actions=ACTIONS)
-def test_any_interleaving_keeps_the_order(tmp_path_factory, actions):
+@settings(max_examples=100)
+@given(actions=ACTIONS, quick_s=st.sampled_from([0, NEVER_SLOW]))
+def test_any_interleaving_keeps_the_order(tmp_path_factory, actions, quick_s):
     path = tmp_path_factory.mktemp("writer") / "notes.db"
 
     async def main():
-        writer = open_writer(path, linger_s=0.001)
+        writer = open_writer(path, linger_s=0.001, quick_s=quick_s)
         items: list[Note] = []
         for n, action in enumerate(actions):
             if action == "yield":
@@ -194,6 +215,102 @@ def test_a_loop_that_is_gone_harms_nobody(tmp_path):
     writer.put(after)
     asyncio.run(writer.settled(after))
     writer.close()
+
+
+async def opened(path, **options) -> Writer:
+    """A writer that has its connection."""
+    writer = open_writer(path, **options)
+    first = Note(1)
+    writer.put(first)
+    await writer.settled(first)
+    return writer
+
+
+async def put_and_wait(writer: Writer, item: Item) -> None:
+    writer.put(item)
+    await writer.settled(item)
+
+
+async def test_whoever_waits_commits_where_that_is_quick(tmp_path):
+    writer = await opened(tmp_path / "notes.db", linger_s=60, quick_s=NEVER_SLOW)
+    one, other = Where(), Where()
+    await asyncio.gather(put_and_wait(writer, one), put_and_wait(writer, other))
+    assert one.thread == other.thread == threading.get_ident()
+    assert writer.stats.commits == 2, "those that are ready at the same time share a commit"
+    writer.close()
+
+
+async def test_with_a_slow_disk_the_thread_commits(tmp_path):
+    writer = await opened(tmp_path / "notes.db", linger_s=60, quick_s=0)
+    item = Where()
+    await put_and_wait(writer, item)
+    assert item.thread not in (0, threading.get_ident())
+    writer.close()
+
+
+async def test_what_may_take_long_is_left_to_the_thread(tmp_path):
+    writer = await opened(tmp_path / "notes.db", linger_s=60, quick_s=NEVER_SLOW)
+    large, item = Where(), Where()
+    large.is_large = True
+    writer.put(large)
+    await put_and_wait(writer, item)
+    assert large.thread == item.thread != threading.get_ident()
+    many = [Where() for _ in range(65)]
+    for one in many:
+        writer.put(one)
+    await writer.settled(many[-1])
+    assert threading.get_ident() not in {one.thread for one in many}
+    writer.close()
+
+
+async def test_another_process_that_writes_does_not_stop_the_loop(tmp_path):
+    path = tmp_path / "notes.db"
+    writer = await opened(path, linger_s=60, quick_s=NEVER_SLOW, busy_timeout_s=30)
+    other = connect(path, synchronous="OFF", busy_timeout_s=1)
+    other.execute("BEGIN IMMEDIATE")
+    item = Where()
+    waiting = asyncio.ensure_future(put_and_wait(writer, item))
+    for _ in range(20):  # the loop goes on while the lock is held
+        await asyncio.sleep(0.001)
+    assert not waiting.done()
+    other.execute("COMMIT")
+    other.close()
+    await waiting
+    assert item.thread != threading.get_ident()
+    assert notes(path) == [1, 0]
+    writer.close()
+
+
+async def test_a_refusal_and_a_fault_on_the_loop_are_told(tmp_path):
+    writer = await opened(tmp_path / "notes.db", linger_s=60, quick_s=NEVER_SLOW)
+    with pytest.raises(Conflict, match="no 2"):
+        await put_and_wait(writer, Note(2, refuses=True))
+    with pytest.raises(StoreError, match="a bug"):
+        await put_and_wait(writer, Note(3, breaks=True))
+    await put_and_wait(writer, Note(4))
+    assert notes(tmp_path / "notes.db") == [1, 4]
+    writer.close()
+
+
+def test_an_interrupt_on_the_loop_fails_what_was_being_written(tmp_path):
+    path = tmp_path / "notes.db"
+    other = Note(2)
+
+    async def interrupted():
+        writer = await opened(path, linger_s=60, quick_s=NEVER_SLOW)
+        writers.append(writer)
+        writer.put(other)
+        await put_and_wait(writer, Interrupted())
+
+    writers: list[Writer] = []
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(interrupted())
+    assert other.is_done
+    assert isinstance(other.error, StoreError)
+    after = Note(3)
+    asyncio.run(put_and_wait(writers[0], after))
+    writers[0].close()
+    assert notes(path) == [1, 3]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 31, 32, 33, 100])

@@ -134,6 +134,7 @@ class SqliteBlobs:
 
 class _Put(Item):
     __slots__ = ("_data", "_name", "_part", "_stored_us", "_tenant")
+    is_large = True
 
     def __init__(self, part: BlobPart, tenant: str, name: str, data: bytes, stored_us: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from collegium.adapters.sqlite.journal import SqliteJournal
 from collegium.adapters.sqlite.journal_part import JournalPart
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.records import SqliteRecords
-from collegium.adapters.sqlite.writer import Writer
+from collegium.adapters.sqlite.writer import QUICK_S, Writer
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreCorrupt, StoreError, StoreReadOnly
 from collegium.ports import Clock
@@ -74,6 +74,7 @@ def open_store(
     entropy: Entropy = os.urandom,
     linger_s: float = 0.01,
     busy_timeout_s: float = 5.0,
+    quick_s: float = QUICK_S,
 ) -> SqliteStore:
     """Opens the store at ``path``, made if it is missing, its folder too.
 
@@ -84,6 +85,7 @@ def open_store(
         entropy: Source of salts and of the store's id.
         linger_s: How long an append that nobody waits for may wait for company.
         busy_timeout_s: How long to wait for another process that is writing.
+        quick_s: As long as commits take no longer, the event loop may do them itself; 0 for never.
 
     Raises:
         StoreCorrupt: the file is damaged, no store, or made by a newer version of collegium.
@@ -93,7 +95,7 @@ def open_store(
     """
     _make_folder(path)
     meta = _prepared(path, entropy=entropy, busy_timeout_s=busy_timeout_s)
-    writer = Writer(path, linger_s=linger_s, busy_timeout_s=busy_timeout_s)
+    writer = Writer(path, linger_s=linger_s, busy_timeout_s=busy_timeout_s, quick_s=quick_s)
     try:
         return SqliteStore(
             path, meta, writer=writer, clock=clock or SystemClock(), chain_key=chain_key, entropy=entropy
