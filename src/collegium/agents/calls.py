@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -11,8 +13,9 @@ from collegium.domain import body as b
 from collegium.domain.chat import ToolCall
 from collegium.domain.conversation import Turn
 from collegium.domain.errors import CollegiumError, ToolError
-from collegium.domain.tool import Effect, ToolResult
+from collegium.domain.tool import Effect, ToolDefinition, ToolResult
 from collegium.domain.usage import Usage
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Receipt
 from collegium.tools import ledger as books
@@ -21,9 +24,23 @@ from collegium.tools.context import ToolContext
 from collegium.tools.outcome import OutcomeUnknown, error_result
 from collegium.tools.toolbox import AdmittedCall, Toolbox
 
+MAX_CALLS_PER_STEP = 16
+SHORT_S = 1.0
+"""A shorter wait is sat out, a longer one parks the task."""
+
 
 class Recorder(Protocol):
     """Appends recording events in the name of the attempt."""
+
+    @property
+    def approvals(self) -> ApprovalPolicy:
+        """What a person is asked about."""
+        ...
+
+    @property
+    def lapsed_at(self) -> datetime | None:
+        """When an attempt of the task was last found lost."""
+        ...
 
     def record(self, *bodies: b.Body) -> Receipt:
         """Orders the events; the receipt's barrier is awaited only where it matters."""
@@ -33,15 +50,45 @@ class Recorder(Protocol):
         """The calls of the whole run so far, as the journal has them."""
         ...
 
+    async def admit(self, *, tool: str | None = None) -> None:
+        """Returns when a model, or ``tool``, may be called; raises ``Fenced`` once the attempt was taken over."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Inside it a write is under way, which an orderly end waits for."""
+        ...
+
 
 class UnknownOutcome(CollegiumError):
     """A write was begun and nobody knows whether it happened; a person has to say."""
 
     code = "outcome_unknown"
 
-    def __init__(self, intended: b.ToolIntended, why: str) -> None:
+    def __init__(self, intended: b.ToolIntended, why: str, entry: books.Entry | None = None) -> None:
         super().__init__(f"{intended.tool} was called and {why}: it may or may not have happened")
         self.intended = intended
+        self.entry = entry
+        """The call on the ledger, where an earlier attempt has made it."""
+
+
+class ApprovalNeeded(CollegiumError):
+    """A person has to allow calls before they are made; ``requests`` have no ids yet."""
+
+    code = "approval_needed"
+
+    def __init__(self, requests: tuple[b.ApprovalRequested, ...]) -> None:
+        super().__init__("; ".join(r.question for r in requests))
+        self.requests = requests
+
+
+class TooEarly(CollegiumError):
+    """The worker that is taken for dead may still be in its call: what became of it is judged ``at`` that time."""
+
+    code = "too_early"
+
+    def __init__(self, tool: str, at: datetime) -> None:
+        super().__init__(f"{tool} was being called by a worker that died; what became of it is looked into later")
+        self.at = at
 
 
 class Calls:
@@ -68,6 +115,7 @@ class Calls:
         self._toolbox = toolbox
         self._context = context
         self._clock = clock
+        self._judged: set[tuple[int, int, str]] = set()
 
     async def call(self, index: int, call: ToolCall, *, granted: Collection[str]) -> ToolResult:
         """Carries out call ``index`` of the last step, or gives the result an earlier attempt has stored.
@@ -87,10 +135,10 @@ class Calls:
             result = error_result(error, tool=call.name)
         else:
             effect = admitted.definition.effect
-            if books.is_write(effect):
-                key = idempotency_key(self._context(None).run, self._context(None).task, step=self._step, call=index)
-                result, key = await self._write(index, admitted, key)
+            if self._is_weighed(admitted.definition):
+                result, key = await self._weighed(index, admitted, granted)
             else:
+                await self._recorder.admit(tool=call.name)
                 result = await self._toolbox.run(admitted, self._context(None))
         finished = b.ToolFinished(
             step=self._step,
@@ -108,52 +156,138 @@ class Calls:
         self._turns[-1] = msgspec.structs.replace(turn, finished={**turn.finished, index: finished})
         return result
 
-    async def _write(self, index: int, admitted: AdmittedCall, key: str) -> tuple[ToolResult, str | None]:
-        """A call that changes the world: looked up on the ledger, intended, and only then made.
+    def _is_weighed(self, tool: ToolDefinition) -> bool:
+        """Whether its calls stand on the ledger: they write, or a person has to allow them."""
+        return books.is_write(tool.effect) or self._recorder.approvals.rule(tool) is not None
+
+    async def _weighed(
+        self, index: int, admitted: AdmittedCall, granted: Collection[str]
+    ) -> tuple[ToolResult, str | None]:
+        """A call that is looked up on the ledger, judged, intended, and only then made.
 
         Gives the result, and the key unless the call was refused and so never intended.
         """
-        call, definition = admitted.call, admitted.definition
-        arguments = canonical_arguments(call.arguments)
+        intended, wanted = self._intent(index, admitted)
+        context, rule = self._context(intended.key), self._recorder.approvals.rule(admitted.definition)
+        decision = books.decide(await self._recorder.ledger(), wanted, rule=rule)
+        entry, answer = decision.entry, decision.answer
+        if decision.admission == "known" and entry is not None and entry.result is not None:
+            return entry.result, intended.key
+        if decision.admission == "approval":
+            raise ApprovalNeeded(await self._requests(granted))
+        if decision.admission == "refused" and answer is not None:
+            self._judge(index, "deny", f"{answer.approval}: rejected by {answer.principal}")
+            return _refused(intended.tool, answer), None
+        if decision.admission == "ask":
+            raise UnknownOutcome(intended, "a person has not said yet what became of it", entry)
+        if decision.admission == "settle" and entry is not None:
+            settled = await self._settled(admitted, intended, entry)
+            if settled is not None:
+                return settled, intended.key
+        if decision.admission == "call":
+            if answer is not None:
+                self._judge(index, "allow", f"{answer.approval}: {answer.answer} by {answer.principal}")
+            intended = msgspec.structs.replace(intended, approval=decision.approval)
+            await self._recorder.record(intended).durable()
+        await self._recorder.admit(tool=intended.tool)
+        try:
+            with self._recorder.writing():
+                return await self._toolbox.run(admitted, context), intended.key
+        except OutcomeUnknown as error:
+            raise UnknownOutcome(intended, error.message) from error
+
+    async def _settled(self, admitted: AdmittedCall, intended: b.ToolIntended, entry: books.Entry) -> ToolResult | None:
+        """The result of a call that an earlier attempt left open; None where it may be made again.
+
+        Raises ``TooEarly``, or ``UnknownOutcome`` where only a person can say.
+        """
+        definition, lapsed_at = admitted.definition, self._recorder.lapsed_at
+        if lapsed_at is not None and (entry.at is None or entry.at <= lapsed_at):
+            judge_at = books.judge_at(lapsed_at, definition.timeout_s)
+            wait_s = (judge_at - self._clock.now()).total_seconds()
+            if wait_s > SHORT_S:
+                raise TooEarly(definition.name, judge_at)
+            if wait_s > 0:
+                await self._clock.sleep(wait_s)
+        if books.after_lapse(definition.effect) == "again":
+            return None
+        reconciled = await self._toolbox.reconcile(intended.tool, intended.key, self._context(intended.key))
+        act = books.after_lapse(definition.effect, reconciled)
+        if act == "finish" and reconciled.result is not None:
+            return reconciled.result
+        if act != "again":
+            why = "the attempt that called it ended before its result was stored"
+            raise UnknownOutcome(intended, f"{why} ({reconciled.detail})" if reconciled.detail else why, entry)
+        return None
+
+    async def _requests(self, granted: Collection[str]) -> tuple[b.ApprovalRequested, ...]:
+        """What a person is asked: about all calls of the step that need it, at once."""
+        ledger, now = await self._recorder.ledger(), self._clock.now()
+        policy = self._recorder.approvals
+        requests = []
+        for index, admitted in self._to_come(granted):
+            intended, wanted = self._intent(index, admitted)
+            rule = policy.rule(admitted.definition)
+            decision = books.decide(ledger, wanted, rule=rule)
+            if decision.admission != "approval":
+                continue
+            because = rule or _done_before(decision.like[0])
+            self._judge(index, "ask", because)
+            request = b.ApprovalRequested(
+                approval="",
+                kind="tool",
+                question=f"May task {wanted.task!r} call {intended.tool}? {because}",
+                tool=intended.tool,
+                tool_version=intended.tool_version,
+                arguments_sha256=intended.arguments_sha256,
+                key=intended.key,
+                arguments=intended.arguments,
+            )
+            requests.append(policy.addressed(request, now))
+        return tuple(requests)
+
+    def _to_come(self, granted: Collection[str]) -> Iterator[tuple[int, AdmittedCall]]:
+        """The calls of the step that are not finished, as far as they can be made at all and stand on the ledger."""
+        turn = self._turns[-1]
+        for index, call in enumerate(turn.proposed.reply.tool_calls[:MAX_CALLS_PER_STEP]):
+            if index in turn.finished:
+                continue
+            try:
+                admitted = self._toolbox.admit(call, granted=granted)
+            except ToolError:
+                continue
+            if self._is_weighed(admitted.definition):
+                yield index, admitted
+
+    def _intent(self, index: int, admitted: AdmittedCall) -> tuple[b.ToolIntended, books.Call]:
+        """What is written before the call, and the call as the ledger knows it."""
+        call, definition, context = admitted.call, admitted.definition, self._context(None)
         intended = b.ToolIntended(
             step=self._step,
             call=index,
-            key=key,
+            key=idempotency_key(context.run, context.task, step=self._step, call=index),
             tool=call.name,
             tool_version=definition.version,
             effect=definition.effect,
-            arguments=arguments,
+            arguments=canonical_arguments(call.arguments),
             arguments_sha256=arguments_sha256(call.arguments),
         )
-        context = self._context(key)
         wanted = books.Call(
-            key=key,
+            key=intended.key,
             task=context.task,
             step=self._step,
             tool=call.name,
+            tool_version=definition.version,
             effect=definition.effect,
             arguments_sha256=intended.arguments_sha256,
         )
-        decision = books.decide(await self._recorder.ledger(), wanted)
-        if decision.admission == "approval":
-            return ToolResult(text=_done_before(decision.like[0]), is_ok=False), None
-        if decision.admission == "known" and decision.entry is not None and decision.entry.result is not None:
-            return decision.entry.result, key
-        if decision.admission == "ask":
-            raise UnknownOutcome(intended, "a person has not said yet what became of it")
-        if decision.admission == "settle" and books.after_lapse(definition.effect) != "again":
-            reconciled = await self._toolbox.reconcile(call.name, key, context)
-            act = books.after_lapse(definition.effect, reconciled)
-            if act == "finish" and reconciled.result is not None:
-                return reconciled.result, key
-            if act != "again":
-                raise UnknownOutcome(intended, "the attempt that called it ended before its result was stored")
-        if decision.admission == "call":
-            await self._recorder.record(intended).durable()
-        try:
-            return await self._toolbox.run(admitted, context), key
-        except OutcomeUnknown as error:
-            raise UnknownOutcome(intended, error.message) from error
+        return intended, wanted
+
+    def _judge(self, index: int, decision: Literal["allow", "deny", "ask"], rule: str) -> None:
+        """Records what policy says of a call; of calls that nothing is said about, nothing is kept."""
+        if (self._step, index, decision) not in self._judged:
+            self._judged.add((self._step, index, decision))
+            self._recorder.record(b.StepJudged(step=self._step, call=index, decision=decision, rule=rule))
 
     @property
     def _step(self) -> int:
@@ -161,9 +295,12 @@ class Calls:
 
 
 def _done_before(entry: books.Entry) -> str:
-    outcome = entry.result.text if entry.result is not None else "without a known result"
-    return (
-        f"{entry.tool} was already called with exactly these arguments in step {entry.step} of task {entry.task}: "
-        f"{outcome} "
-        "It is not called again without a person's approval."
-    )
+    outcome = entry.result.text if entry.result is not None else "its result is not known"
+    return f"It was already called with exactly these arguments, in step {entry.step} of task {entry.task!r}: {outcome}"
+
+
+def _refused(tool: str, answer: b.ApprovalAnswered) -> ToolResult:
+    """What the agent is told when a person did not allow a call."""
+    who = "nobody allowed" if answer.is_default else f"{answer.principal} did not allow"
+    because = f": {answer.reason}" if answer.reason else ""
+    return ToolResult(text=f"{tool} was not called, {who} it{because}. Go on without it.", is_ok=False)

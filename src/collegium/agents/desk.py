@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from collegium.agents.talk import Talk
 from collegium.domain.agent import Agent
+from collegium.domain.body import ApprovalAnswered
 from collegium.domain.document import SkippedFile
 from collegium.domain.goal import Goal
 from collegium.domain.plan import Task
 from collegium.domain.result import Evidence, TaskResult
 from collegium.domain.tool import ToolDefinition
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Embedder, Model, Retriever, Scorer, Workspace
 
 
@@ -61,6 +63,11 @@ class Desk:
     skipped: tuple[SkippedFile, ...] = ()
     done: tuple[str, ...] = ()
     setback: Setback | None = None
+    hear: Callable[[], Awaitable[tuple[str, ...]]] | None = None
+    """Asks what the user has added by now."""
+    approvals: ApprovalPolicy = field(default_factory=ApprovalPolicy)
+    verdicts: Mapping[str, ApprovalAnswered] = field(default_factory=dict)
+    """What people said of answers that nothing bears out, by the hash of what they were asked."""
 
     @property
     def model(self) -> Model:

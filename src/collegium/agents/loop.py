@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from collegium.agents import recall
+from collegium.agents.calls import MAX_CALLS_PER_STEP
 from collegium.agents.desk import Desk
 from collegium.domain.chat import ChatMessage, ModelReply, ToolCall
 from collegium.domain.tool import Effect, ToolResult
 
-MAX_CALLS_PER_STEP = 16
 _WRAP_UP = "You have almost used up what you may spend. Answer now with what you have; no more tool calls."
 
 
@@ -17,6 +17,7 @@ async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
     """Runs the loop and returns the reply that proposes no more calls.
 
     At the agent's ``max_steps``, or when most of the attempt's limits are spent, it is asked to finish without tools.
+    What the user adds meanwhile is part of the next question.
     """
     talk = desk.talk
     granted = {t.name for t in desk.tools}
@@ -24,6 +25,7 @@ async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
     added: tuple[ChatMessage, ...] = opening
     most = min(desk.agent.max_steps, desk.goal.limits.steps_per_task)
     while True:
+        added = (*added, *await _heard(desk, added))
         is_last = talk.step >= most - 1 or talk.limits.is_nearly_spent
         if is_last and talk.step:
             added = (*added, ChatMessage(role="user", text=_WRAP_UP))
@@ -33,6 +35,18 @@ async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
         # Its own results are nobody's grant: who was shown less than all of them may look at them again.
         await _carry_out(desk, reply.tool_calls, granted | {recall.NAME} if talk.may_recall else granted)
         added = ()
+
+
+async def _heard(desk: Desk, added: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+    """What the user has added and no step has told the agent yet.
+
+    It is looked for in the steps themselves: an attempt that goes on with them adds nothing a second time.
+    """
+    said = desk.said if desk.hear is None else await desk.hear()
+    if not said:
+        return ()
+    told = [m.text for turn in desk.talk.turns for m in turn.proposed.added] + [m.text for m in added]
+    return tuple(ChatMessage(role="user", text=f"The user adds: {x}") for x in said if not any(x in t for t in told))
 
 
 async def _carry_out(desk: Desk, calls: tuple[ToolCall, ...], granted: set[str]) -> tuple[ToolResult, ...]:

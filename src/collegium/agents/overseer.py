@@ -5,10 +5,30 @@ from __future__ import annotations
 import msgspec
 
 from collegium.agents.desk import Desk
+from collegium.domain.body import ApprovalRequested
 from collegium.domain.document import Chunk
-from collegium.domain.errors import NotFound
+from collegium.domain.errors import CollegiumError, NotFound
 from collegium.domain.policy import Claim, Judgement
+from collegium.domain.result import TaskResult
 from collegium.oversight import grounding
+from collegium.tools.canonical import arguments_sha256
+
+
+class Escalated(CollegiumError):
+    """A person has to say whether an answer is handed out that the evidence does not bear out."""
+
+    code = "escalated"
+
+    def __init__(self, request: ApprovalRequested, judgement: Judgement) -> None:
+        super().__init__(request.question)
+        self.requests = (request,)
+        self.judgement = judgement
+
+
+class Rejected(CollegiumError):
+    """A person did not accept an answer."""
+
+    code = "rejected"
 
 
 async def judge(desk: Desk, text: str, *, may_revise: bool) -> Judgement:
@@ -49,6 +69,33 @@ def evidence(desk: Desk) -> tuple[Chunk, ...]:
         if finished.result.is_ok and finished.result.text
     )
     return (*(e.chunk for e in desk.evidence), *results)
+
+
+def escalate(desk: Desk, result: TaskResult, judgement: Judgement) -> None:
+    """Asks a person about an answer with sentences that nothing bears out, where that is wished.
+
+    Raises ``Escalated`` as long as nobody has answered on exactly this answer, ``Rejected`` when it was turned down.
+    """
+    bad = [c for c in judgement.claims if c.verdict in ("unsupported", "contradicted")]
+    if not bad or not desk.approvals.is_escalating:
+        return
+    arguments = {"answer": result.text, "claims": [{"text": c.text, "verdict": c.verdict} for c in bad]}
+    sha256 = arguments_sha256(arguments)
+    answer = desk.verdicts.get(sha256)
+    if answer is None:
+        count = f"{len(bad)} sentences" if len(bad) > 1 else "a sentence"
+        request = ApprovalRequested(
+            approval="",
+            kind="verdict",
+            question=f"Hand out an answer with {count} that the evidence does not bear out?",
+            arguments=arguments,
+            arguments_sha256=sha256,
+        )
+        request = desk.approvals.addressed(request, desk.clock.now())
+        raise Escalated(request, msgspec.structs.replace(judgement, decision="escalate"))
+    if answer.answer != "approve":
+        because = f": {answer.reason}" if answer.reason else ""
+        raise Rejected(f"{answer.principal} did not accept the answer{because}")
 
 
 def _judgement(desk: Desk, claims: tuple[Claim, ...], *, may_revise: bool) -> Judgement:

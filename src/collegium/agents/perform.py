@@ -8,7 +8,7 @@ from msgspec.structs import replace as replace_struct
 
 from collegium.agents.desk import Desk
 from collegium.agents.operator import operate
-from collegium.agents.overseer import judge
+from collegium.agents.overseer import escalate, judge
 from collegium.agents.planner import plan
 from collegium.agents.researcher import best, look, research
 from collegium.agents.writer import Judged, settle, write
@@ -32,7 +32,9 @@ async def perform(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement | N
             return await research(desk), None
         case "operator":
             done = await operate(desk)
-            return await settle(desk, done.text, await judge(desk, done.text, may_revise=False))
+            result, judgement = await settle(desk, done.text, await judge(desk, done.text, may_revise=False))
+            escalate(desk, result, judgement)
+            return result, judgement
         case "writer":
             return await write(await _with_evidence(desk), judged)
         case "overseer":

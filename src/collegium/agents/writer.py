@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from collegium.agents.answer import NOT_FOUND, from_quotes, with_marks
 from collegium.agents.context import opening, saved
 from collegium.agents.desk import Desk
-from collegium.agents.overseer import evidence, judge, verify_quotes
+from collegium.agents.overseer import escalate, evidence, judge, verify_quotes
 from collegium.agents.roster import builtin_prompt
 from collegium.agents.schema import OutputSchema
 from collegium.domain.chat import ChatMessage, Json, ToolCall
@@ -41,6 +41,7 @@ async def write(desk: Desk, judged: Judged) -> tuple[TaskResult, Judgement]:
         result, judgement = await _extract(desk)
     else:
         result, judgement = await _write_prose(desk, judged)
+    escalate(desk, result, judgement)
     if desk.task.save_as is not None:
         await _save(desk, desk.task.save_as, result.text)
         result = msgspec.structs.replace(result, artifacts=saved(desk))

@@ -10,6 +10,8 @@
     |   `-- UnreadableInput        a file that cannot be taken
     |-- InvalidPlan                a plan that may not run
     |-- Conflict                   somebody else decided first: reload and decide again
+    |-- AlreadyDecided             a question that was answered, or is no longer open
+    |-- NotAllowed                 somebody else has to do this
     |-- Fenced                     the attempt was taken over or is closed
     |-- LimitReached               a cap holds before the call            exit 4
     |-- NotFound                   a blob, record or document that is gone
@@ -96,6 +98,18 @@ class Conflict(CollegiumError):
 
     code = "conflict"
     retryable = True
+
+
+class AlreadyDecided(CollegiumError):
+    """The question was answered, its time is over, or its run has ended; the text says by whom, when and what."""
+
+    code = "already_decided"
+
+
+class NotAllowed(CollegiumError):
+    """This person may not do what they asked for; somebody else may."""
+
+    code = "not_allowed"
 
 
 class Fenced(CollegiumError):
@@ -249,6 +263,8 @@ HTTP_STATUS: dict[type[CollegiumError], int] = {
     InvalidPlan: 422,
     NotFound: 404,
     Conflict: 409,
+    AlreadyDecided: 409,
+    NotAllowed: 403,
     Fenced: 409,
     LimitReached: 402,
     StoreError: 503,

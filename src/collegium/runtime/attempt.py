@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from collegium.agents.calls import UnknownOutcome
@@ -21,17 +23,21 @@ from collegium.domain.result import TaskResult
 from collegium.domain.run import RunState
 from collegium.domain.task import TaskState
 from collegium.domain.tool import ToolDefinition
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
+from collegium.runtime import history
+from collegium.runtime.gate import Gate
+from collegium.runtime.inheritance import inherited
+from collegium.runtime.pins import tools_of
+from collegium.runtime.questions import Stop, asked, ended_writes, verdicts
 from collegium.runtime.room import Room
 from collegium.runtime.router import Route
-from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.scheduler import Proposal, Scheduler
+from collegium.runtime.setback import done_by_others, setback_of
 from collegium.tools import ledger as books
 from collegium.tools.context import ToolContext
 from collegium.tools.toolbox import Toolbox
-
-FIRST_BACKOFF_S = 0.5
-MAX_BACKOFF_S = 60.0
 
 
 class Attempt:
@@ -46,6 +52,8 @@ class Attempt:
         scheduler: Scheduler,
         journal: Journal,
         clock: Clock,
+        gate: Gate,
+        approvals: ApprovalPolicy | None = None,
     ) -> None:
         self.run = state.id
         self.tenant = state.tenant
@@ -54,28 +62,65 @@ class Attempt:
         self.fence = Fence(task=task.task.id, attempt=task.attempt)
         self.limits = AttemptLimits(task.allotment)
         self._allotment = task.allotment
-        self._max_attempts = task.task.max_attempts
-        self._worker = worker
+        self.worker = worker
+        self.approvals = approvals or ApprovalPolicy()
+        self.lapsed_at = task.lapsed_at
+        self._gate = gate
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._scheduler = scheduler
         self._journal = journal
         self._clock = clock
+        self._is_fork = state.forked is not None
         self._ledger, self._folded_to = books.Ledger(), 0
+        self._recorded: Receipt | None = None
 
     def record(self, *bodies: b.Body) -> Receipt:
         """Orders recording events in the attempt's name."""
-        return self._scheduler.record(self.run, self.tenant, bodies, fence=self.fence)
+        self._recorded = self._scheduler.record(self.run, self.tenant, bodies, fence=self.fence)
+        return self._recorded
+
+    async def admit(self, *, tool: str | None = None) -> None:
+        """Returns when a call may be sent; raises ``Fenced`` once the attempt was taken over."""
+        await self._gate.admit(self, tool=tool)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Inside it a write is under way; an agent carries them out one after the other."""
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._quiet.set()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write is under way."""
+        return not self._quiet.is_set()
+
+    async def quiet(self) -> None:
+        """Returns when no write is under way."""
+        await self._quiet.wait()
 
     async def ledger(self) -> books.Ledger:
         """The calls of the whole run so far; each event is read once, however many writes the attempt makes."""
         while events := await self._journal.read(self.run, after := self._folded_to):
+            before = await inherited(self._journal, events[0]) if self._is_fork and after == 0 else self._ledger
             if after == self._folded_to:  # nobody else has folded them meanwhile
-                self._ledger, self._folded_to = books.fold(events, self._ledger), events[-1].seq
+                self._ledger, self._folded_to = books.fold(events, before), events[-1].seq
         return self._ledger
 
-    async def start(self, route: Route, model: str) -> RunState | None:
-        """Takes the attempt, durably; None when somebody else has, or it is no longer wanted."""
+    async def start(self, route: Route, model: str, *, is_fresh: bool = False) -> RunState | None:
+        """Takes the attempt, durably; None when somebody else has, or it is no longer wanted.
+
+        ``is_fresh``: another agent or model than before begins afresh.
+        """
         started = b.TaskStarted(
-            worker=self._worker, agent=route.agent.name, agent_version=digest(route.agent), model=model
+            worker=self.worker,
+            agent=route.agent.name,
+            agent_version=digest(route.agent),
+            model=model,
+            is_fresh=is_fresh,
         )
         decisions = [self._decision(b.TaskRouted(agent=route.agent.name, reason=route.reason)), self._decision(started)]
         if self._allotment.cost_usd is not None or self._allotment.tokens is not None:
@@ -97,16 +142,13 @@ class Attempt:
         return state if is_ours else None
 
     async def past(self) -> Conversation:
-        """What earlier attempts of the task have made durable."""
-        if self.number == 1:
-            return Conversation()
-        talk, after = Conversation(), 0
-        while True:
-            events = await self._journal.read(self.run, after)
-            if not events:
-                return talk
+        """What earlier attempts of the task have made durable, those of a fork's parents included."""
+        talk = Conversation()
+        if self.number == 1 and not self._is_fork:
+            return talk
+        async for events in history.past(self._journal, self.run):
             talk = converse(events, self.task.id, talk)
-            after = events[-1].seq
+        return talk
 
     async def perform(
         self,
@@ -133,8 +175,11 @@ class Attempt:
                 workspace=room.workspace,
             )
 
+        past = await self.past()
+        # Whoever goes on with a conversation has seen what it did; whoever begins afresh has to be told.
+        is_told = bool(past.begun or state.replans)
         talk = Talk(
-            await self.past(),
+            past,
             model=model,
             limits=self.limits,
             recorder=self,
@@ -156,8 +201,13 @@ class Attempt:
             embedder=embedder,
             clock=self._clock,
             said=state.said,
+            hear=self._said,
+            approvals=self.approvals,
+            verdicts=verdicts(state, self.task.id),
             earlier=earlier,
             skipped=room.skipped,
+            done=done_by_others(await self.ledger(), self.task.id) if is_told else (),
+            setback=setback_of(state, self.task.id),
         )
         return await perform(desk, self._judged)
 
@@ -167,23 +217,22 @@ class Attempt:
         judged = [] if judgement is None else [self._decision(b.TaskJudged(judgement=judgement))]
         await self._close([*judged, self._decision(settled)])
 
-    async def fail(self, error: CollegiumError, failures: int) -> None:
-        """Parks the task for another try where that may help, asks a person where nobody can know, else settles it.
+    async def fail(self, error: CollegiumError, *, retry_in_s: float | None) -> None:
+        """Parks the task for another try, asks a person where nobody can know what happened, else settles it.
 
         Args:
             error: What stopped the attempt.
-            failures: Attempts of the task that failed before this one.
+            retry_in_s: When the task is tried again, None when it has failed for good; see ``failure.next_try``.
         """
         usage = self.limits.spent
-        if isinstance(error, UnknownOutcome):
-            unknown = b.ToolOutcomeUnknown(key=error.intended.key, tool=error.intended.tool, detail=error.message)
-            parked = b.TaskParked(reason="outcome_unknown", error=error.code, detail=error.message, usage=usage)
-            await self._close([self._decision(unknown), self._decision(parked)])
-        elif error.retryable and failures + 1 < self._max_attempts:
-            delay = min(FIRST_BACKOFF_S * 2**failures, MAX_BACKOFF_S)
-            wake_at = self._clock.now() + timedelta(seconds=delay)
+        if isinstance(error, Stop):
+            await self._ask(error)
+        elif retry_in_s is not None:
+            wake_at = self._clock.now() + timedelta(seconds=retry_in_s)
             parked = b.TaskParked(reason="retry", wake_at=wake_at, error=error.code, detail=error.message, usage=usage)
-            await self._close([self._decision(parked)])
+            # Who goes on with the conversation settles what is open in it; somebody else cannot.
+            told = [] if error.retryable else [self._decision(u) for u in await self._ended_writes()]
+            await self._close([*told, self._decision(parked)])
         else:
             await self.settle_failed(error.code, error.message)
 
@@ -191,35 +240,69 @@ class Attempt:
         """Settles the task as failed; a reached limit is recorded as well."""
         if code == LimitReached.code:
             self.record(b.LimitExceeded(limit="task", detail=reason))
-        # A write that was ended half way may have happened: nobody may learn of it only from the far side.
-        unknown = [e for e in (await self.ledger()).open(self.task.id) if e.effect == "write"]
-        for entry in unknown:
-            reason += f"; {entry.tool} had been called and may or may not have happened (step {entry.step})"
-        told = [
-            self._decision(b.ToolOutcomeUnknown(key=e.key, tool=e.tool, detail="its call was ended from outside"))
-            for e in unknown
-        ]
+        told = [self._decision(u) for u in await self._ended_writes()]
         settled = b.TaskSettled(outcome="failed", error=code, reason=reason, usage=self.limits.spent)
         await self._close([*told, self._decision(settled)])
 
-    async def drain(self) -> None:
-        """Parks the task until somebody resumes the run."""
-        await self._close(
-            [
-                self._decision(
-                    b.TaskParked(reason="drain", detail="stopped; runs resume goes on with it", usage=self.limits.spent)
-                )
-            ]
+    async def _ended_writes(self) -> list[b.ToolOutcomeUnknown]:
+        """Writes that were ended half way and may have happened: nobody may learn of it only from the far side."""
+        if self._recorded is not None:
+            with suppress(Fenced):
+                await self._recorded.durable()  # a result that is ordered is a result: the ledger must have it
+        return [body for _, body in ended_writes(await self.ledger(), [self.task.id])]
+
+    async def park_pinned(self, detail: str) -> None:
+        """Parks the task, not started, until somebody resumes the run: what it needs is gone."""
+        await self._close([self._decision(b.TaskParked(reason="pinned", detail=detail))])
+
+    async def drain(self, *, goes_on: bool = False) -> None:
+        """Parks the task until somebody resumes the run, or for another worker to take at once where it ``goes_on``."""
+        detail = (
+            "its worker was stopped; another goes on with it" if goes_on else "stopped; runs resume goes on with it"
         )
+        wake_at = self._clock.now() if goes_on else None
+        parked = b.TaskParked(reason="drain", wake_at=wake_at, detail=detail, usage=self.limits.spent)
+        await self._close([self._decision(parked)])
 
     async def _judged(self, judgement: Judgement) -> None:
         await self._scheduler.propose(
             self.run, lambda _: [self._decision(b.TaskJudged(judgement=judgement))], fence=self.fence
         )
 
-    async def _close(self, decisions: Sequence[Decision]) -> None:
+    async def _ask(self, stop: Stop) -> None:
+        """Parks the task together with what a person is asked, so that neither is ever without the other."""
+        caller = await self._caller(stop.entry) if isinstance(stop, UnknownOutcome) else ""
+        now, usage = self._clock.now(), self.limits.spent
+
+        def proposal(state: RunState) -> Sequence[Decision]:
+            bodies = asked(state, stop, task=self.task.id, usage=usage, now=now, caller=caller)
+            return [self._decision(x) for x in bodies]
+
+        await self._close(proposal)
+
+    async def _caller(self, entry: books.Entry | None) -> str:
+        """What is known of the worker that made a call, for the person who is asked about it."""
+        after, worker = 0, self.worker if entry is None else ""
+        while not worker and (events := await self._journal.read(self.run, after)):
+            after = events[-1].seq
+            for event in events:
+                is_it = entry is not None and (event.task, event.attempt) == (entry.task, entry.attempt)
+                if is_it and isinstance(event.body, b.TaskStarted):
+                    worker = event.body.worker
+        if worker == self.worker:
+            return "Its worker lives."
+        if await self._gate.is_silent(worker):
+            return "Its worker has not been heard of since."
+        return "Its worker has ended by now, or has been heard of again."
+
+    async def _said(self) -> tuple[str, ...]:
+        """What the user has added by now; what another process took in is known within a second."""
+        return (await self._scheduler.load(self.run)).said
+
+    async def _close(self, decisions: Sequence[Decision] | Proposal) -> None:
+        proposal = decisions if callable(decisions) else lambda _: decisions
         try:
-            await self._scheduler.propose(self.run, lambda _: decisions, fence=self.fence)
+            await self._scheduler.propose(self.run, proposal, fence=self.fence)
         except Fenced:
             # Taken over: whoever has the task now decides on it.
             return
@@ -231,4 +314,7 @@ class Attempt:
 def _granted(agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: Toolbox) -> tuple[ToolDefinition, ...]:
     """What the agent may use for this task: its own tools, narrowed by the task's list where it has one."""
     own = toolbox.matching((*agent.tools, *state.goal.tools))
+    pinned = tools_of(state.pins)
+    if pinned:  # tools that came later are for runs that came later
+        own &= pinned.keys()
     return toolbox.granted(own & toolbox.matching(for_task) if for_task else own)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from collegium.agents.overseer import Rejected
 from collegium.domain.agent import Agent
 from collegium.domain.errors import CollegiumError, LimitReached, ModelRateLimited, UsageError, is_retryable
 from collegium.domain.task import TaskState
@@ -26,7 +27,7 @@ def next_try(error: CollegiumError, task: TaskState, *, able: Sequence[Agent], h
         able: All agents that have its capability.
         has_other_model: Whether a model is named for what the usual one fails at, and was not asked yet.
     """
-    if task.failures + 1 >= task.task.max_attempts or isinstance(error, LimitReached | UsageError):
+    if task.failures + 1 >= task.task.max_attempts or isinstance(error, LimitReached | UsageError | Rejected):
         return None
     if error.retryable:
         delay_s: float = min(FIRST_BACKOFF_S * 2**task.failures, MAX_BACKOFF_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from collegium.agents.desk import Earlier
 from collegium.agents.roster import Roster
@@ -20,10 +20,12 @@ from collegium.domain.errors import (
     TimedOut,
 )
 from collegium.domain.run import RunState
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Embedder, Models, Scorer
 from collegium.runtime.alone import SendOff
 from collegium.runtime.attempt import Attempt
 from collegium.runtime.failure import next_try
+from collegium.runtime.pins import Pins
 from collegium.runtime.room import Rooms
 from collegium.runtime.scheduler import Scheduler
 from collegium.tools.toolbox import Toolbox
@@ -45,6 +47,8 @@ class Team:
     """Asked where the usual one has failed at a task for good."""
     send_off: SendOff | None = None
     """For tasks that have killed their worker twice; without it they wait until nothing else is worked on."""
+    approvals: ApprovalPolicy = field(default_factory=ApprovalPolicy)
+    """What a person is asked about."""
 
 
 class Performer:
@@ -62,12 +66,14 @@ class Performer:
         scheduler: Scheduler,
         clock: Clock,
         able: Callable[[str], Sequence[Agent]],
+        pins: Pins,
         hands_over: bool,
     ) -> None:
         self._team = team
         self._scheduler = scheduler
         self._clock = clock
         self._able = able
+        self._pins = pins
         self._hands_over = hands_over
 
     async def see_through(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
@@ -115,12 +121,13 @@ class Performer:
         else:
             room = await rooms.open(state)
         opened = await self._team.models.open(model)
+        await self._pins.keep_model(state.tenant, model, opened.profile)
         result, judgement = await attempt.perform(
             state,
             agent,
             opened,
             room=room,
-            roster=self._team.roster,
+            roster=await self._pins.roster(state.tenant, state.pins),
             toolbox=self._team.toolbox,
             scorer=self._team.scorer,
             embedder=self._team.embedder,

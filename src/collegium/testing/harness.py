@@ -23,9 +23,10 @@ from collegium.domain.agent import Agent
 from collegium.domain.errors import UnknownName
 from collegium.domain.ids import Ids
 from collegium.knowledge.library import Library
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Model
+from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
-from collegium.runtime.worker import Team
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
@@ -70,6 +71,8 @@ async def team(
     clock: Clock | None = None,
     scope: Scope = "own",
     concurrency: int = 64,
+    other_model: str | None = None,
+    approvals: ApprovalPolicy | None = None,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> AsyncIterator[Collegium]:
     """A Collegium over memory with the given models.
@@ -92,6 +95,8 @@ async def team(
             scorer=LexicalScorer(),
             embedder=None,
             rooms=Rooms(library, MemoryWorkspaces(), stores.blobs),
+            other_model=other_model,
+            approvals=approvals or ApprovalPolicy(),
         ),
         inputs=DiskInputs(),
         clock=clock,

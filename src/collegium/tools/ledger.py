@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from collegium.domain.body import (
+    ApprovalAnswered,
     ApprovalRequested,
     Body,
     RunForked,
@@ -22,15 +23,25 @@ from collegium.domain.body import (
 )
 from collegium.domain.errors import StoreCorrupt, ToolError
 from collegium.domain.event import Draft, Event
-from collegium.domain.tool import Effect, ToolDefinition, ToolResult
+from collegium.domain.tool import Effect, ToolResult
 from collegium.tools.outcome import Reconciled
 
-State = Literal["open", "finished", "unknown", "void"]
-"""``open``: no result yet. ``unknown``: a person is asked. ``void``: was open in the run this one is a fork of."""
+State = Literal["open", "finished", "unknown", "retry", "void"]
+"""What became of a call.
+
+``open``: no result yet. ``unknown``: a person is asked. ``retry``: that person wants it made once more. ``void``: was
+open in the run this one is a fork of.
+"""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One intended call and what became of it."""
+    """One intended call and what became of it.
+
+    Attributes:
+        at: When it was intended, the last time; ``attempt`` is the one that did.
+        has_happened: False once a person has said that it did not.
+        approval: In the state ``retry``: the answer that allows one further call.
+    """
 
     key: str
     task: str
@@ -42,6 +53,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     arguments_sha256: str
     state: State = "open"
     result: ToolResult | None = None
+    at: datetime | None = None
+    attempt: int | None = None
+    has_happened: bool = True
+    approval: str | None = None
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person was asked about a call, and the answer once it is there."""
+
+    request: ApprovalRequested
+    answer: ApprovalAnswered | None = None
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,15 +73,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     step: int
     tool: str
+    tool_version: str
     effect: Effect
     arguments_sha256: str
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """The intended calls of a run by key, in order, and the approvals they consumed."""
+    """The intended calls of a run by key, in order, the approvals they consumed, and what people were asked.
+
+    ``elsewhere``: what a fork's parents wrote, or may have written, behind the event they share with it.
+    """
 
     entries: dict[str, Entry] = {}
     consumed: frozenset[str] = frozenset()
+    asked: dict[str, Question] = {}
+    elsewhere: tuple[Entry, ...] = ()
 
     def open(self, task: str) -> tuple[Entry, ...]:
         """Calls of ``task`` that were intended and have no result: to be settled before it goes on."""
@@ -67,24 +95,45 @@ class Ledger(msgspec.Struct, frozen=True):
 
     def finished_writes(self) -> tuple[Entry, ...]:
         """What has been done to the world, for a task that must start afresh."""
-        return tuple(e for e in self.entries.values() if e.state == "finished" and is_write(e.effect))
+        done = (e for e in self.entries.values() if e.state == "finished" and e.has_happened)
+        return tuple(e for e in done if is_write(e.effect))
+
+    def about(self, call: Call) -> Question | None:
+        """The last question about exactly this call: the same arguments, and the same version of the tool."""
+        wanted = (call.tool, call.tool_version, call.arguments_sha256)
+        for question in reversed(self.asked.values()):
+            request = question.request
+            asked = (request.tool, request.tool_version, request.arguments_sha256)
+            if request.kind == "tool" and request.key == call.key and asked == wanted:
+                return question
+        return None
 
 
-Admission = Literal["call", "known", "settle", "approval", "ask"]
+Admission = Literal["call", "known", "settle", "approval", "refused", "ask"]
 """What to do about a call.
 
-``call``: it is new, intend it. ``known``: it has a result, use that. ``settle``: it is open, see
-``after_lapse``. ``approval``: a person must allow it, because a write with the same tool and arguments was
-intended in another step. ``ask``: its own outcome is unknown and a person has not said yet.
+``call``: intend it. ``known``: it has a result, use that. ``settle``: it is open, see ``after_lapse``. ``approval``: a
+person must allow it, because a rule says so or because a write with the same tool and arguments was intended in another
+step. ``refused``: that person did not allow it. ``ask``: its own outcome is unknown and a person has not said yet.
 """
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """``entry`` is the call itself if it is on the ledger, ``like`` are the writes it repeats."""
+    """What to do about a call, and why.
+
+    ``entry`` is the call itself if it is on the ledger, ``like`` are the writes it repeats, ``answer`` is the person's
+    word by which it is called or refused.
+    """
 
     admission: Admission
     entry: Entry | None = None
     like: tuple[Entry, ...] = ()
+    answer: ApprovalAnswered | None = None
+
+    @property
+    def approval(self) -> str | None:
+        """What the intent has to name."""
+        return None if self.answer is None else self.answer.approval
 
 
 NextAct = Literal["again", "reconcile", "finish", "ask"]
@@ -100,11 +149,11 @@ def fold(events: Iterable[Event | Draft], ledger: Ledger | None = None) -> Ledge
     """The ledger after ``events`` of one run, in order; goes on from ``ledger``. Raises as ``apply``."""
     state = Ledger() if ledger is None else ledger
     for event in events:
-        state = apply(state, event.body, task=event.task or "")
+        state = apply(state, event.body, task=event.task or "", at=event.at, attempt=event.attempt)
     return state
 
 
-def apply(ledger: Ledger, body: Body, *, task: str) -> Ledger:
+def apply(ledger: Ledger, body: Body, *, task: str, at: datetime | None = None, attempt: int | None = None) -> Ledger:
     """The ledger after one event; bodies it has no use for leave it as it is.
 
     Raises:
@@ -114,31 +163,34 @@ def apply(ledger: Ledger, body: Body, *, task: str) -> Ledger:
     """
     match body:
         case ToolIntended():
-            return _intended(ledger, body, task)
-        case ToolFinished(key=str(key)) if is_write(body.effect):
-            if key not in ledger.entries and not body.result.is_ok:
-                return ledger  # refused before it began: an approval was missing
+            return _intended(ledger, body, task=task, at=at, attempt=attempt)
+        case ToolFinished(key=str(key)):
+            if key not in ledger.entries and not (body.result.is_ok and is_write(body.effect)):
+                return ledger  # it was refused before it began, or only looked
             return _changed(ledger, key, "finished", body.result)
         case ToolOutcomeUnknown(key=key):
             return _changed(ledger, key, "unknown", None)
+        case ApprovalRequested(kind="tool" | "outcome", approval=approval):
+            return msgspec.structs.replace(ledger, asked={**ledger.asked, approval: Question(request=body)})
+        case ApprovalAnswered(approval=approval) if approval in ledger.asked:
+            return _answered(ledger, body)
         case RunForked():
-            # The parent's calls that were under way are its own business.
-            entries = {k: _void(e) if e.state == "open" else e for k, e in ledger.entries.items()}
-            return Ledger(entries, ledger.consumed)
+            # The parent's calls that were under way, and what was asked about them, are its own business.
+            under_way = ("open", "retry")
+            entries = {k: _void(e) if e.state in under_way else e for k, e in ledger.entries.items()}
+            return msgspec.structs.replace(ledger, entries=entries, asked={})
     return ledger
 
 
-def decide(ledger: Ledger, call: Call, *, approval: str | None = None) -> Decision:
-    """What to do about ``call``; ``approval`` is the id of an approval that was given for exactly this call.
+def decide(ledger: Ledger, call: Call, *, rule: str | None = None) -> Decision:
+    """What to do about ``call``, as the ledger stands; ``rule`` says why a person has to allow it, if one has to.
+
+    A person's answer holds for the call it was asked about and nothing else, and is consumed by its intent.
 
     Raises:
         ToolError: Its key stands on the ledger with another tool or other arguments: the conversation was
-            changed under it. Or ``approval`` has already been consumed.
+            changed under it.
     """
-    if approval is not None and approval in ledger.consumed:
-        raise ToolError(
-            f"approval {approval} was already consumed by another call: ask for a new one", approval=approval
-        )
     entry = ledger.entries.get(call.key)
     if entry is not None:
         _check_same(entry, call.tool, call.arguments_sha256)
@@ -148,9 +200,16 @@ def decide(ledger: Ledger, call: Call, *, approval: str | None = None) -> Decisi
             case "open":
                 return Decision(admission="settle", entry=entry)
             case "unknown":
-                return Decision(admission="ask" if approval is None else "call", entry=entry)
+                return Decision(admission="ask", entry=entry)
+            case "retry":
+                answer = ledger.asked[entry.approval].answer if entry.approval in ledger.asked else None
+                return Decision(admission="call", entry=entry, answer=answer)
     like = repeated(ledger, call)
-    if like and approval is None:
+    question = ledger.about(call)
+    if question is not None and question.answer is not None and question.answer.approval not in ledger.consumed:
+        admission: Admission = "call" if question.answer.answer == "approve" else "refused"
+        return Decision(admission=admission, like=like, answer=question.answer)
+    if like or rule is not None:
         return Decision(admission="approval", like=like)
     return Decision(admission="call", entry=entry, like=like)
 
@@ -158,18 +217,31 @@ def decide(ledger: Ledger, call: Call, *, approval: str | None = None) -> Decisi
 def repeated(ledger: Ledger, call: Call) -> tuple[Entry, ...]:
     """Writes of this run with the same tool and arguments, from other steps; none unless ``call`` is a ``write``.
 
-    An ``idempotent_write`` is not asked about: doing it again is what it was declared to bear.
+    In a fork also what its parents wrote with the same tool behind the shared event, whatever the arguments: another
+    model words the same letter differently. An ``idempotent_write`` is not asked about: doing it again is what it was
+    declared to bear.
     """
     if call.effect != "write":
         return ()
-    return tuple(
+    return tuple(e for e in ledger.elsewhere if e.tool == call.tool) + tuple(
         e
         for e in ledger.entries.values()
         if (e.tool, e.arguments_sha256) == (call.tool, call.arguments_sha256)
         and (e.task, e.step) != (call.task, call.step)
         and is_write(e.effect)
         and e.state != "void"
+        and e.has_happened
     )
+
+
+def written_since(whole: Iterable[Event], shared: Ledger) -> tuple[Entry, ...]:
+    """The writes in all of a parent's past that may have happened behind what its fork shares.
+
+    ``shared`` is the parent's ledger at that point: what was open in it may have been finished later, or never.
+    """
+    settled = {k for k, e in shared.entries.items() if e.state in ("finished", "unknown", "void")}
+    entries = (e for k, e in fold(whole).entries.items() if k not in settled)
+    return tuple(e for e in entries if e.effect == "write" and e.state != "void" and e.has_happened)
 
 
 def judge_at(lapsed_at: datetime, timeout_s: float) -> datetime:
@@ -196,13 +268,7 @@ def after_lapse(effect: Effect, reconciled: Reconciled | None = None) -> NextAct
             return "ask"
 
 
-def approves(request: ApprovalRequested, definition: ToolDefinition, *, arguments_sha256: str) -> bool:
-    """Whether ``request`` asks about this version of this tool with exactly these arguments."""
-    asked = (request.tool, request.tool_version, request.arguments_sha256)
-    return asked == (definition.name, definition.version, arguments_sha256)
-
-
-def _intended(ledger: Ledger, body: ToolIntended, task: str) -> Ledger:
+def _intended(ledger: Ledger, body: ToolIntended, *, task: str, at: datetime | None, attempt: int | None) -> Ledger:
     known = ledger.entries.get(body.key)
     if known is not None:
         try:
@@ -220,9 +286,31 @@ def _intended(ledger: Ledger, body: ToolIntended, task: str) -> Ledger:
         tool_version=body.tool_version,
         effect=body.effect,
         arguments_sha256=body.arguments_sha256,
+        at=at,
+        attempt=attempt,
     )
     consumed = ledger.consumed if body.approval is None else ledger.consumed | {body.approval}
-    return Ledger({**ledger.entries, body.key: entry}, consumed)
+    return msgspec.structs.replace(ledger, entries={**ledger.entries, body.key: entry}, consumed=consumed)
+
+
+def _answered(ledger: Ledger, body: ApprovalAnswered) -> Ledger:
+    """The ledger after a person's answer; one about an unknown outcome settles the call."""
+    request = ledger.asked[body.approval].request
+    asked = {**ledger.asked, body.approval: Question(request=request, answer=body)}
+    entry = ledger.entries.get(request.key or "")
+    if request.kind != "outcome" or entry is None or entry.state != "unknown":
+        return msgspec.structs.replace(ledger, asked=asked)
+    because = f": {body.reason}" if body.reason else ""
+    match body.answer:
+        case "done":
+            text = f"{body.principal} confirmed that {entry.tool} took place; what it gave is not known{because}"
+            entry = msgspec.structs.replace(entry, state="finished", result=ToolResult(text=text))
+        case "not-done":
+            result = ToolResult(text=f"{entry.tool} did not take place, says {body.principal}{because}", is_ok=False)
+            entry = msgspec.structs.replace(entry, state="finished", result=result, has_happened=False)
+        case "retry":
+            entry = msgspec.structs.replace(entry, state="retry", approval=body.approval)
+    return msgspec.structs.replace(ledger, entries={**ledger.entries, entry.key: entry}, asked=asked)
 
 
 def _changed(ledger: Ledger, key: str, state: State, result: ToolResult | None) -> Ledger:
@@ -230,7 +318,7 @@ def _changed(ledger: Ledger, key: str, state: State, result: ToolResult | None) 
     if entry is None:
         raise StoreCorrupt(f"the journal ends the call {key}, which was never intended", key=key)
     changed = msgspec.structs.replace(entry, state=state, result=result)
-    return Ledger({**ledger.entries, key: changed}, ledger.consumed)
+    return msgspec.structs.replace(ledger, entries={**ledger.entries, key: changed})
 
 
 def _void(entry: Entry) -> Entry:

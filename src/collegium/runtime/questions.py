@@ -1,0 +1,103 @@
+"""Questions that an attempt leaves to people: they are appended together with the park that waits for the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from collegium.agents.calls import ApprovalNeeded, TooEarly, UnknownOutcome
+from collegium.agents.overseer import Escalated
+from collegium.domain import body as b
+from collegium.domain.asking import approval_id
+from collegium.domain.run import RunState
+from collegium.domain.usage import Usage
+from collegium.tools.ledger import Ledger
+
+Stop = ApprovalNeeded | UnknownOutcome | TooEarly | Escalated
+"""What stops an attempt without failing it: the task goes on when somebody has answered, or later."""
+
+
+def asked(
+    state: RunState, stop: Stop, *, task: str, usage: Usage, now: datetime, caller: str = ""
+) -> tuple[b.Body, ...]:
+    """What an attempt of ``task`` that was stopped leaves behind, given the state it is appended to.
+
+    Args:
+        state: Ids of questions are counted in it; what was asked already is not asked again.
+        stop: What stopped the attempt.
+        task: The task that waits.
+        usage: What the attempt took.
+        now: When the call was made, where this attempt made it.
+        caller: What is known of the worker whose call it was, as a sentence.
+    """
+    parked = b.TaskParked(reason="approval", error=stop.code, detail=stop.message, usage=usage)
+    if isinstance(stop, TooEarly):
+        return (msgspec.structs.replace(parked, reason="delay", wake_at=stop.at),)
+    if isinstance(stop, UnknownOutcome):
+        unknown = b.ToolOutcomeUnknown(key=stop.intended.key, tool=stop.intended.tool, detail=stop.message)
+        requests = _numbered(state, [_outcome(stop, now, caller)], task)
+        return (unknown, *requests, msgspec.structs.replace(parked, reason="outcome_unknown"))
+    judged = (b.TaskJudged(judgement=stop.judgement),) if isinstance(stop, Escalated) else ()
+    return (*judged, *_numbered(state, stop.requests, task), parked)
+
+
+def verdicts(state: RunState, task: str) -> Mapping[str, b.ApprovalAnswered]:
+    """What people said of answers of ``task``, by the hash of what they were asked about."""
+    return {
+        a.request.arguments_sha256: a.answer
+        for a in state.approvals.values()
+        if a.request.kind == "verdict" and a.task == task and a.answer is not None and a.request.arguments_sha256
+    }
+
+
+def ask_about(unknown: b.ToolOutcomeUnknown, approval: str) -> b.ApprovalRequested:
+    """The question about a call of which no more is known than that its outcome is unknown."""
+    return b.ApprovalRequested(
+        approval=approval,
+        kind="outcome",
+        question=f"Has {unknown.tool} taken place? {unknown.detail}",
+        tool=unknown.tool,
+        key=unknown.key,
+    )
+
+
+def ended_writes(ledger: Ledger, tasks: Iterable[str]) -> tuple[tuple[str, b.ToolOutcomeUnknown], ...]:
+    """Open writes of ``tasks`` that were ended half way and may have happened, as ``(task, body)``.
+
+    Where nobody will look into them any more, nobody may learn of them only from the far side.
+    """
+    return tuple(
+        (task, b.ToolOutcomeUnknown(key=e.key, tool=e.tool, detail=f"its call in step {e.step} was ended from outside"))
+        for task in tasks
+        for e in ledger.open(task)
+        if e.effect == "write"
+    )
+
+
+def _outcome(stop: UnknownOutcome, now: datetime, caller: str) -> b.ApprovalRequested:
+    intended, entry = stop.intended, stop.entry
+    at = (entry.at if entry is not None and entry.at is not None else now).isoformat(timespec="seconds")
+    question = f"Has {intended.tool} taken place? It was called at {at}. {stop.message}. {caller}".strip()
+    return b.ApprovalRequested(
+        approval="",
+        kind="outcome",
+        question=question,
+        tool=intended.tool,
+        tool_version=intended.tool_version,
+        arguments_sha256=intended.arguments_sha256,
+        key=intended.key,
+        arguments=intended.arguments,
+    )
+
+
+def _numbered(state: RunState, requests: Sequence[b.ApprovalRequested], task: str) -> list[b.ApprovalRequested]:
+    """The requests with ids, without those that are open already."""
+    known = {_subject(a.request) for a in state.held_by(task)}
+    fresh = [r for r in requests if _subject(r) not in known]
+    return [msgspec.structs.replace(r, approval=approval_id(state, n)) for n, r in enumerate(fresh, start=1)]
+
+
+def _subject(request: b.ApprovalRequested) -> tuple[str | None, ...]:
+    return (request.kind, request.key, request.tool, request.tool_version, request.arguments_sha256)
