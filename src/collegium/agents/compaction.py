@@ -20,19 +20,19 @@ from collegium.domain.conversation import Turn, tool_message
 
 FULL_SHARE: Final = 0.7
 """Of the model's context: a request that would take more is compacted first. The rest is for bad guesses of tokens."""
-KEPT_SHARE: Final = 0.6
+KEPT_SHARE: Final = 0.5
 """Of the room that the conversation has below ``FULL_SHARE``: what a compaction leaves. The rest is room to go on."""
 REFUSED_SHARE: Final = 0.4
 """Of a conversation that the model's server has refused as too long: what the second try may still hold."""
 RESULTS_SHARE: Final = 0.25
 """Of what the opening leaves of the context: what the results of one step may take."""
-SUMMARY_SHARE: Final = 0.06
-"""Of the model's context; at most ``SUMMARY_TOKENS``, because every summary is recorded."""
-SUMMARY_TOKENS: Final = 1_500
+SUMMARY_SHARE: Final = 0.04
+"""Of the model's context, within ``SUMMARY_TOKENS``: every summary is recorded."""
+SUMMARY_TOKENS: Final = (300, 1_200)
 MESSAGE_TOKENS: Final = 8
 """What a message takes beside its text."""
 _BYTES_PER_TOKEN = 3
-_SHOWN_CHARS = 120
+_SHOWN_CHARS = 100
 _SAID_CHARS = 240
 
 
@@ -107,7 +107,8 @@ class Window:
         full = max(FULL_SHARE * self._context, (self._context + fixed) / 2)
         if not is_refused and fixed + summary + self._kept_tokens <= full:
             return None
-        budget = min(SUMMARY_SHARE * self._context, SUMMARY_TOKENS)
+        least, most = SUMMARY_TOKENS
+        budget = min(max(least, SUMMARY_SHARE * self._context), most)
         if is_refused:
             room = REFUSED_SHARE * min(self._kept_tokens + summary, self._context)
             budget = min(budget, room / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from collegium.agents import recall
 from collegium.agents.desk import Desk
 from collegium.domain.body import ApprovalRequested
 from collegium.domain.document import Chunk
@@ -66,7 +67,8 @@ def evidence(desk: Desk) -> tuple[Chunk, ...]:
         )
         for turn in desk.talk.turns
         for index, finished in sorted(turn.finished.items())
-        if finished.result.is_ok and finished.result.text
+        # What was looked at again is evidence once, under the name of the tool that gave it.
+        if finished.result.is_ok and finished.result.text and finished.tool != recall.NAME
     )
     return (*(e.chunk for e in desk.evidence), *results)
 

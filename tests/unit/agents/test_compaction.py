@@ -349,7 +349,7 @@ def test_the_summary_says_what_happened() -> None:
     assert lines[3] == f"Step {listed + 1}, you said: Now {listed + 1}."
     assert lines[4].startswith(f'Step {listed + 1}: look({{"n": 0}}) gave 4,0')
     assert f'"Thing {listed + 1}. xxx' in lines[4]
-    assert estimate_tokens(compacted.summary) < 0.06 * SMALL.context_tokens
+    assert estimate_tokens(compacted.summary) < 0.05 * SMALL.context_tokens
 
 
 def test_what_was_recorded_is_what_the_next_attempt_reads() -> None:
