@@ -42,8 +42,13 @@ bench: .venv-bench/.installed ## Run the benchmarks beside their peers (own .ven
 	@test -n "$(BENCHES)" || { echo "benchmarks/ holds no benchmark"; exit 1; }
 	@set -e; for bench in $(BENCHES); do echo "== $$bench"; $(KEYLESS) .venv-bench/bin/python $$bench $(ARGS); done
 
-chaos: setup ## Kill and starve real processes.
-	$(PYTEST) tests/e2e/test_killed.py tests/unit/stores/test_processes.py tests/unit/stores/test_failures.py $(ARGS)
+chaos: setup ## Kill and starve real processes; LONG=1 for at least 1,000 kills.
+ifdef LONG
+	$(KEYLESS) $(BIN)/python -m tests.chaos --long --lanes 2 $(ARGS)
+else
+	$(PYTEST) tests/e2e/test_killed.py tests/unit/stores/test_processes.py tests/unit/stores/test_failures.py
+	$(KEYLESS) $(BIN)/python -m tests.chaos --quick --lanes 2 $(ARGS)
+endif
 
 docs: setup ## Check links and run the snippets of the docs.
 	$(PYTEST) -q $(DOCS_TESTS)

@@ -10,28 +10,45 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.chaos import kills, power_trials
+from tests.chaos import kills, power_trials, world_trials
 from tests.chaos.outcome import Outcome, load, table
 from tests.chaos.processes import Place
 
-Trial = Callable[[Place, Outcome, int], Awaitable[None]]
-TRIALS: dict[str, tuple[Trial, int, int]] = {
-    "kill": (kills.uniform, 10, 60),
-    "aimed": (kills.aimed, 10, 50),
-    "both": (kills.both, 10, 10),
-    "submit": (kills.submitter, 10, 10),
-    "pause": (kills.paused, 5, 40),
-    "power": (power_trials.store, 50, 4),
-    "power-app": (power_trials.whole, 10, 2),
+
+class Kind(NamedTuple):
+    """A kind of trial: how it is done, and how much of it in each tier.
+
+    Attributes:
+        size: Kills, pauses, cuts or rounds of one trial in the long tier.
+        trials: How many trials the long tier has.
+        quick: Size of the one trial in the quick tier.
+    """
+
+    run: Callable[[Place, Outcome, int], Awaitable[None]]
+    size: int
+    trials: int
+    quick: int
+
+
+TRIALS = {
+    "kill": Kind(kills.uniform, 12, 40, 3),
+    "aimed": Kind(kills.aimed, 12, 30, 3),
+    "both": Kind(kills.both, 12, 8, 2),
+    "submit": Kind(kills.submitter, 12, 10, 3),
+    "pause": Kind(kills.paused, 10, 20, 2),
+    "network": Kind(world_trials.network, 6, 5, 1),
+    "disk": Kind(world_trials.disk, 3, 4, 2),
+    "power": Kind(power_trials.store, 60, 4, 24),
+    "power-app": Kind(power_trials.whole, 6, 3, 2),
 }
-"""Per kind: the trial, the kills of one trial, and how many trials the long tier has."""
 
 
 def wanted(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     """Kind and seed of every trial, kinds in turn."""
     names = arguments.only.split(",") if arguments.only else list(TRIALS)
-    counts = {n: TRIALS[n][2] if arguments.long else 1 for n in names}
+    counts = {n: TRIALS[n].trials if arguments.long else 1 for n in names}
     if arguments.trials is not None:
         counts = dict.fromkeys(names, arguments.trials)
     most = max(counts.values())
@@ -40,13 +57,12 @@ def wanted(arguments: argparse.Namespace) -> list[tuple[str, int]]:
 
 async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None) -> Outcome:
     """One trial in a folder of its own, which is kept where something was violated."""
-    trial, usual, _ = TRIALS[kind]
     outcome = Outcome(kind, seed)
     began = time.monotonic()
     place = Place(folder / f"{kind}-{seed}")
     shutil.rmtree(place.folder, ignore_errors=True)
     try:
-        await trial(place, outcome, size or usual)
+        await TRIALS[kind].run(place, outcome, size or TRIALS[kind].size)
     except Exception as error:  # noqa: BLE001 - a trial that breaks off is a trial that failed
         outcome.wrong("lost", f"the trial broke off: {type(error).__name__}: {error}")
     outcome.seconds = round(time.monotonic() - began, 1)
@@ -59,9 +75,10 @@ def main() -> int:
     """Runs what is asked for; 1 where anything was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--long", action="store_true", help="at least 1,000 kills, within 40 minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="one small trial of each kind, in about a minute")
     parser.add_argument("--only", default="", help=f"kinds, by comma: {', '.join(TRIALS)}")
     parser.add_argument("--trials", type=int, help="trials of each kind")
-    parser.add_argument("--kills", type=int, help="kills of each trial")
+    parser.add_argument("--kills", type=int, help="kills, pauses, cuts or rounds of each trial")
     parser.add_argument("--lanes", type=int, default=1, help="trials at the same time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, help="file of finished trials, one JSON line each; goes on behind them")
@@ -75,7 +92,7 @@ def main() -> int:
     async def lane() -> None:
         while waiting:
             kind, seed = waiting.pop(0)
-            outcome = await run_trial(kind, seed, folder, arguments.kills)
+            outcome = await run_trial(kind, seed, folder, TRIALS[kind].quick if arguments.quick else arguments.kills)
             done.append(outcome)
             _note(outcome, arguments.resume, folder)
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from collegium.app import Collegium
 from collegium.domain.head import HeadQuery
+from collegium.domain.usage import Limits
 from collegium.wiring import open_collegium
 from tests.chaos import checks, goals, model
 from tests.chaos.outcome import Outcome
@@ -36,6 +37,8 @@ class Fleet:
         self.workers: dict[str, Child] = {}
         self.killed: dict[str, float] = {}
         self.accepted: dict[str, tuple[str, str]] = {}
+        self.limits: Limits | None = None
+        self.is_forgiving = False
         self._tags = 0
         self._settle_s = settle_s
         self._kinds = list(goals.KINDS)
@@ -57,7 +60,11 @@ class Fleet:
     async def submit(self, tag: str, kind: str) -> str:
         """Submits one run, under its tag as idempotency key."""
         run = await self.app.submit(
-            goals.goal(tag, kind), plan=goals.plan(tag, kind), model=self.place.model, idempotency_key=tag
+            goals.goal(tag, kind),
+            plan=goals.plan(tag, kind),
+            model=self.place.model,
+            limits=self.limits,
+            idempotency_key=tag,
         )
         self.accepted[run.id] = (tag, kind)
         return run.id
@@ -157,7 +164,7 @@ class Fleet:
 
     async def judge(self) -> None:
         """Checks every run, and how long the tasks of the dead waited."""
-        await checks.check(self.app, self.place, self.accepted, self.outcome)
+        await checks.check(self.app, self.place, self.accepted, self.outcome, is_forgiving=self.is_forgiving)
         for head in await checks.every_head(self.app):
             events = [e async for e in self.app.events(head.run)]
             self.outcome.recovery_s += [round(s, 3) for s in checks.recoveries(events, self.killed)]
@@ -171,8 +178,12 @@ async def fleet(
     slow_s: tuple[float, float] = (0.05, 0.4),
     workers: int = 2,
     settle_s: float = SETTLE_S,
+    is_forgiving: bool = False,
 ) -> AsyncIterator[Fleet]:
-    """A model unless ``place`` names one, ``workers`` workers and a driver on the store in ``place.folder``."""
+    """A model unless ``place`` names one, ``workers`` workers and a driver on the store in ``place.folder``.
+
+    ``is_forgiving``: a run may end without success, as long as it says why.
+    """
     rng = random.Random(outcome.seed)
     place.folder.mkdir(parents=True, exist_ok=True)
     server = None if place.has_model else start(model.serve, place.model_log, slow_s)
@@ -181,6 +192,7 @@ async def fleet(
             place = Place(place.folder, f"openai-compatible:chaos@{await server.told()}/v1")
         async with open_collegium(place.settings, scope="none", model=place.model) as app:
             made = Fleet(app, place, outcome, rng, settle_s=settle_s)
+            made.is_forgiving = is_forgiving
             try:
                 await made.hire(workers)
                 yield made

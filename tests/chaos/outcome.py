@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-WRONGS = ("lost", "repeated", "duplicated", "gap", "stale", "chain")
+WRONGS = ("lost", "repeated", "duplicated", "gap", "stale", "chain", "limit")
 """What may never happen. ``gap``: a write with neither an end nor an unknown outcome. ``stale``: an append of a closed
 attempt. ``chain``: a broken chain or a damaged file."""
 

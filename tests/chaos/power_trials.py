@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sqlite3
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from collegium.adapters.sqlite.store import SqliteStore, open_store
 from collegium.domain.record import Record
@@ -137,7 +139,7 @@ async def whole(place: Place, outcome: Outcome, cuts: int) -> None:
             outcome.add(part)
 
 
-async def _go_on(left: Place, files: dict[str, bytes], said: Sequence[dict[str, str]], part: Outcome) -> None:
+async def _go_on(left: Place, files: dict[str, bytes], said: Sequence[dict[str, Any]], part: Outcome) -> None:
     """Starts collegium on what a cut has left, beside the far side as it was then."""
     left.data.mkdir(parents=True)
     for name, data in files.items():
@@ -146,6 +148,12 @@ async def _go_on(left: Place, files: dict[str, bytes], said: Sequence[dict[str, 
     for call in said:
         if call["what"] in ("fired", "void"):
             _happened(left, call)
+        elif call["what"] == "synced":
+            # Names that were synced are there; the locks of the processes that were are not.
+            folder = left.data / call["folder"]
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in call["names"]:
+                (folder / name).touch()
     accepted = {s["run"]: (s["tag"], s["kind"]) for s in said if s["what"] == "accepted"}
     part.acknowledged += len(accepted)
     part.cuts += 1
@@ -166,6 +174,7 @@ def work_recorded(place: Place, seed: int, told: Connection) -> None:
     """Submits and works off some runs on a recorded disk; tells the trace, with every acceptance and effect in it."""
     disk = RecordedDisk(place.data)
     disk.start()
+    _record_synced_folders(disk, place)
     tools = chaos_tools(place.far, on_effect=lambda call: disk.mark(json.dumps(call)))
 
     async def main() -> None:
@@ -184,3 +193,16 @@ def work_recorded(place: Place, seed: int, told: Connection) -> None:
     asyncio.run(main())
     told.send("done")
     told.send([tuple(op) for op in disk.ops])
+
+
+def _record_synced_folders(disk: RecordedDisk, place: Place) -> None:
+    """Notes what stands in the folder of the workers whenever this process syncs it, which SQLite never does."""
+    usual, folder = os.fsync, place.data / "workers"
+
+    def fsync(descriptor: int) -> None:
+        usual(descriptor)
+        if Path(f"/proc/self/fd/{descriptor}").resolve() == folder.resolve():
+            names = [p.name for p in folder.glob("wrk_*.lock")]
+            disk.mark(json.dumps({"what": "synced", "folder": folder.name, "names": names}))
+
+    os.fsync = fsync

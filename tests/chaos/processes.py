@@ -64,7 +64,7 @@ class Place:
         return Settings(
             data_dir=self.data,
             worker=WorkerSection(**fields),  # type: ignore[arg-type]
-            models=ModelsSection(timeout_s=20.0),
+            models=ModelsSection(timeout_s=5.0),
         )
 
 

@@ -30,7 +30,7 @@ class NoRecorder(RuntimeError):
     """This Python's SQLite cannot be reached with ctypes."""
 
 
-_OPEN = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_char_p, c.c_void_p, c.c_int, c.POINTER(c.c_int))
+_OPEN = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_void_p, c.c_int, c.POINTER(c.c_int))
 _DELETE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_char_p, c.c_int)
 _CLOSE = c.CFUNCTYPE(c.c_int, c.c_void_p)
 _WRITE = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_int, c.c_int64)
@@ -115,12 +115,13 @@ class RecordedDisk:
             raise NoRecorder("SQLite has no VFS")
         return found.contents  # type: ignore[no-any-return]
 
-    def _open(self, _: int, name: bytes | None, file: int, flags: int, out: Any) -> int:
+    def _open(self, _: int, name: int | None, file: int, flags: int, out: Any) -> int:
+        # The name goes on as the pointer it is: SQLite keeps it, and reads what stands around it.
         code = self._usual.xOpen(c.addressof(self._usual), name, file, flags, out)
+        path = "" if name is None else c.string_at(name).decode()
         # The pointer at the start of the file's struct leads to its methods; ours go before them.
         table = c.cast(file, c.POINTER(c.c_void_p))
-        if code == 0 and table[0] and name is not None and name.decode().startswith(self._folder):
-            path = name.decode()
+        if code == 0 and table[0] and path.startswith(self._folder):
             with self._lock:
                 self._names[file] = path
             self._note(Op("open", path, data=b"%d" % file))
