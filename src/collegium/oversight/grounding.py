@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -54,11 +55,12 @@ async def check(
     """
     settings = settings or Grounding()
     found = answer_sentences(answer)
-    weights = rarity(terms(chunk.text) for chunk in evidence)
+    bags = await _bags(evidence)
+    weights = rarity(held for held, _ in bags)
     tried: list[tuple[int, Chunk]] = []
     for number, sentence in enumerate(found):
         if sentence.is_claim and not sentence.is_absence:
-            tried += [(number, chunk) for chunk in _candidates(sentence, evidence, weights, settings)]
+            tried += [(number, chunk) for chunk in _candidates(sentence, evidence, bags, weights, settings)]
     scores = await scorer.score([(_premise(chunk), found[number].text) for number, chunk in tried]) if tried else []
     claims: list[Claim] = []
     for number, sentence in enumerate(found):
@@ -95,17 +97,32 @@ def repair(answer: str, claims: Sequence[Claim], *, replace: bool = True) -> str
     return "".join(pieces)
 
 
+async def _bags(evidence: Sequence[Chunk]) -> list[tuple[set[str], set[str]]]:
+    """The terms of each passage, without and with its context.
+
+    They are looked for once, not once for every sentence. A long task hands over megabytes of tool results: others get
+    their turn between two passages, so that a worker that reads does not look like one that is dead.
+    """
+    bags = []
+    for chunk in evidence:
+        held = set(terms(chunk.text))
+        bags.append((held, held.union(terms(chunk.context)) if chunk.context else held))
+        await asyncio.sleep(0)
+    return bags
+
+
 def _candidates(
-    sentence: AnswerSentence, evidence: Sequence[Chunk], weights: dict[str, float], settings: Grounding
+    sentence: AnswerSentence,
+    evidence: Sequence[Chunk],
+    bags: Sequence[tuple[set[str], set[str]]],
+    weights: dict[str, float],
+    settings: Grounding,
 ) -> list[Chunk]:
     """The passages to score: those the sentence names, then those that share most with it."""
     named = [evidence[n - 1] for n in sentence.sources if 0 < n <= len(evidence)]
     wanted = set(terms(sentence.text))
     shared = sorted(
-        (
-            (sum(weights.get(t, 1.0) for t in wanted.intersection(terms(f"{c.context} {c.text}"))), -n)
-            for n, c in enumerate(evidence)
-        ),
+        ((sum(weights.get(t, 1.0) for t in sorted(wanted & held)), -n) for n, (_, held) in enumerate(bags)),
         reverse=True,
     )
     others = [evidence[-n] for share, n in shared if share > 0]
