@@ -36,6 +36,7 @@ class FilePresence:
     ) -> None:
         self._folder = folder
         self._held: dict[str, int] = {}
+        self._ended: set[str] = set()
         self._lock = threading.Lock()
         self._count = 0
         self._beats = Beats(self._beat, lease_s=lease_s, now_s=now_s)
@@ -48,10 +49,15 @@ class FilePresence:
         self._beats.start()
 
     async def withdraw(self, worker: str) -> None:
-        """Removes the worker's file, unless another process still holds it; twice is harmless."""
+        """Removes the worker's file, unless another process holds it, or held it when ``dead`` was asked last.
+
+        Who asked what a worker left while that only stood still knows nothing of what it did before it really ended.
+        """
         if worker in self._held:
             self._path(worker).unlink(missing_ok=True)
             self._release(worker)
+            return
+        if worker not in self._ended:
             return
         try:
             descriptor = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
@@ -75,6 +81,7 @@ class FilePresence:
             return ()
         others = {p.stem for p in self._folder.glob("wrk_*.lock")} - self._held.keys()
         self._observer.forget_others(others)
+        self._ended.clear()
         return tuple(sorted(w for w in others if self._is_dead(w)))
 
     def tick(self) -> float:
@@ -129,6 +136,7 @@ class FilePresence:
             return self._observer.is_dead(worker, int(os.pread(descriptor, 20, 0) or b"0"))
         finally:
             os.close(descriptor)
+        self._ended.add(worker)
         return True
 
     def _path(self, worker: str) -> Path:
@@ -154,6 +162,7 @@ class MemoryPresence:
         self._board = {} if board is None else board
         self._lease_s = lease_s
         self._held: set[str] = set()
+        self._ended: frozenset[str] = frozenset()
         self._beaten_s = float("-inf")
         self._observer = None if clock is None else Observer(clock, lease_s=lease_s)
 
@@ -164,8 +173,8 @@ class MemoryPresence:
         self.tick()
 
     async def withdraw(self, worker: str) -> None:
-        """Forgets the worker, unless it only seemed dead to this one."""
-        if worker in self._held or self._board.get(worker) == _ABANDONED:
+        """Forgets the worker, unless it only seemed dead when this one asked."""
+        if worker in self._held or worker in self._ended:
             self._held.discard(worker)
             self._board.pop(worker, None)
 
@@ -180,6 +189,7 @@ class MemoryPresence:
         others = self._board.keys() - self._held
         if self._observer is not None:
             self._observer.forget_others(others)
+        self._ended = frozenset(w for w in others if self._board[w] == _ABANDONED)
         return tuple(sorted(w for w in others if self._is_dead(w)))
 
     def tick(self) -> float:

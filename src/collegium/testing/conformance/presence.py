@@ -86,6 +86,20 @@ class PresenceConformance(ABC):
             await one.abandon("wrk_1")
             assert await two.dead() == ("wrk_1",)
 
+    async def test_who_ends_after_it_only_seemed_dead_stays_known_until_it_is_asked_after_again(self) -> None:
+        """Between the question and the withdrawal it may have started attempts: these must be found."""
+        clock = FakeClock()
+        with self.processes(clock) as process:
+            one, two, three = process(), process(), process()
+            await one.announce("wrk_1")
+            await _stand_still(clock)
+            await _judge(two, clock, dead=("wrk_1",))
+            await one.abandon("wrk_1")
+            await two.withdraw("wrk_1")
+            assert await three.dead() == await two.dead() == ("wrk_1",)
+            await two.withdraw("wrk_1")
+            assert await three.dead() == ()
+
     async def test_an_observer_that_was_stopped_itself_has_seen_nothing(self) -> None:
         clock = FakeClock()
         with self.processes(clock) as process:
