@@ -55,7 +55,7 @@ def wanted(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     return [(n, arguments.seed + i) for i in range(most) for n in names if i < counts[n]]
 
 
-async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None) -> Outcome:
+async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None, *, is_kept: bool = False) -> Outcome:
     """One trial in a folder of its own, which is kept where something was violated."""
     outcome = Outcome(kind, seed)
     began = time.monotonic()
@@ -66,7 +66,7 @@ async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None)
     except Exception as error:  # noqa: BLE001 - a trial that breaks off is a trial that failed
         outcome.wrong("lost", f"the trial broke off: {type(error).__name__}: {error}")
     outcome.seconds = round(time.monotonic() - began, 1)
-    if outcome.is_right:
+    if outcome.is_right and not is_kept:
         shutil.rmtree(place.folder, ignore_errors=True)
     return outcome
 
@@ -82,6 +82,7 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, default=1, help="trials at the same time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, help="file of finished trials, one JSON line each; goes on behind them")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of trials that went well, too")
     parser.add_argument("--folder", type=Path, help="where trials happen; kept where something was violated")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="collegium-chaos-"))
@@ -92,7 +93,8 @@ def main() -> int:
     async def lane() -> None:
         while waiting:
             kind, seed = waiting.pop(0)
-            outcome = await run_trial(kind, seed, folder, TRIALS[kind].quick if arguments.quick else arguments.kills)
+            size = TRIALS[kind].quick if arguments.quick else arguments.kills
+            outcome = await run_trial(kind, seed, folder, size, is_kept=arguments.keep)
             done.append(outcome)
             _note(outcome, arguments.resume, folder)
 

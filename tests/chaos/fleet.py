@@ -15,6 +15,7 @@ from collegium.domain.head import HeadQuery
 from collegium.domain.usage import Limits
 from collegium.wiring import open_collegium
 from tests.chaos import checks, goals, model
+from tests.chaos.far_side import chaos_tools
 from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Child, Place, start, work
 
@@ -190,7 +191,7 @@ async def fleet(
     try:
         if server is not None:
             place = Place(place.folder, f"openai-compatible:chaos@{await server.told()}/v1")
-        async with open_collegium(place.settings, scope="none", model=place.model) as app:
+        async with open_collegium(place.settings, scope="none", model=place.model, tools=chaos_tools(place.far)) as app:
             made = Fleet(app, place, outcome, rng, settle_s=settle_s)
             made.is_forgiving = is_forgiving
             try:

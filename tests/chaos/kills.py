@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from collegium.domain.errors import UsageError
 from collegium.wiring import open_collegium
 from tests.chaos import goals
+from tests.chaos.far_side import chaos_tools
 from tests.chaos.fleet import LEAST_IN_FLIGHT, Fleet, fleet
 from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Child, Place, start
@@ -90,7 +91,7 @@ def submit_for_ever(place: Place, seed: int, first: int, told: Connection) -> No
     kinds = list(goals.KINDS)
 
     async def main() -> None:
-        async with open_collegium(place.settings, scope="none", model=place.model) as app:
+        async with open_collegium(place.settings, scope="none", model=place.model, tools=chaos_tools(place.far)) as app:
             told.send("ready")
 
             async def lane(number: int) -> None:
