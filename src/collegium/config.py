@@ -109,6 +109,26 @@ class ModelsSection(_Section):
     )
 
 
+class ApprovalsSection(_Section):
+    """``[approvals]``: what a person is asked before it is done."""
+
+    tools: list[str] = Field(
+        default=[], description="Names and patterns (`send_*`) of tools whose every call a person has to allow."
+    )
+    expires_s: float | None = Field(default=None, gt=0, description="An answer is waited for so long; then `default`.")
+    default: Literal["approve", "reject"] = Field(default="reject", description="The answer when nobody gave one.")
+    four_eyes: bool = Field(default=False, description="Whoever asked for the run may not answer.")
+    assignee: str | None = Field(default=None, description="The only one who may answer.")
+
+
+class OversightSection(_Section):
+    """``[oversight]``: how answers are checked."""
+
+    escalate: bool = Field(
+        default=False, description="Ask a person about answers with sentences that the evidence does not bear out."
+    )
+
+
 class JournalSection(_Section):
     """``[journal]``: the runs' journals."""
 
@@ -144,6 +164,8 @@ class Settings(BaseSettings):
     inputs: InputsSection = InputsSection()
     worker: WorkerSection = WorkerSection()
     models: ModelsSection = ModelsSection()
+    approvals: ApprovalsSection = ApprovalsSection()
+    oversight: OversightSection = OversightSection()
     journal: JournalSection = JournalSection()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

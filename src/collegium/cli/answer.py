@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from collegium.cli.columns import Cell, print_columns, print_indented
+from collegium.cli.questions import print_open
 from collegium.cli.text import count, one_line, seconds, short_id, size, tokens, usd, visible
 from collegium.cli.tree import Glyphs, cut, glyphs_for
 from collegium.domain.report import CitedPlace, ReportedAnswer, ReportedClaim, RunReport
@@ -33,6 +34,8 @@ def print_report(console: Console, report: RunReport) -> None:
         _print_sources(console, report.answer.citations, glyphs)
     _print_claims(console, report.oversight.claims, glyphs)
     _print_actions(console, report)
+    if report.questions:
+        print_open(console, report.run_id, report.questions)
     if report.missing:
         _print_list(console, "Missing", report.missing)
     elif report.reason and report.status != "succeeded":

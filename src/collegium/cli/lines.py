@@ -23,6 +23,12 @@ def change(view: RunView, event: Event, glyphs: Glyphs) -> str:
             return f"planned {count(len(body.plan.tasks), 'task')} ({origin})"
         case b.RunReplanned() as body:
             return f"planned anew: {one_line(body.reason)}"
+        case b.ApprovalRequested() as body:
+            return f"asks: {one_line(body.question)}"
+        case b.ApprovalAnswered() as body:
+            return f"{one_line(body.principal)} answers {one_line(body.answer)}"
+        case b.RunSaid() as body:
+            return f"{one_line(body.principal)} adds: {one_line(body.text)}"
         case b.RunCancelRequested():
             return "cancelling"
         case b.TaskStarted() | b.TaskParked() | b.TaskLapsed() | b.TaskSettled() | b.TaskQuarantined():

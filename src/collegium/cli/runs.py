@@ -22,8 +22,10 @@ runs = LazyGroup(
         "files": Lazy("collegium.cli.runs:files", "List a run's inputs and the files it wrote."),
         "cancel": Lazy("collegium.cli.runs:cancel", "End a run; what there is is kept."),
         "resume": Lazy("collegium.cli.runs:resume", "Go on with a run that was stopped."),
+        "say": Lazy("collegium.cli.runs:say", "Add something to what a run is to do."),
     },
 )
+_AS = "What became of calls with unknown outcome: done, not-done or retry."
 _STATUS = "Only succeeded, failed, waiting ... runs; repeat for more."
 STATUSES = ("queued", "running", "waiting", "cancelling", "succeeded", "partial", "failed", "cancelled", "limited")
 
@@ -126,13 +128,52 @@ async def _cancel(session: Session, text: str, reason: str) -> int:
 @command("resume")
 @click.argument("run")
 @click.option("--agents", metavar="FILE", type=click.Path(path_type=Path), help="Agents beside the built-in ones.")
+@click.option("--as", "outcome", metavar="ANSWER", type=click.Choice(("done", "not-done", "retry")), help=_AS)
+@click.option("--reason", metavar="TEXT", default="", help="Beside --as: for the journal, and for the agents.")
+@click.option("--as-user", metavar="NAME", help="Beside --as: who answers; the user of this machine by default.")
 @pass_session
-def resume(session: Session, run: str, agents: Path | None) -> int:
-    """Go on with RUN where it was stopped; nothing that was done is done again."""
-    return session.execute(_resume(session, run, agents))
+def resume(
+    session: Session, run: str, agents: Path | None, outcome: str | None, reason: str, as_user: str | None
+) -> int:
+    """Go on with RUN where it was stopped; nothing that was done is done again.
+
+    With --as it is said what became of calls that may or may not have taken place: they did (done), they did not
+    (not-done), or each is to be made once more (retry).
+    """
+    answer = None if outcome is None else (outcome, reason, as_user)
+    return session.execute(resumed(session, run, agents, answer))
 
 
-async def _resume(session: Session, text: str, agents: Path | None) -> int:
+@command("say")
+@click.argument("run")
+@click.argument("text")
+@click.option("--as-user", metavar="NAME", help="Who says it; the user of this machine by default.")
+@pass_session
+def say(session: Session, run: str, text: str, as_user: str | None) -> int:
+    """Add TEXT to what RUN is to do: its agents are told before their next model call."""
+    return session.execute(_say(session, run, text, as_user))
+
+
+async def _say(session: Session, run: str, text: str, as_user: str | None) -> int:
+    from collegium.cli.approvals import user
+    from collegium.cli.find import find_run
+    from collegium.cli.text import short_id
+
+    async with session.open() as app:
+        run = await find_run(app, run)
+        state = await app.inbox.say(run, text, principal=user(as_user), tenant="default")
+    if session.is_json:
+        session.emit({"run_id": run, "status": state.status, "said": list(state.said)})
+    else:
+        print(f"run {short_id(run)} was told")
+    return 0
+
+
+async def resumed(
+    session: Session, text: str, agents: Path | None, answer: tuple[str, str, str | None] | None = None
+) -> int:
+    """Works on a run that was stopped until it ends or waits for a person; see ``resume``."""
+    from collegium.cli.approvals import user
     from collegium.cli.display import display_for
     from collegium.cli.find import find_run
     from collegium.cli.follow import follow
@@ -146,6 +187,9 @@ async def _resume(session: Session, text: str, agents: Path | None) -> int:
         run = await find_run(app, text)
         with display:
             session.run = run
+            if answer is not None:
+                word, reason, name = answer
+                await app.inbox.settle(run, word, principal=user(name), tenant="default", reason=reason)
             handle = await app.resume(run)
             report = await follow(handle, display)
     if session.err.is_terminal and not session.is_json:

@@ -47,11 +47,13 @@ class Session:
 
     Attributes:
         run: The run that is being followed, once there is one: what an interruption names.
+        answered: The run whose question was answered.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.run: str | None = None
+        self.answered: str | None = None
 
     @property
     def is_json(self) -> bool:

@@ -33,6 +33,7 @@ class Wanted:
     deadline_s: float | None
     priority: int
     is_plan_only: bool
+    is_plan_reviewed: bool
     is_detached: bool
     record: Path | None
     replay: Path | None
@@ -48,6 +49,8 @@ def read_wanted(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
             f"there are {len(goal)} goals, {goal[0]!r} and {goal[1]!r}: "
             "put the goal in quotes, and --files before each path"
         )
+    if options["is_plan_only"] and options["is_plan_reviewed"]:
+        raise UsageError("--plan-only and --review-plan exclude each other: the first ends with the plan")
     if options["record"] is not None and options["replay"] is not None:
         raise UsageError("--record and --replay exclude each other: a cassette is written or played")
     if options["is_detached"] and (options["record"] or options["replay"] or options["out"] or options["is_plan_only"]):
@@ -69,6 +72,7 @@ def read_wanted(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
 
 async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
     """Submits the goal; whatever is wrong with it or its model is said before there is a run."""
+    from collegium.cli.approvals import user
     from collegium.cli.find import find_run
     from collegium.domain.usage import Limits
 
@@ -80,6 +84,8 @@ async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
         limits=Limits(cost_usd=wanted.limit_usd, tokens=wanted.limit_tokens, deadline_s=wanted.deadline_s),
         priority=wanted.priority,
         is_plan_only=wanted.is_plan_only,
+        is_plan_reviewed=wanted.is_plan_reviewed,
+        principal=user(None),
         output_schema=wanted.output_schema,
         continues=continues,
     )

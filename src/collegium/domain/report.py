@@ -6,12 +6,13 @@ from datetime import datetime
 
 import msgspec
 
+from collegium.domain.chat import Json
 from collegium.domain.document import Citation, SkippedFile
 from collegium.domain.head import RunStatus
 from collegium.domain.plan import PLAN_TASK
 from collegium.domain.policy import ActionClaim, ClaimVerdict, Origin
 from collegium.domain.result import Answer
-from collegium.domain.run import RunState
+from collegium.domain.run import Approval, RunState
 from collegium.domain.task import TaskState
 from collegium.domain.tool import Artifact
 from collegium.domain.usage import Usage
@@ -100,6 +101,20 @@ class ReportedFiles(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[SkippedFile, ...]
 
 
+class ReportedQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run asks a person; ``kind`` is ``plan``, ``tool``, ``verdict`` or ``outcome``."""
+
+    approval: str
+    kind: str
+    task: str | None
+    question: str
+    tool: str | None
+    arguments: Json | None
+    asked_at: datetime
+    expires_at: datetime | None
+    default: str
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a user wants to know of a run."""
 
@@ -111,6 +126,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     oversight: Oversight
     artifacts: tuple[Artifact, ...]
     files: ReportedFiles
+    questions: tuple[ReportedQuestion, ...]
     missing: tuple[str, ...]
     error: str | None
     reason: str
@@ -139,11 +155,27 @@ def report(state: RunState, now: datetime) -> RunReport:
         ),
         artifacts=() if answer is None else answer.artifacts,
         files=ReportedFiles(given=len(state.goal.files) + len(state.goal.skipped), skipped=_skipped(state)),
+        questions=() if finished is not None else tuple(_question(a) for a in state.open_approvals),
         missing=() if finished is None else finished.missing,
         error=None if finished is None else finished.error,
         reason="" if finished is None else finished.reason,
         usage=_usage(state.usage),
         seconds=round((end - state.submitted_at).total_seconds(), 3),
+    )
+
+
+def _question(approval: Approval) -> ReportedQuestion:
+    request = approval.request
+    return ReportedQuestion(
+        approval=approval.id,
+        kind=request.kind,
+        task=approval.task,
+        question=request.question,
+        tool=request.tool,
+        arguments=request.arguments,
+        asked_at=approval.requested_at,
+        expires_at=request.expires_at,
+        default=request.default,
     )
 
 

@@ -51,6 +51,10 @@ GOOD: dict[tuple[str, ...], list[str]] = {
     ("runs", "files"): ["last"],
     ("runs", "cancel"): ["last"],
     ("runs", "resume"): ["last"],
+    ("runs", "say"): ["last", "Hurry."],
+    ("approvals", "ls"): [],
+    ("approvals", "approve"): ["last"],
+    ("approvals", "reject"): ["last"],
     ("agents", "ls"): [],
     ("agents", "show"): ["writer"],
     ("agents", "check"): ["agents.toml"],
@@ -72,6 +76,10 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("runs", "files"): (["abcdef"], 2),
     ("runs", "cancel"): (["abcdef"], 2),
     ("runs", "resume"): (["abcdef"], 2),
+    ("runs", "say"): (["abcdef", "Hurry."], 2),
+    ("approvals", "ls"): (["more"], 2),
+    ("approvals", "approve"): (["abcdef"], 2),
+    ("approvals", "reject"): (["abcdef_1"], 2),
     ("agents", "ls"): (["--config", "none.toml"], 2),
     ("agents", "show"): (["writr"], 2),
     ("agents", "check"): (["script.toml"], 2),
@@ -95,7 +103,9 @@ def test_every_command_is_tried():
 @pytest.mark.parametrize("path", GOOD, ids=" ".join)
 def test_json_is_one_document(path: tuple[str, ...], project: Path, capsys: pytest.CaptureFixture[str]):
     (project / "agents.toml").write_bytes((Path(entry.__file__).parent / "starter/agents/example.toml").read_bytes())
-    if path[0] == "runs":
+    if path[0] == "approvals" or path == ("runs", "say"):
+        assert entry.run([*ONE_RUN, "--review-plan"]) == 3
+    elif path[0] == "runs":
         entry.run(ONE_RUN)
     code, found = document(capsys, *path, *GOOD[path])
     assert "error" not in found or path[0] in ("run", "runs")
@@ -240,7 +250,7 @@ def test_the_starter_shows_true_defaults(place: Path, capsys: pytest.CaptureFixt
     """Every commented line that says a default says the one that holds; and every key exists."""
     document(capsys, "init")
     text = (place / "collegium.toml").read_text()
-    keys = {"data_dir", "store", "model", "chain_key_file"}  # examples, not defaults
+    keys = {"data_dir", "store", "model", "chain_key_file", "expires_s", "assignee"}  # examples, not defaults
     lines = [re.sub(r"^# (?=[\w\"]+ = |\[)", "", line) for line in text.splitlines()]
     (place / "collegium.toml").write_text("\n".join(lines))
     told = {row["key"]: row for row in document(capsys, "config", "show")[1]["settings"]}
