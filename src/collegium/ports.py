@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from collegium.domain.chain import Link
 from collegium.domain.chat import Delta, ModelProfile, ModelReply, ModelRequest
 from collegium.domain.document import Chunk, Extraction, GivenFile, Passage, SkippedFile
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
 from collegium.domain.message import Claim, Message
 from collegium.domain.record import Condition, Record
+from collegium.domain.tombstone import Tombstone
 
 
 class Clock(Protocol):
@@ -40,10 +42,8 @@ class Receipt(Protocol):
     async def durable(self) -> tuple[Event, ...]:
         """The barrier: returns the events as stored (with ``seq`` and ``mac``) once they would survive a power cut.
 
-        Raises:
-            Conflict: ``expected`` was not the run's last deciding seq.
-            Fenced: the attempt is closed or no longer the newest, or an earlier append of it failed.
-            StoreError: the store could not write; nothing of this append is stored.
+        Raises ``Conflict`` (``expected`` was not the run's last deciding seq), ``Fenced`` (the attempt is closed or no
+        longer the newest, or an earlier append of it failed), ``StoreError`` (nothing of this append is stored).
         """
         ...
 
@@ -87,10 +87,35 @@ class Journal(Protocol):
         ...
 
     async def scan(self, after: str = "", limit: int = 1_000) -> tuple[tuple[Event, ...], str]:
-        """Events of all runs in an order that later commits cannot precede, and the cursor to go on from.
+        """Events of all runs in an order that later commits cannot precede, and the cursor; never for finding work."""
+        ...
 
-        For learning, telemetry and export; never for finding work.
-        """
+
+class Archive(Protocol):
+    """Journals as they are kept: stored bytes, chains, and what is left of runs that were pruned."""
+
+    async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
+        """Events as stored, in order, with the bytes that were hashed; ``body`` is None where it was removed."""
+        ...
+
+    async def verify(self, run: str) -> int | None:
+        """The first seq that is not as it was written (0: the tombstone), or None when all that is left is."""
+        ...
+
+    async def prune(self, tombstone: Tombstone) -> Tombstone:
+        """Removes what ``tombstone`` says and leaves it, signed: both or neither. Raises ``Conflict``."""
+        ...
+
+    async def tombstones(self, tenant: str, after: str = "", limit: int = 1_000) -> tuple[Tombstone, ...]:
+        """What is left of pruned runs, by run, with ``run > after``."""
+        ...
+
+    async def tombstone(self, run: str) -> Tombstone | None:
+        """What is left of ``run`` if it was pruned."""
+        ...
+
+    async def collect(self, *, before: datetime) -> int:
+        """Deletes blobs put last ``before`` that no event and no record names; returns how many."""
         ...
 
 
@@ -106,10 +131,7 @@ class Bus(Protocol):
         ...
 
     async def settle(self, claim: Claim, *, requeue_after_s: float | None = None) -> None:
-        """Removes the claimed message, or gives it back to be claimed again after a delay.
-
-        A stale claim changes nothing.
-        """
+        """Removes the claimed message, or gives it back to be claimed after a delay. A stale claim changes nothing."""
         ...
 
     async def read(self, topic: str, after: int = 0, limit: int = 1_000) -> tuple[Message, ...]:
@@ -133,11 +155,7 @@ class Records(Protocol):
         ...
 
     async def put(self, record: Record, *, expected: int | None = None) -> Record:
-        """Stores ``record.value``; returns it with its new version.
-
-        ``expected`` is the version that must be there: 0 for "not there yet", None for whatever is. Raises
-        ``Conflict``.
-        """
+        """Stores ``record.value`` over version ``expected`` (0: nothing; None: any). Raises ``Conflict``."""
         ...
 
     async def delete(self, kind: str, tenant: str, key: str, *, expected: int | None = None) -> bool:
@@ -145,13 +163,7 @@ class Records(Protocol):
         ...
 
     async def find(
-        self,
-        kind: str,
-        tenant: str,
-        conditions: Sequence[Condition] = (),
-        *,
-        after: str = "",
-        limit: int = 100,
+        self, kind: str, tenant: str, conditions: Sequence[Condition] = (), *, after: str = "", limit: int = 100
     ) -> tuple[Record, ...]:
         """Records that meet all conditions, by key, with ``key > after``."""
         ...
@@ -161,11 +173,7 @@ class Blobs(Protocol):
     """Bytes by their SHA-256, per tenant."""
 
     def put(self, tenant: str, data: bytes) -> str:
-        """Orders the bytes to be stored and returns their hex SHA-256.
-
-        They are durable with the next journal barrier of this process, or with ``flush``; putting them again renews
-        their age.
-        """
+        """Orders the bytes to be stored, durable with the next barrier, as young as new; returns their hex SHA-256."""
         ...
 
     async def flush(self) -> None:
@@ -258,10 +266,7 @@ class Extractor(Protocol):
         ...
 
     async def extract(self, path: str, data: bytes) -> Extraction:
-        """Text and structure of a file.
-
-        Raises ``UnreadableInput`` saying why (binary, broken, encrypted, unknown kind).
-        """
+        """Text and structure of a file. Raises ``UnreadableInput`` saying why (binary, broken, encrypted ...)."""
         ...
 
 
@@ -279,10 +284,10 @@ class Scorer(Protocol):
 
 
 class Model(Protocol):
-    """A language model behind any API.
+    """A language model behind any API, with the costs of its price table in the replies.
 
     Both calls raise the ``ModelError`` tree and nothing else; cancelling the awaiting task ends the call at the
-    provider as far as its protocol allows. A reply's ``usage.cost_usd`` comes from the provider's price table.
+    provider as far as its protocol allows.
     """
 
     @property
@@ -307,10 +312,7 @@ class Models(Protocol):
     """Finds a model by its name (``openai:NAME``, ``local:PATH`` ...); connections are shared between callers."""
 
     async def open(self, name: str) -> Model:
-        """The model, ready to be called.
-
-        Raises ``UsageError`` (unknown name, missing key or extra) or ``ModelError``.
-        """
+        """The model, ready to be called. Raises ``UsageError`` (unknown, missing key or extra) or ``ModelError``."""
         ...
 
     async def aclose(self) -> None:
@@ -331,10 +333,7 @@ class Cache(Protocol):
 
 
 class Workspace(Protocol):
-    """A run's own work folder.
-
-    Paths are relative with /; leaving the folder, by ``..`` or a link, is refused (``ToolError``).
-    """
+    """A run's own work folder: paths are relative with /; leaving it, by ``..`` or a link, is a ``ToolError``."""
 
     async def list(self) -> tuple[str, ...]:
         """Paths of all files, sorted."""
@@ -345,10 +344,7 @@ class Workspace(Protocol):
         ...
 
     async def write(self, path: str, data: bytes) -> None:
-        """Creates or replaces a file, all of it or nothing; missing folders are made.
-
-        The same write twice is the same.
-        """
+        """Creates or replaces a file, all of it or nothing; missing folders are made. Twice is the same."""
         ...
 
 
@@ -357,6 +353,10 @@ class Workspaces(Protocol):
 
     async def open(self, tenant: str, run: str) -> Workspace:
         """The folder of ``run``, made if it is not there."""
+        ...
+
+    async def remove(self, tenant: str, run: str) -> bool:
+        """Whether there was a folder of ``run`` to remove, with everything in it."""
         ...
 
 

@@ -71,15 +71,22 @@ def mac_of(
     return hmac.digest(key, text, "sha256")
 
 
-def verify(key: bytes, links: Iterable[Link], *, head: tuple[int, bytes] | None = None) -> int | None:
+def verify(
+    key: bytes,
+    links: Iterable[Link],
+    *,
+    head: tuple[int, bytes] | None = None,
+    after: tuple[int, bytes] = (0, GENESIS),
+) -> int | None:
     """The first seq of a run that is not as it was written, or None when all is well.
 
     Args:
         key: The chain key.
         links: All events of the run as they are stored, in the order of ``seq``.
         head: ``(seq, mac)`` that the run is known to have reached; a missing tail is found by it.
+        after: ``(seq, mac)`` of the event before the first link, where those before it were pruned.
     """
-    previous, seq = GENESIS, 0
+    seq, previous = after
     for link in links:
         seq += 1
         expected = mac_of(

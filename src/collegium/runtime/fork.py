@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -166,7 +167,7 @@ class Forks:
 
     async def _claim(self, fork: str, run: str, at: int, tenant: str) -> None:
         """Holds the parent's prefix against pruning: who prunes looks for this record after marking the run."""
-        value = {"parent": run, "at": at, "made_at": self._clock.now().isoformat()}
+        value = msgspec.to_builtins(ForkRecord(parent=run, at=at, made_at=self._clock.now()))
         await self._records.put(Record(kind=FORK, tenant=tenant, key=fork, value=value))
         if await self._records.get(PRUNING, tenant, run) is not None:
             await self._records.delete(FORK, tenant, fork)
@@ -182,12 +183,20 @@ class Forks:
                 await workspace.write(path, await self._blobs.get(first.tenant, sha256))
 
 
-async def forks_of(records: Records, tenant: str) -> dict[str, tuple[str, int]]:
-    """``fork -> (parent, seq)`` of all forks of a tenant; some of them may never have come into being."""
-    found: dict[str, tuple[str, int]] = {}
+class ForkRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded of a fork before it comes into being."""
+
+    parent: str
+    at: int
+    made_at: datetime
+
+
+async def forks_of(records: Records, tenant: str) -> dict[str, ForkRecord]:
+    """What is recorded of a tenant's forks, by their ids; some of them may never have come into being."""
+    found: dict[str, ForkRecord] = {}
     page: Sequence[Record] = await records.find(FORK, tenant, limit=500)
     while page:
-        found.update({r.key: (str(r.value["parent"]), int(r.value["at"])) for r in page})
+        found.update({r.key: msgspec.convert(r.value, ForkRecord) for r in page})
         page = await records.find(FORK, tenant, after=page[-1].key, limit=500)
     return found
 

@@ -21,9 +21,10 @@ from collegium.adapters.rows import (
     to_us,
 )
 from collegium.domain import chain
-from collegium.domain.errors import CollegiumError
+from collegium.domain.errors import CollegiumError, Conflict, NotFound
 from collegium.domain.event import Draft, Event
-from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
+from collegium.domain.head import FINISHED, Fence, Head, HeadChange, HeadQuery
+from collegium.domain.tombstone import Tombstone
 
 
 class MemoryJournal:
@@ -42,6 +43,13 @@ class MemoryJournal:
         self._events: dict[str, list[EventRow]] = {}
         self._all: list[EventRow] = []
         self._doubts = Doubts()
+        self.tombstones: dict[str, Tombstone] = {}
+        """What is left of pruned runs."""
+
+    @property
+    def key(self) -> bytes:
+        """Key of the chain."""
+        return self._key
 
     def append(
         self,
@@ -68,7 +76,8 @@ class MemoryJournal:
 
     def _store(self, request: Append, admitted: Admitted) -> list[EventRow]:
         events = self._events.setdefault(request.run, [])
-        last = (events[-1].seq, events[-1].mac) if events else (0, chain.GENESIS)
+        head = self._heads.get(request.run)
+        last = (head.seq, head.mac) if head is not None else (0, chain.GENESIS)
         rows = seal(request.run, request.entries, after=last, key=self._key, entropy=self._entropy)
         events.extend(rows)
         self._all.extend(rows)
@@ -81,8 +90,35 @@ class MemoryJournal:
 
     async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
         """Events of ``run`` with ``seq > after``, in order; empty for an unknown run."""
-        start = max(0, after)
-        return tuple(map(to_event, self._events.get(run, ())[start : start + max(0, limit)]))
+        rows = self.rows(run, after, limit)
+        if run in self.tombstones and any(row.body is None for row in rows):
+            raise NotFound(str(self.tombstones[run]), run=run, pruned=True)
+        return tuple(map(to_event, rows))
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All runs that have events."""
+        return tuple(self._events)
+
+    def rows(self, run: str, after: int = 0, limit: int = 1_000) -> list[EventRow]:
+        """What is stored of ``run`` with ``seq > after``, in order."""
+        rows = self._events.get(run, [])
+        start = bisect_right(rows, after, key=lambda row: row.seq)
+        return rows[start : start + max(0, limit)]
+
+    def prune(self, tombstone: Tombstone) -> None:
+        """Removes what ``tombstone`` says and keeps it. Raises ``Conflict`` for a run that goes on or has moved."""
+        run, head = tombstone.run, self._heads.get(tombstone.run)
+        stands = None if head is None else (head.seq, head.mac.hex(), head.status in FINISHED)
+        if stands != (tombstone.seq, tombstone.mac, True):
+            raise Conflict(f"run {run} has moved since it was looked at: it is not pruned", run=run)
+        rows = self._events.get(run, [])
+        kept = [row for row in rows if row.seq <= tombstone.kept]
+        erased = [row._replace(body=None) for row in rows[len(kept) :]]  # type: ignore[arg-type] # as SQLite's NULL
+        self._events[run] = kept if tombstone.what == "run" else [*kept, *erased]
+        self._all = [row for row in self._all if row.run != run or row.seq <= tombstone.kept]
+        self._fences.pop(run, None)
+        self.tombstones[run] = tombstone
 
     async def head(self, run: str) -> Head | None:
         """The head of ``run`` or None."""

@@ -16,6 +16,10 @@ class MemoryRecords:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], dict[str, tuple[int, bytes]]] = {}
 
+    def values(self) -> list[tuple[str, str, str, bytes]]:
+        """Kind, tenant, key and JSON of every record."""
+        return [(k, t, key, value) for (k, t), place in self._kept.items() for key, (_, value) in place.items()]
+
     async def get(self, kind: str, tenant: str, key: str) -> Record | None:
         """The record or None."""
         stored = self._kept.get((kind, tenant), {}).get(key)

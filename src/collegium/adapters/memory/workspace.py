@@ -18,6 +18,10 @@ class MemoryWorkspaces:
         """The folder of ``run``, made if it is not there."""
         return self._folders.setdefault(run_folder(run), MemoryWorkspace(self._limits))
 
+    async def remove(self, tenant: str, run: str) -> bool:
+        """Whether there was a folder of ``run`` to remove."""
+        return self._folders.pop(run_folder(run), None) is not None
+
 
 class MemoryWorkspace:
     """One run's folder."""

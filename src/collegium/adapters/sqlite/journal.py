@@ -15,6 +15,7 @@ from collegium.adapters.rows import (
     to_link,
     to_us,
 )
+from collegium.adapters.sqlite.archive import tell_pruned
 from collegium.adapters.sqlite.connection import union
 from collegium.adapters.sqlite.journal_part import JournalPart
 from collegium.adapters.sqlite.reader import Reader
@@ -31,7 +32,8 @@ _EVENT = (
 )
 _FROM = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
 READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
-SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? ORDER BY e.pos LIMIT ?"
+# What was pruned has neither a body nor the name of one; it is passed over.
+SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? AND coalesce(e.body, e.blob) IS NOT NULL ORDER BY e.pos LIMIT ?"
 _HEAD = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
 HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"  # noqa: S608 constants
 
@@ -67,7 +69,11 @@ class SqliteJournal:
         if len(rows) == near < limit:
             last, rest = rows[-1][1], limit - near
             rows += await self._reader.far(lambda c: c.execute(READ, (run, last, rest)).fetchall())
-        return tuple(to_event(_whole(row)) for row in rows)
+        try:
+            return tuple(to_event(_whole(row)) for row in rows)
+        except StoreCorrupt:
+            self._reader.near(lambda c: tell_pruned(c, run))
+            raise
 
     async def head(self, run: str) -> Head | None:
         """The head row of ``run`` or None."""

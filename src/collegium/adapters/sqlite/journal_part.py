@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterator
 
 from collegium.adapters.admission import Append, Doubts, admit
 from collegium.adapters.rows import Entropy, EventRow, FenceRow, HeadRow, seal, to_us
@@ -74,6 +75,19 @@ class JournalPart:
             self._fenced.add((run, task))
         self._events += map(self._stored, rows)
         return rows
+
+    def present(self, run: str, connection: sqlite3.Connection) -> HeadRow | None:
+        """The head of ``run`` as it will be with what this transaction has gathered so far."""
+        return self._head(run, connection)
+
+    def gathered(self) -> Iterator[bytes]:
+        """The bodies of all events gathered in this transaction that are stored beside their events."""
+        return (row[9] for row in self._events if isinstance(row[9], bytes))
+
+    def forget(self, run: str) -> None:
+        """Forgets the fences of ``run``, which are about to be removed."""
+        for key in [k for k in self._fences if k[0] == run]:
+            del self._fences[key]
 
     def _stored(self, row: EventRow) -> tuple[object, ...]:
         if len(row.body) <= INLINE_BYTES:

@@ -1,4 +1,4 @@
--- The store of journals, records and blobs, version 1. docs/explanation/journal.md explains every column.
+-- The store of journals, records and blobs, version 2. docs/explanation/journal.md explains every column.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -67,3 +67,10 @@ CREATE TABLE records (
     key_version INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (kind, tenant, key)
 ) WITHOUT ROWID;
+
+CREATE TABLE tombstones (
+    run    TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    value  TEXT NOT NULL                            -- JSON, signed
+) WITHOUT ROWID;
+CREATE INDEX tombstones_tenant ON tombstones (tenant, run);

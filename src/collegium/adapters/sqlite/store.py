@@ -7,23 +7,22 @@ import os
 import sqlite3
 from importlib import resources
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.rows import Entropy
+from collegium.adapters.sqlite.archive import SqliteArchive
 from collegium.adapters.sqlite.blobs import BlobPart, SqliteBlobs
 from collegium.adapters.sqlite.connection import connect, store_error
 from collegium.adapters.sqlite.journal import SqliteJournal
 from collegium.adapters.sqlite.journal_part import JournalPart
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.records import SqliteRecords
+from collegium.adapters.sqlite.upgrade import SCHEMA, upgrade
 from collegium.adapters.sqlite.writer import QUICK_S, Writer
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreCorrupt, StoreError, StoreReadOnly
 from collegium.ports import Clock
-
-SCHEMA: Final = 1
-"""Version of the tables that this code reads and writes."""
 
 
 class StoreMeta(NamedTuple):
@@ -55,6 +54,7 @@ class SqliteStore:
         self.journal = SqliteJournal(writer, self._reader, events, chain_key=chain_key)
         self.records = SqliteRecords(writer, self._reader, blobs)
         self.blobs = SqliteBlobs(writer, self._reader, blobs, clock=clock)
+        self.archive = SqliteArchive(writer, self._reader, events, chain_key=chain_key)
 
     def close(self, *, drain: bool = True) -> None:
         """Writes what waits (without ``drain`` it is given up), then closes the file; twice is harmless. Blocks."""
@@ -133,7 +133,12 @@ def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float) -> StoreMe
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     try:
-        return _meta(connection, path) or _create(connection, path, entropy)
+        meta = _meta(connection, path)
+        if meta is None:
+            return _create(connection, path, entropy)
+        if _schema(connection) < SCHEMA:
+            upgrade(connection)
+        return meta
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     finally:
@@ -158,6 +163,10 @@ def _meta(connection: sqlite3.Connection, path: Path) -> StoreMeta | None:
             schema=schema,
         )
     return found
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
 
 
 def _create(connection: sqlite3.Connection, path: Path, entropy: Entropy) -> StoreMeta:

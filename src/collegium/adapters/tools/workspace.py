@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,15 @@ class FolderWorkspaces:
         with _told("the work folder", folder):
             await asyncio.to_thread(_make, folder)
         return FolderWorkspace(folder, self._limits)
+
+    async def remove(self, tenant: str, run: str) -> bool:
+        """Whether there was a folder of ``run`` to remove; links in it are removed, not followed."""
+        folder = self._root / run_folder(run)
+        if folder.is_symlink() or not folder.is_dir():
+            return False
+        with _told("the work folder", folder):
+            await asyncio.to_thread(shutil.rmtree, folder)
+        return True
 
 
 class FolderWorkspace:

@@ -1,0 +1,208 @@
+"""The archive of the SQLite store: stored bytes, what retention removes, and what it leaves."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from collegium.adapters.rows import to_us
+from collegium.adapters.sqlite.journal_part import JournalPart
+from collegium.adapters.sqlite.reader import Reader
+from collegium.adapters.sqlite.writer import Item, Writer
+from collegium.domain import chain
+from collegium.domain.chain import Link
+from collegium.domain.errors import Conflict, NotFound
+from collegium.domain.head import FINISHED
+from collegium.domain.tombstone import Tombstone, signed, verify
+
+_NAME = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_LINKS = (
+    "SELECT e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, e.salt, e.digest, e.mac, "
+    "coalesce(e.body, b.data), e.blob FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob "
+    "WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
+)
+_HEAD = "SELECT seq, mac FROM heads WHERE run = ?"
+_TOMBSTONE = "SELECT value FROM tombstones WHERE run = ?"
+_TOMBSTONES = "SELECT value FROM tombstones WHERE tenant = ? AND run > ? ORDER BY run LIMIT ?"
+_BURY = "INSERT OR REPLACE INTO tombstones (run, tenant, value) VALUES (?, ?, ?)"
+_NAMING = (
+    "SELECT e.pos, e.tenant, e.blob, coalesce(e.body, b.data) FROM events e "
+    "LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob WHERE e.pos > ? ORDER BY e.pos"
+)
+_OLD = "SELECT tenant, sha256 FROM blobs WHERE stored_at < ?"
+_DROP = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ? AND stored_at < ?"
+_READINGS = "SELECT tenant, key, json_extract(value, '$.blob') FROM records WHERE kind = 'extraction'"
+_OTHERS = "SELECT tenant, value FROM records WHERE kind <> 'extraction'"
+_DROP_READING = "DELETE FROM records WHERE kind = 'extraction' AND tenant = ? AND key = ?"
+_DECODE = msgspec.json.Decoder(Tombstone).decode
+_Names = set[tuple[str, str]]
+
+
+class SqliteArchive:
+    """Implements ``Archive``; made by ``open_store``."""
+
+    def __init__(self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._part = part
+        self._key = chain_key
+
+    async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
+        """Events as stored, in order."""
+        return await self._reader.far(lambda c: tuple(map(_link, c.execute(_LINKS, (run, after, limit)))))
+
+    async def verify(self, run: str) -> int | None:
+        """The first seq that is not as it was written (0: the tombstone), or None."""
+
+        def check(connection: sqlite3.Connection) -> int | None:
+            connection.execute("BEGIN")  # head and events of one moment
+            try:
+                row = connection.execute(_HEAD, (run,)).fetchone()
+                head = None if row is None else (row[0], _bytes(row[1]))
+                links = map(_link, connection.execute(_LINKS, (run, -(2**62), -1)))
+                found = _find(connection, run)
+                if found is not None:
+                    return verify(self._key, tuple(links), found, head=head)
+                # Without a tombstone a body that is gone counts as changed.
+                return chain.verify(self._key, (x._replace(body=x.body or b"") for x in links), head=head)
+            except msgspec.MsgspecError:
+                return 0
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._reader.far(check)
+
+    async def prune(self, tombstone: Tombstone) -> Tombstone:
+        """Removes what ``tombstone`` says and leaves it, signed, in one transaction.
+
+        Raises ``Conflict`` for a run that goes on or has moved since.
+        """
+        item = _Prune(self._part, signed(self._key, tombstone))
+        self._writer.put(item)
+        await self._writer.settled(item)
+        return item.tombstone
+
+    async def tombstones(self, tenant: str, after: str = "", limit: int = 1_000) -> tuple[Tombstone, ...]:
+        """What is left of pruned runs, by run."""
+        rows = await self._reader.far(lambda c: c.execute(_TOMBSTONES, (tenant, after, limit)).fetchall())
+        return tuple(_DECODE(value) for (value,) in rows)
+
+    async def tombstone(self, run: str) -> Tombstone | None:
+        """What is left of ``run`` if it was pruned."""
+        return self._reader.near(lambda c: _find(c, run))
+
+    async def collect(self, *, before: datetime) -> int:
+        """Deletes old blobs that no event and no record names.
+
+        What is put again meanwhile is young, and what is named meanwhile is looked at once more in the transaction.
+        """
+        cutoff = to_us(before)
+        swept = await self._reader.far(lambda c: _unnamed(c, cutoff))
+        if not swept.blobs and not swept.readings:
+            return 0
+        item = _Collect(self._part, swept, cutoff)
+        self._writer.put(item)
+        await self._writer.settled(item)
+        return item.count
+
+
+class _Swept(msgspec.Struct, frozen=True):
+    """What nothing names, as of the event at ``pos``."""
+
+    blobs: frozenset[tuple[str, str]]
+    readings: tuple[tuple[str, str], ...]
+    pos: int
+
+
+class _Prune(Item):
+    __slots__ = ("_part", "tombstone")
+
+    def __init__(self, part: JournalPart, tombstone: Tombstone) -> None:
+        super().__init__()
+        self._part = part
+        self.tombstone = tombstone
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        t = self.tombstone
+        head = self._part.present(t.run, connection)
+        if head is None or (head.seq, head.mac.hex()) != (t.seq, t.mac) or head.status not in FINISHED:
+            raise Conflict(f"run {t.run} has moved since it was looked at: it is not pruned", run=t.run)
+        if t.what == "run":
+            connection.execute("DELETE FROM events WHERE run = ? AND seq > ?", (t.run, t.kept))
+            connection.execute("DELETE FROM fences WHERE run = ?", (t.run,))
+            self._part.forget(t.run)
+        else:
+            connection.execute("UPDATE events SET body = NULL, blob = NULL WHERE run = ? AND seq > ?", (t.run, t.kept))
+        connection.execute(_BURY, (t.run, t.tenant, msgspec.json.encode(t).decode()))
+
+
+class _Collect(Item):
+    __slots__ = ("_cutoff", "_part", "_swept", "count")
+
+    def __init__(self, part: JournalPart, swept: _Swept, cutoff: int) -> None:
+        super().__init__()
+        self._part = part
+        self._swept = swept
+        self._cutoff = cutoff
+        self.count = 0
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        named: _Names = set()
+        _note_events(connection, self._swept.pos, named)
+        fresh = {name.decode() for body in self._part.gathered() for name in _NAME.findall(body)}
+        for tenant, sha256 in self._swept.blobs - named:
+            if sha256 not in fresh:
+                self.count += connection.execute(_DROP, (tenant, sha256, self._cutoff)).rowcount
+        connection.executemany(_DROP_READING, self._swept.readings)
+
+
+def tell_pruned(connection: sqlite3.Connection, run: str) -> None:
+    """Raises ``NotFound`` with what is left of ``run``, if it was pruned."""
+    found = _find(connection, run)
+    if found is not None:
+        raise NotFound(str(found), run=run, pruned=True)
+
+
+def _find(connection: sqlite3.Connection, run: str) -> Tombstone | None:
+    row = connection.execute(_TOMBSTONE, (run,)).fetchone()
+    return None if row is None else _DECODE(row[0])
+
+
+def _unnamed(connection: sqlite3.Connection, cutoff: int) -> _Swept:
+    named: _Names = set()
+    pos = _note_events(connection, 0, named)
+    for tenant, value in connection.execute(_OTHERS):
+        named.update((tenant, name.decode()) for name in _NAME.findall(value.encode()))
+    readings = connection.execute(_READINGS).fetchall()
+    # How a file was read is of use as long as somebody may read the file again.
+    stale = tuple((tenant, key) for tenant, key, _ in readings if (tenant, key[:64]) not in named)
+    named.update((tenant, blob) for tenant, key, blob in readings if (tenant, key[:64]) in named and blob)
+    blobs = frozenset((tenant, sha256) for tenant, sha256 in connection.execute(_OLD, (cutoff,)))
+    return _Swept(blobs - named, stale, pos)
+
+
+def _note_events(connection: sqlite3.Connection, pos: int, named: _Names) -> int:
+    """Adds the blobs that are named by events behind ``pos``; returns the last pos."""
+    rows: Iterable[tuple[int, str, str | None, bytes | None]] = connection.execute(_NAMING, (pos,))
+    last = pos
+    for at, tenant, blob, body in rows:
+        last = at
+        if blob is not None:
+            named.add((tenant, blob))
+        named.update((tenant, name.decode()) for name in _NAME.findall(_bytes(body or b"")))
+    return last
+
+
+def _link(row: tuple[object, ...]) -> Link:
+    *envelope, salt, digest, mac, body, blob = row
+    lost = None if blob is None else b""
+    return Link(*envelope, _bytes(salt), _bytes(digest), _bytes(mac), lost if body is None else _bytes(body))  # type: ignore[arg-type] # as SQLite gives them
+
+
+def _bytes(value: object) -> bytes:
+    """The value of a column that holds bytes unless somebody has changed it."""
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -1,0 +1,229 @@
+"""Retention: finished runs are removed, oldest first, and leave what proves that nobody else removed them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import msgspec
+
+from collegium.domain.errors import CollegiumError, Conflict
+from collegium.domain.head import FINISHED, Head, HeadQuery, RunStatus
+from collegium.domain.record import Record
+from collegium.domain.tombstone import Tombstone
+from collegium.ports import Archive, Clock, Journal, Records, Workspaces
+from collegium.runtime.fork import FORK, PRUNING, ForkRecord, forks_of
+
+BLOB_AGE_S: Final = 3_600.0
+"""Blobs younger than this are left alone: somebody may be about to name them."""
+_PAGE = 200
+
+
+class Retained(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is kept; a run goes when any of these says so.
+
+    Attributes:
+        older_than_s: Runs that finished longer ago.
+        keep: The newest so many finished runs stay, older ones go.
+        keep_bytes: The newest runs stay whose bodies together take so many bytes.
+    """
+
+    older_than_s: float | None = None
+    keep: int | None = None
+    keep_bytes: int | None = None
+
+
+class Doomed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that goes: its last ``(seq, mac)``, what it takes, and how much of it stays because forks need it."""
+
+    run: str
+    seq: int
+    mac: str
+    status: RunStatus
+    submitted_at: datetime
+    finished_at: datetime
+    size_bytes: int
+    kept: int
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What was removed, or would be: runs with the bytes of their bodies, blobs, work folders."""
+
+    runs: tuple[Doomed, ...]
+    blobs: int = 0
+    folders: int = 0
+    skipped: tuple[str, ...] = ()
+    """Runs that moved meanwhile and stay for this time."""
+
+
+class Retention:
+    """Prunes the runs of one tenant."""
+
+    def __init__(
+        self, journal: Journal, archive: Archive, records: Records, workspaces: Workspaces, *, clock: Clock
+    ) -> None:
+        self._journal = journal
+        self._archive = archive
+        self._records = records
+        self._workspaces = workspaces
+        self._clock = clock
+
+    async def plan(self, tenant: str, retained: Retained, *, what: Literal["run", "bodies"] = "run") -> Pruned:
+        """What ``prune`` would remove now, oldest first."""
+        shared = await self._shared(tenant)
+        now = self._clock.now()
+        doomed: list[Doomed] = []
+        count = size = 0
+        async for one in self._finished(tenant, shared, is_sized=retained.keep_bytes is not None):
+            count, size = count + 1, size + one.size_bytes
+            is_old = retained.older_than_s is not None and (
+                now - one.finished_at >= timedelta(seconds=retained.older_than_s)
+            )
+            is_surplus = retained.keep is not None and count > retained.keep
+            is_too_much = retained.keep_bytes is not None and size > retained.keep_bytes
+            if (is_old or is_surplus or is_too_much) and await self._is_anything_left(one, what):
+                doomed.append(one)
+        sizes = [await self._size(one.run, one.kept) for one in doomed]
+        runs = [msgspec.structs.replace(one, size_bytes=s) for one, s in zip(doomed, sizes, strict=True)]
+        return Pruned(runs=tuple(reversed(runs)))
+
+    async def prune(self, tenant: str, retained: Retained, *, what: Literal["run", "bodies"] = "run") -> Pruned:
+        """Removes whole runs or what they said; a crash at any point leaves each run whole or under its tombstone.
+
+        Repeating it ends what a crash has left.
+        """
+        gone: list[Doomed] = []
+        skipped: list[str] = []
+        for one in (await self.plan(tenant, retained, what=what)).runs:
+            try:
+                gone.append(await self._prune(tenant, one, what))
+            except Conflict:
+                skipped.append(one.run)
+        folders = await self._clear(tenant)
+        blobs = await self._archive.collect(before=self._clock.now() - timedelta(seconds=BLOB_AGE_S))
+        return Pruned(runs=tuple(gone), blobs=blobs, folders=folders, skipped=tuple(skipped))
+
+    async def _prune(self, tenant: str, one: Doomed, what: Literal["run", "bodies"]) -> Doomed:
+        # Marked first, then the forks are looked at again: who forks meanwhile writes its record first and then looks
+        # for the mark, so that one of the two sees the other.
+        await self._records.put(Record(kind=PRUNING, tenant=tenant, key=one.run, value={}))
+        try:
+            one = msgspec.structs.replace(one, kept=(await self._shared(tenant)).get(one.run, 0))
+            tombstone = Tombstone(
+                run=one.run,
+                tenant=tenant,
+                seq=one.seq,
+                mac=one.mac,
+                status=one.status,
+                what=what,
+                kept=min(one.kept, one.seq),
+                submitted_at=one.submitted_at,
+                finished_at=one.finished_at,
+                pruned_at=self._clock.now(),
+            )
+            await self._archive.prune(tombstone)
+            if not tombstone.kept:  # it needs its own parents no more
+                await self._records.delete(FORK, tenant, one.run)
+        finally:
+            await self._records.delete(PRUNING, tenant, one.run)
+        return one
+
+    async def _clear(self, tenant: str) -> int:
+        """Removes the work folders of runs that are gone, those that a crash has left as well."""
+        removed, after = 0, ""
+        while page := await self._archive.tombstones(tenant, after, _PAGE):
+            for tombstone in page:
+                removed += await self._workspaces.remove(tenant, tombstone.run)
+            after = page[-1].run
+        return removed
+
+    async def _shared(self, tenant: str) -> Mapping[str, int]:
+        """How many events of each run its living forks need; records of forks that never began are removed."""
+        shared: dict[str, int] = {}
+        for fork, found in (await forks_of(self._records, tenant)).items():
+            if await self._is_living(fork, found):
+                shared[found.parent] = max(shared.get(found.parent, 0), found.at)
+            else:
+                await self._records.delete(FORK, tenant, fork)
+        return shared
+
+    async def _is_living(self, fork: str, record: ForkRecord) -> bool:
+        """Whether the fork needs its parent: it is there and says something, or is just being made."""
+        if await self._journal.head(fork) is None:
+            return self._clock.now() - record.made_at < timedelta(seconds=BLOB_AGE_S)
+        tombstone = await self._archive.tombstone(fork)
+        return tombstone is None or tombstone.kept > 0
+
+    async def _finished(self, tenant: str, shared: Mapping[str, int], *, is_sized: bool) -> AsyncIterator[Doomed]:
+        """Finished runs, the newest first."""
+        query = HeadQuery(tenant=tenant, statuses=FINISHED, limit=_PAGE)
+        while page := await self._journal.heads(query):
+            for head in page:
+                one = await self._look(head, shared.get(head.run, 0), is_sized=is_sized)
+                if one is not None:
+                    yield one
+            if len(page) < _PAGE:
+                return
+            query = msgspec.structs.replace(query, after=page[-1].run)
+
+    async def _look(self, head: Head, kept: int, *, is_sized: bool) -> Doomed | None:
+        known = await self._archive.tombstone(head.run)
+        ends = (*await self._archive.links(head.run, 0, 1), *await self._archive.links(head.run, head.seq - 1, 1))
+        if known is None and not ends:
+            return None
+        return Doomed(
+            run=head.run,
+            seq=head.seq,
+            mac=head.mac,
+            status=head.status,
+            submitted_at=known.submitted_at if known is not None else _from_us(ends[0].at_us),
+            finished_at=known.finished_at if known is not None else _from_us(ends[-1].at_us),
+            size_bytes=await self._size(head.run, kept) if is_sized else 0,
+            kept=kept,
+        )
+
+    async def _size(self, run: str, kept: int) -> int:
+        """Bytes of the bodies behind the first ``kept``."""
+        size, after = 0, kept
+        while links := await self._archive.links(run, after):
+            size += sum(len(link.body or b"") for link in links)
+            after = links[-1].seq
+        return size
+
+    async def _is_anything_left(self, one: Doomed, what: Literal["run", "bodies"]) -> bool:
+        """Whether pruning would remove something of a run that may have been pruned before."""
+        known = await self._archive.tombstone(one.run)
+        if known is None or known.seq != one.seq or known.kept > one.kept:
+            return True
+        return what == "run" and known.what == "bodies"
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """A run whose journal is not as it was written; ``seq`` 0 is its tombstone."""
+
+    run: str
+    seq: int
+
+
+async def verify_all(journal: Journal, archive: Archive, tenant: str) -> tuple[int, tuple[Damage, ...]]:
+    """How many runs were looked at, and those whose chain or tombstone does not hold."""
+    query = HeadQuery(tenant=tenant, limit=_PAGE)
+    seen, damaged = 0, []
+    while page := await journal.heads(query):
+        for head in page:
+            seen += 1
+            try:
+                bad = await archive.verify(head.run)
+            except CollegiumError:
+                bad = 1
+            if bad is not None:
+                damaged.append(Damage(run=head.run, seq=bad))
+        if len(page) < _PAGE:
+            break
+        query = msgspec.structs.replace(query, after=page[-1].run)
+    return seen, tuple(damaged)
+
+
+def _from_us(us: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
