@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
 from typing import Literal
-
-import msgspec
 
 from collegium.agents.roster import Roster
 from collegium.agents.schema import OutputSchema
 from collegium.domain import body as b
-from collegium.domain.chat import Json
+from collegium.domain.chat import Json, ModelProfile
 from collegium.domain.decision import Decision
 from collegium.domain.document import GivenFile
-from collegium.domain.errors import Conflict, NotFound, StoreError, StoreUnavailable, UsageError
+from collegium.domain.errors import NotFound
 from collegium.domain.event import Event
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.head import FINISHED, Head, HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, validate
-from collegium.domain.record import Record
 from collegium.domain.report import RunReport, report
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
-from collegium.ports import Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
+from collegium.ports import Archive, Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
+from collegium.runtime.acceptance import run_id
+from collegium.runtime.accounts import Accounts
+from collegium.runtime.breaker import Breaker
+from collegium.runtime.duty import Duty
+from collegium.runtime.fork import Forks
+from collegium.runtime.funding import Funding
+from collegium.runtime.gate import Gate
+from collegium.runtime.history import prefix
+from collegium.runtime.inbox import Inbox, Question
 from collegium.runtime.intake import Intake
+from collegium.runtime.orphans import Orphans
+from collegium.runtime.performer import Team
+from collegium.runtime.pins import Pins
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
-from collegium.runtime.worker import Team, Worker
+from collegium.runtime.stops import Stops
+from collegium.runtime.worker import GRACE_S, Worker
 
 DEFAULT_TENANT = "default"
 Scope = Literal["own", "all", "none"]
-SWEEP_S = 1.0
 VIEW_S = 0.25
 _log = logging.getLogger("collegium.app")
 
@@ -52,6 +57,8 @@ class Stores:
     records: Records
     blobs: Blobs
     presence: Presence
+    archive: Archive | None = None
+    """Needed by whoever exports, verifies or prunes runs."""
 
 
 class Run:
@@ -88,6 +95,8 @@ class Collegium:
         the
             store. ``none``: it only submits and looks.
         default_model: Name of the model for goals that name none.
+        grace_s: How long ``aclose`` waits for writes under way, and for what does not let itself be ended.
+        hands_over: Whether tasks parked by ``aclose`` go on at once with another worker; as a rule with scope ``all``.
     """
 
     def __init__(
@@ -101,6 +110,8 @@ class Collegium:
         default_model: str,
         scope: Scope = "own",
         concurrency: int = 64,
+        grace_s: float = GRACE_S,
+        hands_over: bool | None = None,
     ) -> None:
         self._stores = stores
         self._team = team
@@ -109,8 +120,12 @@ class Collegium:
         self._ids = ids
         self._default_model = default_model
         self._scope = scope
-        self._scheduler = Scheduler(stores.journal, stores.bus, clock=clock, ids=ids)
+        accounts = Accounts(stores.journal, clock=clock, ids=ids, caps=team.caps)
+        funding, stops = Funding(accounts), Stops(stores.records, clock=clock)
+        self._scheduler = Scheduler(stores.journal, stores.bus, clock=clock, ids=ids, funding=funding)
         self._recovery = Recovery(self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock)
+        others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
+        self._pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
         self._worker = Worker(
             ids.new("wrk"),
             team,
@@ -118,10 +133,38 @@ class Collegium:
             journal=stores.journal,
             bus=stores.bus,
             clock=clock,
+            gate=Gate(stores.presence, self._scheduler, clock=clock, stops=stops),
+            pins=self._pins,
+            stops=stops,
+            funding=funding,
             concurrency=concurrency,
+            hands_over=scope == "all" if hands_over is None else hands_over,
         )
+        self._forks = Forks(
+            self._scheduler,
+            journal=stores.journal,
+            records=stores.records,
+            blobs=stores.blobs,
+            rooms=team.rooms,
+            clock=clock,
+            ids=ids,
+            capabilities=team.roster.capabilities,
+        )
+        self._inbox = Inbox(self._scheduler, stores.journal, clock=clock, capabilities=team.roster.capabilities)
+        self._breaker = Breaker(stops, self._worker, scheduler=self._scheduler, journal=stores.journal)
+        orphans = Orphans(accounts, journal=stores.journal, clock=clock, load=self._scheduler.load)
         self._own: set[str] = set()
-        self._background: list[asyncio.Task[None]] = []
+        self._duty = Duty(
+            self._worker,
+            recovery=self._recovery,
+            scheduler=self._scheduler,
+            journal=stores.journal,
+            presence=stores.presence,
+            clock=clock,
+            scope=lambda: None if scope == "all" else frozenset(self._own),
+            grace_s=grace_s,
+            chores=(self._breaker.look, orphans.sweep),
+        )
 
     @property
     def roster(self) -> Roster:
@@ -138,34 +181,48 @@ class Collegium:
         """Where things are kept."""
         return self._stores
 
+    @property
+    def breaker(self) -> Breaker:
+        """Kill switches of tenants, runs, agents and tools."""
+        return self._breaker
+
+    @property
+    def inbox(self) -> Inbox:
+        """What people are asked and what they say; ``approvals`` and ``answer`` are its short forms."""
+        return self._inbox
+
+    async def approvals(self, *, tenant: str = DEFAULT_TENANT) -> tuple[Question, ...]:
+        """Questions that wait for a person's answer."""
+        return await self._inbox.open(tenant)
+
+    async def answer(
+        self,
+        approval: str,
+        answer: str,
+        *,
+        principal: str = "local",
+        reason: str = "",
+        plan: Plan | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Run:
+        """Answers a question, once and for all; see ``Inbox.answer``."""
+        state = await self._inbox.answer(approval, answer, principal=principal, tenant=tenant, reason=reason, plan=plan)
+        return Run(self, state.id, tenant)
+
     async def start(self) -> None:
         """Starts to work, as far as ``scope`` says."""
-        if self._scope == "none" or self._background:
-            return
-        await self._stores.presence.announce(self._worker.id)
-        self._background = [asyncio.create_task(self._worker.work()), asyncio.create_task(self._sweep())]
+        if self._scope != "none":
+            await self._duty.start()
 
     async def aclose(self) -> None:
         """Parks what is being worked on, stores it, and stops. Runs go on when they are resumed."""
-        if self._background:
-            await self._worker.drain()
-            for task in self._background:
-                task.cancel()
-            await asyncio.gather(*self._background, return_exceptions=True)
-            self._background = []
-            await self._leave()
+        await self._duty.end()
         await self._team.models.aclose()
 
-    async def _leave(self) -> None:
-        """Withdraws the worker, unless it leaves attempts that could not be closed: then it has to be found dead."""
-        try:
-            is_clean = not await self._stores.journal.heads(HeadQuery(worker=self._worker.id, limit=1))
-        except StoreError:
-            is_clean = False
-        if is_clean:
-            await self._stores.presence.withdraw(self._worker.id)
-        else:
-            await self._stores.presence.abandon(self._worker.id)
+    async def work_alone(self, run: str, task: str, attempt: int) -> None:
+        """Works on this attempt and on nothing else, if it still waits for a worker; for scope ``none``."""
+        await self._duty.start(is_claiming=False)
+        await self._worker.work_on(run, task, attempt)
 
     async def submit(
         self,
@@ -177,6 +234,7 @@ class Collegium:
         priority: int = 2,
         plan: Plan | None = None,
         is_plan_only: bool = False,
+        is_plan_reviewed: bool = False,
         output_schema: Json | None = None,
         continues: str | None = None,
         tools: Sequence[str] = (),
@@ -194,6 +252,7 @@ class Collegium:
             priority: 0 (urgent) to 3 (low).
             plan: Follow this plan instead of making one; it is checked first.
             is_plan_only: Make the plan and end.
+            is_plan_reviewed: Ask a person before the plan is followed.
             output_schema: JSON Schema (an object) that the answer has to satisfy.
             continues: A run to ask on from: its answer is shown to the team, and its files are used when none are
             given.
@@ -210,12 +269,14 @@ class Collegium:
         """
         text = check_text(goal)
         if plan is not None:
-            validate(plan, capabilities=self.roster.capabilities, limit_tasks=(limits or Limits()).tasks)
+            validate(plan, capabilities=self.roster.capabilities, limit_tasks=(limits or self._team.limits).tasks)
         if output_schema is not None:
             OutputSchema(output_schema)
+        profiles: dict[str, ModelProfile] = {}
         if self._scope != "none":
             # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.
-            await self._team.models.open(model or self._default_model)
+            opened = await self._team.models.open(model or self._default_model)
+            profiles[model or self._default_model] = opened.profile
         given, skipped = await self._intake.take(files, tenant)
         if continues is not None:
             before = await self.state(continues, tenant=tenant)
@@ -227,19 +288,44 @@ class Collegium:
             skipped=skipped,
             model=model or self._default_model,
             tools=tuple(tools),
-            limits=limits or Limits(),
+            limits=limits or self._team.limits,
             priority=priority,
             plan=plan,
             is_plan_only=is_plan_only,
+            is_plan_reviewed=is_plan_reviewed,
             output_schema=output_schema,
             continues=continues,
         )
-        run = await self._run_id(wanted, tenant, idempotency_key)
+        run = await run_id(self._stores.records, self._ids, wanted, tenant=tenant, key=idempotency_key)
         self._own.add(run)
-        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=self._pins))
-        if self._scope != "none":
-            await self._scheduler.advance(run)
+        pins = await self._pins.keep(tenant, profiles)
+        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=pins))
+        # Also where this process does not work: the tasks are on the bus at once for those that do.
+        await self._scheduler.advance(run)
         return Run(self, run, tenant)
+
+    async def fork(
+        self,
+        run: str,
+        *,
+        at: int,
+        model: str | None = None,
+        plan: Plan | None = None,
+        effects: Literal["ask", "allow"] = "ask",
+        tenant: str = DEFAULT_TENANT,
+        principal: str = "local",
+    ) -> Run:
+        """A new run that goes on from event ``at`` of another one, with the present agents and tools; see ``Forks``."""
+        profiles: dict[str, ModelProfile] = {}
+        if self._scope != "none" and model is not None:
+            profiles[model] = (await self._team.models.open(model)).profile
+        pins = await self._pins.keep(tenant, profiles)
+        fork = await self._forks.fork(
+            run, at=at, pins=pins, tenant=tenant, principal=principal, model=model, plan=plan, effects=effects
+        )
+        self._own.add(fork)
+        await self._scheduler.advance(fork)
+        return Run(self, fork, tenant)
 
     def run(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Run:
         """A handle on a run by its id."""
@@ -248,6 +334,7 @@ class Collegium:
     async def resume(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Run:
         """Sets a run going that was stopped half way. Raises ``NotFound``."""
         await self.state(run, tenant=tenant)
+        await self._breaker.require_started(tenant, run)
         self._own.add(run)
         state = await self._recovery.resume(run)
         if state.finished is None:
@@ -266,7 +353,7 @@ class Collegium:
         await self.state(run, tenant=tenant)
         await self._scheduler.propose(run, proposal)
         await self._worker.interrupt(run)
-        await self._recovery.bury(run)
+        await self._recovery.bury(frozenset({run}))
 
     async def state(self, run: str, *, tenant: str = DEFAULT_TENANT) -> RunState:
         """The state of a run as stored. Raises ``NotFound``, also for another tenant's run."""
@@ -291,7 +378,7 @@ class Collegium:
                 if state.finished is not None:
                     self._own.discard(run)
                     return report(state, self._clock.now())
-            self._raise_failed()
+            self._duty.raise_failed()
 
     async def events(
         self, run: str, *, after: int = 0, is_following: bool = False, tenant: str = DEFAULT_TENANT
@@ -311,8 +398,16 @@ class Collegium:
             is_over = head is not None and (head.status in FINISHED or not self._will_move(head))
             if not is_following or (is_over and head is not None and head.seq <= after):
                 return
-            self._raise_failed()
+            self._duty.raise_failed()
             await self._scheduler.changed(run, VIEW_S)
+
+    async def inherited(self, run: str) -> AsyncIterator[Event]:
+        """What a fork shares with its parents, in order; nothing for other runs."""
+        first = await self._stores.journal.read(run, 0, 1)
+        if first:
+            async for page in prefix(self._stores.journal, first[0]):
+                for event in page:
+                    yield event
 
     async def knowledge(self, run: str) -> Retriever:
         """The documents of a run, ready to be searched."""
@@ -322,73 +417,8 @@ class Collegium:
         """Heads of runs, newest first."""
         return await self._stores.journal.heads(query or HeadQuery(tenant=DEFAULT_TENANT))
 
-    @cached_property
-    def _pins(self) -> dict[str, str]:
-        """The versions a run keeps to."""
-        team = self._team
-        knowledge = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
-        return {
-            **team.roster.pins(),
-            **{f"tool:{d.name}": d.version for d in team.toolbox.definitions},
-            **{k: v for k, v in knowledge.items() if v},
-        }
-
-    async def _run_id(self, goal: Goal, tenant: str, key: str | None) -> str:
-        """A new run id, or the one that was given out for ``key`` before."""
-        run = self._ids.run()
-        if key is None:
-            return run
-        digest = hashlib.sha256(msgspec.json.encode(goal, order="sorted")).hexdigest()
-        known = await self._stores.records.get("idempotency", tenant, key)
-        if known is None:
-            value = {"run": run, "body_sha256": digest}
-            record = Record(kind="idempotency", tenant=tenant, key=key, value=value)
-            known = await self._put_if_absent(record)
-        if known.value["body_sha256"] != digest:
-            raise UsageError(
-                f"the idempotency key {key!r} was used for another goal: take a new key",
-                key=key,
-                run=known.value["run"],
-            )
-        return str(known.value["run"])
-
-    async def _put_if_absent(self, record: Record) -> Record:
-        try:
-            return await self._stores.records.put(record, expected=0)
-        except Conflict:
-            known = await self._stores.records.get(record.kind, record.tenant, record.key)
-            if known is None:
-                raise
-            return known
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                await self._recovery.lapse_lost(self._worker.id, self._worker.held)
-                await self._recovery.sweep(None if self._scope == "all" else frozenset(self._own))
-                await self._end_cancelled()
-            except StoreUnavailable as error:
-                _log.warning("the store is away, it is looked at again in %g s: %s", SWEEP_S, error)
-            await self._clock.sleep(SWEEP_S)
-
-    async def _end_cancelled(self) -> None:
-        """Ends the work on runs that another process has cancelled."""
-        for run in self._worker.runs:
-            head = await self._stores.journal.head(run)
-            if head is not None and head.status == "cancelling":
-                await self._scheduler.load(run, is_fresh=True)
-                await self._worker.interrupt(run)
-
     def _will_move(self, head: Head) -> bool:
         """Whether the run goes on by itself before long."""
         return head.status != "waiting" or (
             head.wake_at is not None and head.wake_at < self._clock.now() + timedelta(minutes=5)
         )
-
-    def _raise_failed(self) -> None:
-        for task in self._background:
-            if task.done() and not task.cancelled():
-                with suppress(asyncio.InvalidStateError):
-                    error = task.exception()
-                    if error is not None:
-                        raise error

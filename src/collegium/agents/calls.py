@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from collegium.domain import body as b
 from collegium.domain.chat import ToolCall
 from collegium.domain.conversation import Turn
-from collegium.domain.errors import CollegiumError, ToolError
+from collegium.domain.errors import CollegiumError, LimitReached, ToolError
 from collegium.domain.tool import Effect, ToolDefinition, ToolResult
 from collegium.domain.usage import Usage
 from collegium.oversight.approvals import ApprovalPolicy
@@ -21,7 +23,7 @@ from collegium.ports import Clock, Receipt
 from collegium.tools import ledger as books
 from collegium.tools.canonical import arguments_sha256, canonical_arguments, idempotency_key
 from collegium.tools.context import ToolContext
-from collegium.tools.outcome import OutcomeUnknown, error_result
+from collegium.tools.outcome import OutcomeUnknown
 from collegium.tools.toolbox import AdmittedCall, Toolbox
 
 MAX_CALLS_PER_STEP = 16
@@ -91,6 +93,15 @@ class TooEarly(CollegiumError):
         self.at = at
 
 
+@dataclass(eq=False)
+class _Making:
+    """A call that is under way, and the task that waits for it."""
+
+    tool: str
+    caller: asyncio.Task[Any] | None
+    is_ended: bool = False
+
+
 class Calls:
     """Makes the calls of an attempt.
 
@@ -116,6 +127,7 @@ class Calls:
         self._context = context
         self._clock = clock
         self._judged: set[tuple[int, int, str]] = set()
+        self._making: list[_Making] = []
 
     async def call(self, index: int, call: ToolCall, *, granted: Collection[str]) -> ToolResult:
         """Carries out call ``index`` of the last step, or gives the result an earlier attempt has stored.
@@ -130,16 +142,18 @@ class Calls:
         key: str | None = None
         effect: Effect = "pure"
         try:
+            self._limits.take_call(call.name)
             admitted = self._toolbox.admit(call, granted=granted)
-        except ToolError as error:
-            result = error_result(error, tool=call.name)
-        else:
             effect = admitted.definition.effect
             if self._is_weighed(admitted.definition):
                 result, key = await self._weighed(index, admitted, granted)
             else:
-                await self._recorder.admit(tool=call.name)
-                result = await self._toolbox.run(admitted, self._context(None))
+                result = await self._made(admitted, None)
+        except (ToolError, LimitReached) as error:
+            result = ToolResult(text=error.message, is_ok=False)
+        except (ApprovalNeeded, TooEarly):
+            self._limits.charge(Usage(tool_calls=-1))
+            raise
         finished = b.ToolFinished(
             step=self._step,
             call=index,
@@ -151,7 +165,6 @@ class Calls:
             seconds=round(self._clock.monotonic() - started, 4),
         )
         self._recorder.record(finished)
-        self._limits.charge(Usage(tool_calls=1))
         turn = self._turns[-1]
         self._turns[-1] = msgspec.structs.replace(turn, finished={**turn.finished, index: finished})
         return result
@@ -168,7 +181,7 @@ class Calls:
         Gives the result, and the key unless the call was refused and so never intended.
         """
         intended, wanted = self._intent(index, admitted)
-        context, rule = self._context(intended.key), self._recorder.approvals.rule(admitted.definition)
+        rule = self._recorder.approvals.rule(admitted.definition)
         decision = books.decide(await self._recorder.ledger(), wanted, rule=rule)
         entry, answer = decision.entry, decision.answer
         if decision.admission == "known" and entry is not None and entry.result is not None:
@@ -189,12 +202,39 @@ class Calls:
                 self._judge(index, "allow", f"{answer.approval}: {answer.answer} by {answer.principal}")
             intended = msgspec.structs.replace(intended, approval=decision.approval)
             await self._recorder.record(intended).durable()
-        await self._recorder.admit(tool=intended.tool)
+        return await self._called(admitted, intended), intended.key
+
+    async def _called(self, admitted: AdmittedCall, intended: b.ToolIntended) -> ToolResult:
+        """The result of a call that is intended. Raises ``UnknownOutcome``."""
         try:
-            with self._recorder.writing():
-                return await self._toolbox.run(admitted, context), intended.key
+            return await self._made(admitted, intended.key)
         except OutcomeUnknown as error:
             raise UnknownOutcome(intended, error.message) from error
+        except ToolError as error:  # the tool is stopped: it was intended, and it was not called
+            return ToolResult(text=error.message, is_ok=False)
+
+    async def _made(self, admitted: AdmittedCall, key: str | None) -> ToolResult:
+        """The result of the call, made now. Raises ``ToolError`` when the tool is stopped before or meanwhile."""
+        name, caller = admitted.call.name, asyncio.current_task()
+        await self._recorder.admit(tool=name)
+        self._making.append(making := _Making(name, caller))
+        try:
+            with self._recorder.writing() if key is not None else nullcontext():
+                return await self._toolbox.run(admitted, self._context(key))
+        except asyncio.CancelledError:
+            if not making.is_ended or caller is None or caller.uncancel() > 0:
+                raise
+            told = f"{name} was stopped by a person while it was being called"
+            raise OutcomeUnknown(told) if admitted.definition.effect == "write" else ToolError(told) from None
+        finally:
+            self._making.remove(making)
+
+    def end(self, tool: str) -> None:
+        """Ends the calls of ``tool`` that are under way; the agent is told, and a write's outcome is unknown."""
+        for making in self._making:
+            if making.tool == tool and not making.is_ended and making.caller is not None:
+                making.is_ended = True
+                making.caller.cancel()
 
     async def _settled(self, admitted: AdmittedCall, intended: b.ToolIntended, entry: books.Entry) -> ToolResult | None:
         """The result of a call that an earlier attempt left open; None where it may be made again.

@@ -183,6 +183,10 @@ class Talk:
         """Carries out call ``index`` of the last step; see ``Calls.call``."""
         return await self._calls.call(index, call, granted=granted)
 
+    def end_calls(self, tool: str) -> None:
+        """Ends the calls of ``tool`` that are under way."""
+        self._calls.end(tool)
+
     async def act(self, call: ToolCall, *, granted: Collection[str]) -> ToolResult:
         """A call that the agent's own code decides on, as a step of its own: no model is asked."""
         if self._at < len(self._past):

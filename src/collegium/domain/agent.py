@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         tools: Names of the tools it may be given, ``*`` for every granted one.
         model: A model's name, or None for the run's.
         max_concurrent: Tasks it works on at once in one process.
+        limit_usd: What one attempt of it may cost; the smaller of this and the run's own limits holds.
+        limit_tokens: Tokens one attempt of it may take.
+        timeout_s: Seconds one attempt of it may take.
     """
 
     name: str
@@ -34,3 +38,6 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_concurrent: int = 8
     temperature: float = 0.0
     rating: float = 0.5
+    limit_usd: Decimal | None = None
+    limit_tokens: int | None = None
+    timeout_s: float | None = None

@@ -11,6 +11,7 @@ from collegium.agents.calls import UnknownOutcome
 from collegium.agents.desk import Desk, Earlier
 from collegium.agents.perform import perform
 from collegium.agents.roster import Roster, digest
+from collegium.agents.salvage import salvage
 from collegium.agents.talk import Talk
 from collegium.domain import body as b
 from collegium.domain.agent import Agent
@@ -27,14 +28,18 @@ from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
 from collegium.runtime import history
+from collegium.runtime.agenda import Proposal
+from collegium.runtime.funding import WAIT_S, Funding
 from collegium.runtime.gate import Gate
 from collegium.runtime.inheritance import inherited
 from collegium.runtime.pins import tools_of
+from collegium.runtime.purse import Purse
 from collegium.runtime.questions import Stop, asked, ended_writes, verdicts
 from collegium.runtime.room import Room
 from collegium.runtime.router import Route
-from collegium.runtime.scheduler import Proposal, Scheduler
+from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.setback import done_by_others, setback_of
+from collegium.runtime.stops import Stopped
 from collegium.tools import ledger as books
 from collegium.tools.context import ToolContext
 from collegium.tools.toolbox import Toolbox
@@ -54,14 +59,15 @@ class Attempt:
         clock: Clock,
         gate: Gate,
         approvals: ApprovalPolicy | None = None,
+        funding: Funding | None = None,
     ) -> None:
         self.run = state.id
         self.tenant = state.tenant
         self.task = task.task
         self.number = task.attempt
         self.fence = Fence(task=task.task.id, attempt=task.attempt)
-        self.limits = AttemptLimits(task.allotment)
-        self._allotment = task.allotment
+        self.purse = Purse(state, task, funding=funding, clock=clock)
+        self.agent: str | None = None
         self.worker = worker
         self.approvals = approvals or ApprovalPolicy()
         self.lapsed_at = task.lapsed_at
@@ -74,6 +80,12 @@ class Attempt:
         self._is_fork = state.forked is not None
         self._ledger, self._folded_to = books.Ledger(), 0
         self._recorded: Receipt | None = None
+        self._desk: Desk | None = None
+
+    @property
+    def limits(self) -> AttemptLimits:
+        """What it may still spend."""
+        return self.purse.limits
 
     def record(self, *bodies: b.Body) -> Receipt:
         """Orders recording events in the attempt's name."""
@@ -115,6 +127,12 @@ class Attempt:
 
         ``is_fresh``: another agent or model than before begins afresh.
         """
+        self.agent = route.agent.name
+        try:
+            allotment = (await self.purse.open(route.agent)).allotment
+        except LimitReached as error:
+            await self._without_means(error)
+            return None
         started = b.TaskStarted(
             worker=self.worker,
             agent=route.agent.name,
@@ -123,9 +141,9 @@ class Attempt:
             is_fresh=is_fresh,
         )
         decisions = [self._decision(b.TaskRouted(agent=route.agent.name, reason=route.reason)), self._decision(started)]
-        if self._allotment.cost_usd is not None or self._allotment.tokens is not None:
+        if allotment.is_capped:
             # One reservation covers all calls of the attempt, so it is durable before the first of them.
-            reserved = b.LimitReserved(reservation=f"{self.task.id}/{self.number}", allotment=self._allotment)
+            reserved = b.LimitReserved(reservation=f"{self.task.id}/{self.number}", allotment=allotment)
             decisions.append(self._decision(reserved))
         is_ours = False
 
@@ -209,10 +227,19 @@ class Attempt:
             done=done_by_others(await self.ledger(), self.task.id) if is_told else (),
             setback=setback_of(state, self.task.id),
         )
+        self._desk = desk
         return await perform(desk, self._judged)
 
+    def end_calls(self, tool: str) -> None:
+        """Ends the calls of a tool that are under way."""
+        if self._desk is not None:
+            self._desk.talk.end_calls(tool)
+
     async def succeed(self, result: TaskResult, judgement: Judgement | None) -> None:
-        """Settles the task with its result."""
+        """Settles the task with its result; it counts as limited when a call it wanted was one too many."""
+        if self.limits.refused is not None:
+            await self._settle_limited(self.limits.refused.message, result)
+            return
         settled = b.TaskSettled(outcome="succeeded", result=result, usage=self.limits.spent)
         judged = [] if judgement is None else [self._decision(b.TaskJudged(judgement=judgement))]
         await self._close([*judged, self._decision(settled)])
@@ -227,6 +254,11 @@ class Attempt:
         usage = self.limits.spent
         if isinstance(error, Stop):
             await self._ask(error)
+        elif isinstance(error, Stopped):
+            await self.park_stopped(error.message)
+        elif isinstance(error, LimitReached) and await self.purse.may_have_more(await self._state(), error):
+            # The next attempt goes on with more out of the accounts.
+            await self._wait(error, 0.0)
         elif retry_in_s is not None:
             wake_at = self._clock.now() + timedelta(seconds=retry_in_s)
             parked = b.TaskParked(reason="retry", wake_at=wake_at, error=error.code, detail=error.message, usage=usage)
@@ -237,12 +269,44 @@ class Attempt:
             await self.settle_failed(error.code, error.message)
 
     async def settle_failed(self, code: str, reason: str) -> None:
-        """Settles the task as failed; a reached limit is recorded as well."""
+        """Settles the task as failed; a reached limit is recorded as well. What it has written by then is kept."""
         if code == LimitReached.code:
-            self.record(b.LimitExceeded(limit="task", detail=reason))
+            await self._settle_limited(reason, await self._salvage())
+        else:
+            await self._settle(code, reason, await self._salvage() if code == "cancelled" else None)
+
+    async def _settle_limited(self, reason: str, result: TaskResult | None) -> None:
+        self.record(b.LimitExceeded(limit="task", detail=reason))
+        await self._settle(LimitReached.code, reason, result)
+
+    async def _settle(self, code: str, reason: str, result: TaskResult | None) -> None:
         told = [self._decision(u) for u in await self._ended_writes()]
-        settled = b.TaskSettled(outcome="failed", error=code, reason=reason, usage=self.limits.spent)
+        settled = b.TaskSettled(outcome="failed", error=code, reason=reason, result=result, usage=self.limits.spent)
         await self._close([*told, self._decision(settled)])
+
+    async def _salvage(self) -> TaskResult | None:
+        return None if self._desk is None else await salvage(self._desk)
+
+    async def _without_means(self, error: LimitReached) -> None:
+        """Closes an attempt that cannot start: what its agent may take is used up, or held by others for now."""
+        if error.fields.get("is_held"):
+            await self._wait(error, WAIT_S)
+        else:
+            await self._settle_limited(error.message, None)
+
+    async def _wait(self, error: LimitReached, seconds: float) -> None:
+        wake_at, usage = self._clock.now() + timedelta(seconds=seconds), self.limits.spent
+        parked = b.TaskParked(reason="delay", wake_at=wake_at, error=error.code, detail=error.message, usage=usage)
+        await self._close([self._decision(parked)])
+
+    async def _state(self) -> RunState:
+        return await self._scheduler.load(self.run)
+
+    async def park_stopped(self, detail: str) -> None:
+        """Parks the task until what was stopped is started again."""
+        parked = b.TaskParked(reason="stopped", detail=detail, usage=self.limits.spent)
+        await self._close([self._decision(parked)])
+        await self._gate.go_on(self)
 
     async def _ended_writes(self) -> list[b.ToolOutcomeUnknown]:
         """Writes that were ended half way and may have happened: nobody may learn of it only from the far side."""
@@ -297,7 +361,7 @@ class Attempt:
 
     async def _said(self) -> tuple[str, ...]:
         """What the user has added by now; what another process took in is known within a second."""
-        return (await self._scheduler.load(self.run)).said
+        return (await self._state()).said
 
     async def _close(self, decisions: Sequence[Decision] | Proposal) -> None:
         proposal = decisions if callable(decisions) else lambda _: decisions
@@ -306,6 +370,7 @@ class Attempt:
         except Fenced:
             # Taken over: whoever has the task now decides on it.
             return
+        await self.purse.close(self.limits.spent)
 
     def _decision(self, body: b.Body) -> Decision:
         return Decision(body=body, task=self.task.id, attempt=self.number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from collegium.domain.errors import NotFound, StoreError, StoreUnavailable
@@ -25,6 +25,7 @@ class Duty:
 
     Args:
         grace_s: How long the end waits for what does not let itself be ended at once.
+        chores: What else is done once a second.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Duty:
         clock: Clock,
         scope: Scope,
         grace_s: float,
+        chores: Sequence[Callable[[], Awaitable[object]]] = (),
     ) -> None:
         self._worker = worker
         self._recovery = recovery
@@ -47,6 +49,7 @@ class Duty:
         self._clock = clock
         self._scope = scope
         self._grace_s = grace_s
+        self._chores = tuple(chores)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, *, is_claiming: bool = True) -> None:
@@ -103,9 +106,11 @@ class Duty:
                 await self._recovery.bury(scope)
                 if self._clock.monotonic() - swept_s >= SWEEP_S - look_s / 2:
                     swept_s = self._clock.monotonic()
-                    await self._recovery.lapse_lost(self._worker.id, self._worker.held)
+                    await self._recovery.lapse_lost(self._worker.id, lambda: self._worker.held)
                     await self._recovery.sweep(scope)
                     await self._end_lost()
+                    for chore in self._chores:
+                        await chore()
             except StoreUnavailable as error:
                 _log.warning("the store is away, it is looked at again in %g s: %s", look_s, error)
             await self._clock.sleep(look_s)

@@ -8,6 +8,7 @@ from collegium.domain.errors import Fenced
 from collegium.domain.head import Fence
 from collegium.ports import Clock, Presence
 from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.stops import Stopped, Stops, go_on, refused
 
 LOOK_S = 0.05
 
@@ -18,6 +19,16 @@ class Held(Protocol):
     @property
     def run(self) -> str:
         """Its run."""
+        ...
+
+    @property
+    def tenant(self) -> str:
+        """Whose run it is."""
+        ...
+
+    @property
+    def agent(self) -> str | None:
+        """Who works on it, once that is known."""
         ...
 
     @property
@@ -38,10 +49,11 @@ class Gate:
     process that was stopped in between first shows that it lives and then looks whether its attempt is still its own.
     """
 
-    def __init__(self, presence: Presence, scheduler: Scheduler, *, clock: Clock) -> None:
+    def __init__(self, presence: Presence, scheduler: Scheduler, *, clock: Clock, stops: Stops | None = None) -> None:
         self._presence = presence
         self._scheduler = scheduler
         self._clock = clock
+        self._stops = stops
 
     async def admit(self, held: Held, *, tool: str | None = None) -> None:
         """Returns when the call may be sent, as a rule without giving way to anything else.
@@ -52,13 +64,29 @@ class Gate:
 
         Raises:
             Fenced: the attempt was taken over or is closed.
+            Stopped: its tenant, run or agent is stopped by a kill switch.
+            ToolError: the tool is; the text is for the agent.
             StoreError: that cannot be found out.
         """
+        if self._stops is not None:
+            await self._check_stops(self._stops, held, tool)
         if self._presence.fresh_s() > 0:
             return
         while self._presence.fresh_s() <= 0:
             await self._beaten()
             await self._check(held, "a model" if tool is None else tool)
+
+    async def _check_stops(self, stops: Stops, held: Held, tool: str | None) -> None:
+        switch = await stops.over(held)
+        if switch is not None:
+            raise Stopped(switch)
+        if tool is not None and (switch := await stops.over_tool(tool)) is not None:
+            raise refused(switch)
+
+    async def go_on(self, held: Held) -> None:
+        """Sets going again what was parked for a switch that was taken away meanwhile: nobody else would."""
+        if self._stops is not None and await self._stops.over(held) is None:
+            await self._scheduler.propose(held.run, go_on)
 
     async def is_silent(self, worker: str) -> bool:
         """Whether ``worker`` was taken for dead and has not been heard of since."""

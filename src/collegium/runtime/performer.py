@@ -20,14 +20,17 @@ from collegium.domain.errors import (
     TimedOut,
 )
 from collegium.domain.run import RunState
+from collegium.domain.usage import Limits
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Embedder, Models, Scorer
+from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.alone import SendOff
 from collegium.runtime.attempt import Attempt
 from collegium.runtime.failure import next_try
 from collegium.runtime.pins import Pins
 from collegium.runtime.room import Rooms
 from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.stops import Stops
 from collegium.tools.toolbox import Toolbox
 
 _log = logging.getLogger("collegium.performer")
@@ -49,6 +52,10 @@ class Team:
     """For tasks that have killed their worker twice; without it they wait until nothing else is worked on."""
     approvals: ApprovalPolicy = field(default_factory=ApprovalPolicy)
     """What a person is asked about."""
+    limits: Limits = field(default_factory=Limits)
+    """Limits of goals that bring none."""
+    caps: AccountCaps = field(default_factory=AccountCaps)
+    """What tenants, users and agents may take in a day and a month."""
 
 
 class Performer:
@@ -68,6 +75,7 @@ class Performer:
         able: Callable[[str], Sequence[Agent]],
         pins: Pins,
         hands_over: bool,
+        stops: Stops | None = None,
     ) -> None:
         self._team = team
         self._scheduler = scheduler
@@ -75,13 +83,14 @@ class Performer:
         self._able = able
         self._pins = pins
         self._hands_over = hands_over
+        self._stops = stops
 
     async def see_through(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
         """Works on a started attempt and closes it; ``state`` is the run as it was when it started.
 
         Raises ``StoreError`` when what was done cannot be stored, and CancelledError once the attempt is closed.
         """
-        deadline = asyncio.timeout(self._seconds_left(state, attempt))
+        deadline = asyncio.timeout(self._seconds_left(state, attempt, agent))
         try:
             async with deadline:
                 await self._perform(attempt, state, agent, model)
@@ -92,7 +101,7 @@ class Performer:
             await self.stopped(attempt)
             raise
         except TimeoutError as error:
-            await self._too_late(attempt, state, error, is_over=deadline.expired())
+            await self._too_late(attempt, state, agent, error, is_over=deadline.expired())
         except Fenced:
             return
         except StoreError:
@@ -108,6 +117,8 @@ class Performer:
         state = await self._scheduler.load(attempt.run, is_fresh=True)
         if state.cancel is not None:
             await attempt.settle_failed("cancelled", "the run was cancelled")
+        elif self._stops is not None and (switch := await self._stops.over(attempt)) is not None:
+            await attempt.park_stopped(str(switch))
         else:
             await attempt.drain(goes_on=self._hands_over)
 
@@ -135,14 +146,16 @@ class Performer:
         )
         await attempt.succeed(result, judgement)
 
-    async def _too_late(self, attempt: Attempt, state: RunState, error: TimeoutError, *, is_over: bool) -> None:
+    async def _too_late(
+        self, attempt: Attempt, state: RunState, agent: Agent, error: TimeoutError, *, is_over: bool
+    ) -> None:
         if not is_over:  # somebody else's time: the agent let it through
             await self._failed(attempt, state, InternalFault(f"TimeoutError: {error}"))
         elif state.is_overdue(self._clock.now()):
             limit_s = state.goal.limits.deadline_s or 0.0
             await attempt.settle_failed(LimitReached.code, f"the deadline of {limit_s:g} s has passed")
         else:
-            limit_s = attempt.task.timeout_s or 0.0
+            limit_s = _own_seconds(attempt, agent) or 0.0
             await self._failed(
                 attempt, state, TimedOut(f"it was not done within the {limit_s:g} s that the task may take")
             )
@@ -169,9 +182,14 @@ class Performer:
         answer = before.finished.answer.text if before.finished and before.finished.answer else "(no answer)"
         return Earlier(goal=before.goal.text, answer=answer)
 
-    def _seconds_left(self, state: RunState, attempt: Attempt) -> float | None:
-        own = attempt.task.timeout_s
+    def _seconds_left(self, state: RunState, attempt: Attempt, agent: Agent) -> float | None:
+        own = _own_seconds(attempt, agent)
         if state.deadline is None:
             return own
         left = max(0.0, (state.deadline - self._clock.now()).total_seconds())
         return left if own is None else min(left, own)
+
+
+def _own_seconds(attempt: Attempt, agent: Agent) -> float | None:
+    """What the attempt may take by its task or its agent, the run's deadline aside."""
+    return min([s for s in (attempt.task.timeout_s, agent.timeout_s) if s is not None], default=None)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from collegium.domain import body as b
-from collegium.domain.decide import decide, wake_at
 from collegium.domain.decision import Decision
 from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError
-from collegium.domain.event import Draft, Event, type_of
+from collegium.domain.event import Draft
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
 from collegium.domain.message import Message, work_topic
 from collegium.domain.run import RunState, apply, fold
 from collegium.ports import Bus, Clock, Journal, Receipt
+from collegium.runtime.agenda import Agenda, Proposal
+from collegium.runtime.funding import Funding
 from collegium.runtime.history import prefix
 
 PAGE = 1_000
 KEPT_STATES = 1_024
 _log = logging.getLogger("collegium.scheduler")
-Proposal = Callable[[RunState], Sequence[Decision]]
-"""What somebody wants to append, given the state it would be appended to; empty when it no longer applies."""
 
 
 class Scheduler:
@@ -35,11 +33,12 @@ class Scheduler:
     given back. A state that turns out to be old costs one ``Conflict`` and a reload, never a wrong decision.
     """
 
-    def __init__(self, journal: Journal, bus: Bus, *, clock: Clock, ids: Ids) -> None:
+    def __init__(self, journal: Journal, bus: Bus, *, clock: Clock, ids: Ids, funding: Funding | None = None) -> None:
         self._journal = journal
         self._bus = bus
         self._clock = clock
         self._ids = ids
+        self._funding = funding
         self._states: dict[str, RunState] = {}
         self._proposed: dict[str, list[_Proposed]] = {}
         self._deciders: dict[str, asyncio.Task[None]] = {}
@@ -146,11 +145,11 @@ class Scheduler:
             for one in self._proposed.pop(run, ()):  # only after a cancel from outside
                 one.done.cancel()
 
-    async def _decide(self, run: str, batch: list[_Proposed]) -> None:
-        is_fresh = False
-        while True:
+    async def _decide(self, run: str, batch: Sequence[_Proposed]) -> None:
+        is_fresh, is_done = False, False
+        while not is_done:
             try:
-                state = await self._append(await self.load(run, is_fresh=is_fresh), batch)
+                state, heard, is_done = await self._append(await self.load(run, is_fresh=is_fresh), batch)
             except Conflict:
                 is_fresh = True
                 continue
@@ -166,32 +165,28 @@ class Scheduler:
                 if isinstance(error, Exception):
                     return
                 raise
-            _tell(batch, state)
-            return
+            _tell(batch[:heard], state)
+            batch, is_fresh = batch[heard:], False
 
-    async def _append(self, state: RunState, batch: Sequence[_Proposed]) -> RunState:
-        now = self._clock.now()
-        decisions: list[Decision] = []
-        fences: list[Fence] = []
-        preview = state
+    async def _append(self, state: RunState, batch: Sequence[_Proposed]) -> tuple[RunState, int, bool]:
+        """The new state, how many of ``batch`` were heard, and whether nothing is left to decide."""
+        agenda = Agenda(state, self._clock.now(), self._funding)
+        heard = 0
         for one in batch:
-            wanted = one.proposal(preview)
-            if wanted and one.fence is not None:
-                fences.append(one.fence)
-            decisions += wanted
-            preview = self._preview(preview, wanted, now)
-        while more := decide(preview, now):
-            decisions += more
-            preview = self._preview(preview, more, now)
-        if not decisions:
+            if not await agenda.take(one.proposal, one.fence):
+                break
+            heard += 1
+        await agenda.conclude()
+        if not agenda.decisions:
             await self.publish(state)
-            return state
+            return state, heard, True
+        decisions = agenda.decisions
         receipt = self._journal.append(
             state.id,
             [self._draft(d, state.tenant) for d in decisions],
             expected=state.deciding_seq,
-            fence=tuple(fences),
-            head=HeadChange(status=preview.status, wake_at=wake_at(preview, now)),
+            fence=tuple(agenda.fences),
+            head=agenda.head,
         )
         for event in await receipt.durable():
             state = apply(state, event)
@@ -201,26 +196,16 @@ class Scheduler:
         except (StoreError, OSError):
             # What was decided is durable; the head is due in a second, and whoever sweeps publishes again.
             _log.exception("the work of %s could not be published", state.id)
-        return state
+        if self._funding is not None and agenda.is_giving_back:
+            await self._give_back(self._funding, state)
+        return state, heard, not agenda.is_cut
 
-    def _preview(self, state: RunState, decisions: Sequence[Decision], now: datetime) -> RunState:
-        """The state as it would be: nothing is decided on it unless all of it is appended with ``expected``."""
-        for decision in decisions:
-            event = Event(
-                id="",
-                tenant=state.tenant,
-                run=state.id,
-                seq=state.seq + 1,
-                type=type_of(decision.body),
-                v=1,
-                at=now,
-                body=decision.body,
-                mac="",
-                task=decision.task,
-                attempt=decision.attempt,
-            )
-            state = apply(state, event)
-        return state
+    async def _give_back(self, funding: Funding, state: RunState) -> None:
+        try:
+            await funding.settle(state)
+        except (StoreError, OSError):
+            # The run says what it took; whoever looks for orphans settles it.
+            _log.exception("what %s did not use could not be given back", state.id)
 
     def _draft(self, decision: Decision, tenant: str) -> Draft:
         return Draft(

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
-from collegium.agents.desk import Earlier
-from collegium.agents.roster import Roster
 from collegium.domain.errors import (
-    CollegiumError,
-    Fenced,
-    LimitReached,
     NotFound,
-    StoreError,
     StoreUnavailable,
     UnknownName,
 )
 from collegium.domain.message import Claim, work_topic
 from collegium.domain.run import RunState
-from collegium.ports import Bus, Clock, Embedder, Journal, Models, Scorer
+from collegium.domain.task import TaskState
+from collegium.ports import Bus, Clock, Journal
+from collegium.runtime.alone import Alone
 from collegium.runtime.attempt import Attempt
-from collegium.runtime.room import Rooms
-from collegium.runtime.router import Route, route
+from collegium.runtime.failure import avoided, wants_other_model
+from collegium.runtime.funding import Funding
+from collegium.runtime.gate import Gate
+from collegium.runtime.performer import Performer, Team
+from collegium.runtime.pins import Pins
+from collegium.runtime.router import Route
 from collegium.runtime.scheduler import Scheduler
-from collegium.tools.toolbox import Toolbox
+from collegium.runtime.slots import Slots
+from collegium.runtime.stops import Stops
 
 IDLE_S = 1.0
+FULL_S = 0.05
+GRACE_S = 10.0
 _log = logging.getLogger("collegium.worker")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Team:
-    """What all workers of a process work with."""
-
-    roster: Roster
-    models: Models
-    toolbox: Toolbox
-    scorer: Scorer
-    embedder: Embedder | None
-    rooms: Rooms
 
 
 class Worker:
@@ -49,6 +40,7 @@ class Worker:
 
     Args:
         id: Name of this worker; a new one for every process, so that a dead one is never mistaken for a living one.
+        hands_over: Whether what it parks at its end may go on at once with another worker.
     """
 
     def __init__(
@@ -60,8 +52,13 @@ class Worker:
         journal: Journal,
         bus: Bus,
         clock: Clock,
+        gate: Gate,
+        pins: Pins,
+        stops: Stops | None = None,
+        funding: Funding | None = None,
         concurrency: int = 64,
         capabilities: Sequence[str] | None = None,
+        hands_over: bool = False,
     ) -> None:
         self.id = id
         self._team = team
@@ -69,10 +66,19 @@ class Worker:
         self._journal = journal
         self._bus = bus
         self._clock = clock
+        self._gate = gate
+        self._pins = pins
+        self._stops = stops
+        self._funding = funding
         self._concurrency = concurrency
-        self._topics = tuple(work_topic(c) for c in capabilities or team.roster.capabilities)
+        self._slots = Slots(team.roster, capabilities or team.roster.capabilities)
         self._tasks: dict[asyncio.Task[None], tuple[str, str]] = {}
-        self._load: Counter[str] = Counter()
+        self._attempts: dict[asyncio.Task[None], Attempt] = {}
+        self._freed = asyncio.Event()
+        self._alone = Alone(team.send_off, count=lambda: len(self._tasks), freed=self._freed)
+        self._performer = Performer(
+            team, scheduler=scheduler, clock=clock, able=self._slots.able, pins=pins, hands_over=hands_over, stops=stops
+        )
         self._is_draining = False
         self._failed: BaseException | None = None
 
@@ -80,23 +86,41 @@ class Worker:
         """Works until it is drained. Raises ``StoreError`` when what was done can no longer be stored."""
         while not self._is_draining:
             self._raise_failed()
-            room = self._concurrency - len(self._tasks)
-            claims = await self._bus.claim(self._topics, "workers", limit=room) if room else ()
+            self._freed.clear()
+            topics, room = self._open()
+            claims = await self._bus.claim(topics, "workers", limit=room) if room else ()
             for claim in claims:
-                task = asyncio.create_task(self._handle(claim))
-                self._tasks[task] = (str(claim.message.body["run"]), str(claim.message.body["task"]))
-                task.add_done_callback(self._forget)
+                body = claim.message.body
+                working = self._begin(self._handle(claim), str(body["run"]), str(body["task"]))
+                self._slots.promise(working, claim.message.topic.removeprefix(work_topic("")))
             if not claims:
-                await self._wait()
+                await self._wait(topics)
 
-    async def drain(self) -> None:
-        """Stops claiming, parks what is being worked on, and returns when all of it is stored."""
+    async def work_on(self, run: str, task: str, number: int) -> None:
+        """Works on one attempt, claimed or not, if it still waits for a worker; returns when it has ended."""
+        state = await self._scheduler.load(run, is_fresh=True)
+        wanted = state.tasks.get(task)
+        if wanted is None or wanted.status != "ready" or wanted.attempt != number:
+            return
+        working = self._begin(self._take(state, wanted), run, task)
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([working])
+        self._raise_failed()
+
+    async def drain(self, grace_s: float = GRACE_S) -> None:
+        """Stops claiming, parks what is being worked on, and returns when all of it is stored.
+
+        Args:
+            grace_s: How long writes that have begun may take to end; what is still at it afterwards is parked all the
+                same, and what it does later changes nothing any more.
+        """
         self._is_draining = True
-        await self._interrupt(list(self._tasks))
+        self._freed.set()
+        await asyncio.gather(*(self._end(task, grace_s) for task in list(self._tasks)))
 
-    async def interrupt(self, run: str) -> None:
-        """Ends this worker's calls for ``run`` and closes their attempts."""
-        await self._interrupt([t for t, (r, _) in self._tasks.items() if r == run])
+    async def interrupt(self, run: str, *, task: str | None = None) -> None:
+        """Ends this worker's calls for ``run``, or for one task of it, and closes their attempts."""
+        await self._interrupt([t for t, (r, name) in self._tasks.items() if r == run and task in (None, name)])
 
     @property
     def held(self) -> frozenset[tuple[str, str]]:
@@ -108,20 +132,68 @@ class Worker:
         """Runs that are being worked on."""
         return frozenset(run for run, _ in self._tasks.values())
 
-    async def _interrupt(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that this worker has started."""
+        return tuple(self._attempts.values())
+
+    def started(self, run: str) -> Mapping[str, int]:
+        """Tasks of ``run`` whose attempts this worker has started, with their numbers."""
+        return {a.fence.task: a.fence.attempt for a in self._attempts.values() if a.run == run}
+
+    def _begin(self, work: Coroutine[Any, Any, None], run: str, task: str) -> asyncio.Task[None]:
+        working = asyncio.create_task(work)
+        self._tasks[working] = (run, task)
+        working.add_done_callback(self._forget)
+        return working
+
+    async def _end(self, task: asyncio.Task[None], grace_s: float) -> None:
+        attempt = self._attempts.get(task)
+        if attempt is not None and attempt.is_writing:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(attempt.quiet(), grace_s)
+        await self._interrupt([task], grace_s)
+
+    async def _interrupt(self, tasks: Sequence[asyncio.Task[None]], grace_s: float = GRACE_S) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if not tasks:
+            return
+        _, stuck = await asyncio.wait(tasks, timeout=grace_s)
+        for task in stuck:
+            # It does not let itself be ended: from here on its fence refuses whatever it does.
+            _log.warning("%s goes on though it was told to end %g s ago", self._tasks.get(task), grace_s)
+            if task in self._attempts:
+                await self._performer.stopped(self._attempts[task])
 
-    async def _wait(self) -> None:
+    def _open(self) -> tuple[tuple[str, ...], int]:
+        """The topics that may be claimed from, and how many messages at once."""
+        room = self._concurrency - len(self._tasks)
+        if room <= 0 or self._alone.is_wanted:
+            return (), 0
+        slots = self._slots.open()
+        return tuple(work_topic(c) for c in slots), min(room, *slots.values()) if slots else 0
+
+    async def _wait(self, topics: Sequence[str]) -> None:
         """Until there may be work, or a task has ended and made room."""
-        if len(self._tasks) >= self._concurrency:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await self._bus.wait(self._topics, IDLE_S)
+        if not topics:
+            await self._freed.wait()
+            return
+        if not self._slots.is_any_full:
+            await self._bus.wait(topics, IDLE_S)
+            return
+        waits = [asyncio.ensure_future(self._bus.wait(topics, IDLE_S)), asyncio.ensure_future(self._freed.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
+        self._attempts.pop(task, None)
+        self._slots.withdraw(task)
+        self._freed.set()
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, StoreUnavailable):
@@ -135,127 +207,121 @@ class Worker:
             raise self._failed
 
     async def _handle(self, claim: Claim) -> None:
+        try:
+            ready = await self._ready(claim)
+        except asyncio.CancelledError:
+            await self._bus.settle(claim, requeue_after_s=0)
+            raise
+        finally:
+            self._slots.withdraw(asyncio.current_task())
+        if ready is None:
+            await self._bus.settle(claim)
+        elif not ready[1].is_alone:
+            await self._take(*ready, claim)
+        elif self._alone.has_processes:
+            await self._alone.send_off(ready[0].id, ready[1].task.id, ready[1].attempt)
+            await self._scheduler.load(ready[0].id, is_fresh=True)
+            await self._bus.settle(claim)
+        else:
+            async with self._alone.turn():
+                await self._take(*ready, claim)
+
+    async def _ready(self, claim: Claim) -> tuple[RunState, TaskState] | None:
+        """What the message is about; None for a duplicate, or one from before somebody else's decision."""
         body = claim.message.body
         run, task_id, number = str(body["run"]), str(body["task"]), int(body["attempt"])
         try:
             state = await self._scheduler.load(run)
         except NotFound:
-            await self._bus.settle(claim)
-            return
+            return None
         task = state.tasks.get(task_id)
         if task is None or task.attempt < number or task.status in ("pending", "parked"):
             # The message may know more than this process does.
             state = await self._scheduler.load(run, is_fresh=True)
             task = state.tasks.get(task_id)
         if task is None or task.status != "ready" or task.attempt != number:
-            # A duplicate, or a message from before somebody else's decision.
-            await self._bus.settle(claim)
-            return
+            return None
+        return state, task
+
+    async def _take(self, state: RunState, task: TaskState, claim: Claim | None = None) -> None:
+        """Works on a task that is ready, unless all who could are busy: then its message comes back."""
         attempt = Attempt(
-            state, task, worker=self.id, scheduler=self._scheduler, journal=self._journal, clock=self._clock
+            state,
+            task,
+            worker=self.id,
+            scheduler=self._scheduler,
+            journal=self._journal,
+            clock=self._clock,
+            gate=self._gate,
+            approvals=self._team.approvals,
+            funding=self._funding,
         )
         try:
-            able = self._team.roster.able(task.task.capability)
-            chosen = route(task.task.capability, able, self._load, before=task.agent)
+            roster = await self._pins.roster(state.tenant, state.pins)
+            able = None if roster is self._team.roster else roster.able(task.task.capability)
+            chosen = self._slots.take(task.task.capability, before=task.agent, avoided=avoided(task), able=able)
         except UnknownName as error:
             # The run was planned when there still was such an agent.
             await attempt.settle_failed(error.code, error.message)
-            await self._bus.settle(claim)
+            await self._settle(claim)
             return
-        model = chosen.agent.model or state.goal.model
-        started = await self._start(attempt, chosen, model)
-        if started is None:
-            await self._bus.settle(claim)
+        if chosen is None:
+            if claim is not None:
+                await self._bus.settle(claim, requeue_after_s=FULL_S)
             return
-        self._load[chosen.agent.name] += 1
         try:
-            await self._see_through(attempt, started, chosen.agent.name, model, claim)
+            if await self._is_stopped(attempt, chosen):
+                await self._settle(claim)
+                return
+            wanted = (*chosen.agent.tools, *state.goal.tools)
+            if (gone := self._pins.gone(state.pins, wanted, task.task.tools)) is not None:
+                await attempt.park_pinned(gone)
+                await self._settle(claim)
+                return
+            model = self._model(state, task, chosen)
+            is_fresh = task.failures > 0 and (chosen.agent.name, model) != (task.agent, task.model)
+            started = await self._start(attempt, chosen, model, is_fresh=is_fresh)
+            if started is None:
+                await self._settle(claim)
+            else:
+                self._attempts[asyncio.current_task()] = attempt  # type: ignore[index] # always inside a task
+                await self._settled(attempt, claim)
+                await self._performer.see_through(attempt, started, chosen.agent, model)
         finally:
-            self._load[chosen.agent.name] -= 1
+            self._slots.release(chosen.agent.name)
 
-    async def _start(self, attempt: Attempt, chosen: Route, model: str) -> RunState | None:
+    async def _is_stopped(self, attempt: Attempt, chosen: Route) -> bool:
+        """Whether a kill switch keeps the attempt from starting; then it is parked until that is started again."""
+        attempt.agent = chosen.agent.name
+        switch = None if self._stops is None else await self._stops.over(attempt)
+        if switch is not None:
+            await attempt.park_stopped(str(switch))
+        return switch is not None
+
+    async def _settle(self, claim: Claim | None) -> None:
+        if claim is not None:
+            await self._bus.settle(claim)
+
+    async def _settled(self, attempt: Attempt, claim: Claim | None) -> None:
+        """Settles the message of a started attempt; when that is interrupted, the attempt is closed again."""
+        try:
+            await self._settle(claim)
+        except asyncio.CancelledError:
+            await self._performer.stopped(attempt)
+            raise
+
+    def _model(self, state: RunState, task: TaskState, chosen: Route) -> str:
+        """The name of the model to ask; another than usual where the usual one has failed at the task."""
+        usual = chosen.agent.model or state.goal.model
+        other = self._team.other_model
+        return other if other and (wants_other_model(task) or task.model == other) else usual
+
+    async def _start(self, attempt: Attempt, chosen: Route, model: str, *, is_fresh: bool) -> RunState | None:
         """Starts the attempt; when that is interrupted, an attempt that did start is closed again."""
-        starting = asyncio.create_task(attempt.start(chosen, model))
+        starting = asyncio.create_task(attempt.start(chosen, model, is_fresh=is_fresh))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             if await starting is not None:
-                await self._stopped(attempt)
+                await self._performer.stopped(attempt)
             raise
-
-    async def _see_through(self, attempt: Attempt, state: RunState, agent: str, model: str, claim: Claim) -> None:
-        """Works on a started attempt and closes it, whatever happens."""
-        failures = state.tasks[attempt.task.id].failures
-        deadline = asyncio.timeout(self._seconds_left(state))
-        try:
-            await self._bus.settle(claim)
-            async with deadline:
-                await self._perform(attempt, state, agent, model)
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is not None:
-                current.uncancel()
-            await self._stopped(attempt)
-            raise
-        except TimeoutError as error:
-            if deadline.expired():
-                seconds = state.goal.limits.deadline_s or 0.0
-                await attempt.settle_failed(LimitReached.code, f"the deadline of {seconds:g} s has passed")
-            else:
-                await attempt.settle_failed("internal", f"TimeoutError: {error}")
-        except Fenced:
-            return
-        except StoreError:
-            raise
-        except CollegiumError as error:
-            await attempt.fail(error, failures)
-        except Exception as error:  # noqa: BLE001 - the worker's edge: a fault ends one task, never the worker
-            _log.exception("task %s of %s failed unexpectedly", attempt.task.id, attempt.run)
-            await attempt.settle_failed("internal", f"{type(error).__name__}: {error}")
-
-    async def _perform(self, attempt: Attempt, state: RunState, agent: str, model: str) -> None:
-        declared = self._team.roster.get(agent)
-        rooms = self._team.rooms
-        if declared.kind == "planner":
-            # Plans are made from the names of the documents; reading them can go on meanwhile.
-            if not state.goal.is_plan_only:
-                rooms.prepare(state)
-            room = rooms.bare(state)
-        else:
-            room = await rooms.open(state)
-        opened = await self._team.models.open(model)
-        result, judgement = await attempt.perform(
-            state,
-            declared,
-            opened,
-            room=room,
-            roster=self._team.roster,
-            toolbox=self._team.toolbox,
-            scorer=self._team.scorer,
-            embedder=self._team.embedder,
-            earlier=await self._earlier(state),
-        )
-        await attempt.succeed(result, judgement)
-
-    async def _stopped(self, attempt: Attempt) -> None:
-        """Closes an attempt whose work was ended from outside: cancelled for good, or drained to go on later."""
-        state = await self._scheduler.load(attempt.run, is_fresh=True)
-        if state.cancel is not None:
-            await attempt.settle_failed("cancelled", "the run was cancelled")
-        else:
-            await attempt.drain()
-
-    async def _earlier(self, state: RunState) -> Earlier | None:
-        """The run that ``state`` continues."""
-        if state.goal.continues is None:
-            return None
-        before = await self._scheduler.load(state.goal.continues, is_fresh=True)
-        if before.tenant != state.tenant:
-            raise NotFound(f"there is no run {state.goal.continues}", run=state.goal.continues)
-        answer = before.finished.answer.text if before.finished and before.finished.answer else "(no answer)"
-        return Earlier(goal=before.goal.text, answer=answer)
-
-    def _seconds_left(self, state: RunState) -> float | None:
-        if state.deadline is None:
-            return None
-        return max(0.0, (state.deadline - self._clock.now()).total_seconds())
