@@ -13,6 +13,7 @@ from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 from collegium.domain.errors import UsageError
+from collegium.domain.head import FINISHED
 
 if TYPE_CHECKING:
     from collegium.app import Collegium
@@ -74,8 +75,7 @@ def approve(
 
     The plan in question is in `collegium approvals ls --json`, as `arguments`: change it and give it with --plan.
     """
-    answering = _answer(session, question, "approve", reason=reason, plan=plan, principal=user(as_user))
-    return _then(session, session.execute(answering), is_resumed=is_resumed)
+    return _answered(session, question, "approve", reason, plan, as_user, is_resumed=is_resumed)
 
 
 @command("reject")
@@ -86,11 +86,24 @@ def approve(
 @pass_session
 def reject(session: Session, question: str, reason: str, as_user: str | None, *, is_resumed: bool) -> int:
     """Say no to ID: a call is not made and its agent is told why, a plan ends its run."""
-    answering = _answer(session, question, "reject", reason=reason, plan=None, principal=user(as_user))
-    return _then(session, session.execute(answering), is_resumed=is_resumed)
+    return _answered(session, question, "reject", reason, None, as_user, is_resumed=is_resumed)
 
 
-async def _answer(session: Session, text: str, answer: str, *, reason: str, plan: Path | None, principal: str) -> int:
+def _answered(
+    session: Session, text: str, answer: str, reason: str, plan: Path | None, as_user: str | None, *, is_resumed: bool
+) -> int:
+    code = session.execute(_answer(session, text, answer, reason, plan, user(as_user), is_told=not is_resumed))
+    if code != 0 or not is_resumed or session.answered is None:
+        return code
+    from collegium.cli.runs import resumed
+
+    return session.execute(resumed(session, session.answered, None))
+
+
+async def _answer(
+    session: Session, text: str, answer: str, reason: str, plan: Path | None, principal: str, *, is_told: bool
+) -> int:
+    """Answers; ``is_told``: prints that, because nothing follows."""
     from collegium.cli.text import short_id
 
     edited = None if plan is None else read_plan(plan)
@@ -99,24 +112,15 @@ async def _answer(session: Session, text: str, answer: str, *, reason: str, plan
         run = await app.answer(approval, answer, principal=principal, reason=reason, plan=edited)
         status = (await run.state()).status
     session.answered = run.id
-    if session.is_json:
-        session.emit(
-            {"approval": approval, "answer": answer, "principal": principal, "run_id": run.id, "status": status}
-        )
-    else:
-        print(
-            f"{answer}d {short_question(approval)}" if answer == "approve" else f"rejected {short_question(approval)}"
-        )
-        session.tell(f"run {short_id(run.id)} is {status}; where no process works on it, `collegium runs resume` does")
+    if session.is_json and is_told:
+        document = {"approval": approval, "answer": answer, "principal": principal, "run_id": run.id, "status": status}
+        session.emit(document)
+    elif is_told:
+        print(f"{short_question(approval)}: {answer} by {principal}")
+        ended = f"run {short_id(run.id)} is {status}"
+        goes_on = f"where no process works on it, `collegium runs resume {short_id(run.id)}` does"
+        session.tell(ended if status in FINISHED else f"{ended}; {goes_on}")
     return 0
-
-
-def _then(session: Session, code: int, *, is_resumed: bool) -> int:
-    if code != 0 or not is_resumed or session.answered is None:
-        return code
-    from collegium.cli.runs import resumed
-
-    return session.execute(resumed(session, session.answered, None))
 
 
 async def find_question(app: Collegium, text: str) -> str:

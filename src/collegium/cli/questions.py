@@ -13,12 +13,14 @@ from rich.text import Text
 from collegium.cli.approvals import short_question
 from collegium.cli.columns import print_indented
 from collegium.cli.text import ago, one_line, seconds, short_id
+from collegium.domain.chat import Json
 from collegium.domain.report import ReportedQuestion
 
 if TYPE_CHECKING:
     from collegium.runtime.inbox import Question
 
-MAX_ARGUMENTS = 400
+MAX_LINES = 32
+MAX_LINE_CHARS = 400
 
 
 def as_document(question: Question) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def print_question(console: Console, question: Question, now: datetime) -> None:
     console.print(Text.assemble((short_question(asked.id), "cyan"), "  ", ", ".join(facts)), soft_wrap=True)
     print_indented(console, Text(one_line(question.goal), style="dim"), 2)
     print_indented(console, Text(one_line(request.question)), 2)
-    _print_arguments(console, request.tool, request.arguments)
+    _print_arguments(console, request.kind, request.tool, request.arguments)
 
 
 def print_open(console: Console, run: str, questions: Sequence[ReportedQuestion]) -> None:
@@ -65,7 +67,7 @@ def print_open(console: Console, run: str, questions: Sequence[ReportedQuestion]
     console.print(Text("Waits for you", style="bold"))
     for question in questions:
         print_indented(console, Text(one_line(question.question)), 2)
-        _print_arguments(console, question.tool, question.arguments)
+        _print_arguments(console, question.kind, question.tool, question.arguments)
         if question.kind != "outcome":
             short = short_question(question.approval)
             for word in ("approve", "reject"):
@@ -77,9 +79,18 @@ def print_open(console: Console, run: str, questions: Sequence[ReportedQuestion]
     console.print()
 
 
-def _print_arguments(console: Console, tool: str | None, arguments: object) -> None:
+def _print_arguments(console: Console, kind: str, tool: str | None, arguments: Json | None) -> None:
+    """Prints what the question is about: the tasks of a plan, the sentences of an answer, the arguments of a call."""
     if arguments is None:
         return
-    text = one_line(msgspec.json.encode(arguments, order="sorted").decode())
-    cut = text if len(text) <= MAX_ARGUMENTS else f"{text[:MAX_ARGUMENTS]} ... (--json shows all)"
-    print_indented(console, Text(f"{tool or ''} {cut}".strip(), style="dim"), 4)
+    if kind == "plan":
+        lines = [f"{t['title']} ({t['capability']})" for t in arguments.get("tasks", ())]
+    elif kind == "verdict":
+        lines = [f"{c['verdict']}: {c['text']}" for c in arguments.get("claims", ())]
+    else:
+        lines = [f"{tool or ''} {msgspec.json.encode(arguments, order='sorted').decode()}".strip()]
+    for line in map(one_line, lines[:MAX_LINES]):
+        cut = line if len(line) <= MAX_LINE_CHARS else f"{line[:MAX_LINE_CHARS]} ... (--json shows all)"
+        print_indented(console, Text(cut, style="dim"), 4)
+    if len(lines) > MAX_LINES:
+        print_indented(console, Text(f"and {len(lines) - MAX_LINES} more", style="dim"), 4)
