@@ -16,13 +16,14 @@ RATES = {
     "store": 0.012,
     "late": 0.3,
     "model": 0.1,
-    "tool": 0.08,
+    "tool": 0.15,
+    "lost": 0.08,
 }
 """Kind of fault -> chance per opportunity when a world has that kind at all.
 
 ``crash`` and ``pause``: at any call of a port. ``delay``: a call takes long. ``lose``, ``duplicate``, ``reorder``:
 messages. ``store``: a read or a transaction fails. ``late``: the store's answer comes late. ``model``: a call fails and
-may be tried again. ``tool``: the far side hears of a call late, or its answer is lost.
+may be tried again. ``tool``: the far side hears of a call late. ``lost``: its answer is lost.
 """
 
 

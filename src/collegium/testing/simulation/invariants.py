@@ -92,15 +92,14 @@ class Watch:
         self.trace.append(line)
         self._digest.update(line.encode() + b"\n")
 
-    def stored(self, request: Append, rows: Sequence[EventRow]) -> None:
+    def stored(self, request: Append, rows: Sequence[EventRow], writer: str) -> None:
         """Checks an append that has just become durable."""
         history = self.histories.setdefault(request.run, History(request.run))
         for row in rows:
             self.events += 1
             self.types[row.type] += 1
-            self.say(
-                f"{self._when()} {row.run[-8:]} {row.seq} {row.type} {row.task or '-'}/{row.attempt or '-'} {row.id}"
-            )
+            place = f"{row.task or '-'}/{row.attempt or '-'}"
+            self.say(f"{self._when()} {writer} {row.run[-8:]} {row.seq} {row.type} {place} {row.mac.hex()[:8]}")
         try:
             for row in rows:
                 self._event(history, row)
@@ -282,6 +281,7 @@ def _once(history: History, event: Event) -> None:
         if (task, body.step) in history.steps:
             raise Violation("a finished step is not repeated", f"step {body.step} of {task} at seq {event.seq}")
         history.steps[task, body.step] = event.seq
+        _follows(history, task, body)
         for index, call in enumerate(body.reply.tool_calls):
             history.items[task, body.step, index] = str(call.arguments.get("item", ""))
     elif isinstance(body, b.ToolFinished):
@@ -290,6 +290,16 @@ def _once(history: History, event: Event) -> None:
             raise Violation("a finished step is not repeated", f"call {place} at seq {event.seq}")
         history.results[place] = event.seq
         history.finished_items[task, history.items.get(place, "")] = event.seq
+
+
+def _follows(history: History, task: str, body: b.StepProposed) -> None:
+    """A step is durable only together with everything it builds on."""
+    before = body.step - 1
+    if body.is_fresh or not before:
+        return
+    missing = [p for p in history.items if p[:2] == (task, before) and p not in history.results]
+    if (task, before) not in history.steps or missing:
+        raise Violation("no effect without its cause", f"step {body.step} of {task} without {missing or before}")
 
 
 def _spent(state: RunState) -> None:

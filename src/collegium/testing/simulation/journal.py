@@ -13,7 +13,7 @@ from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
 from collegium.testing.simulation.machine import Machine
 
-Stored = Callable[[Append, Sequence[EventRow]], None]
+Stored = Callable[[Append, Sequence[EventRow], str], None]
 
 
 class SharedJournal(MemoryJournal):
@@ -26,6 +26,8 @@ class SharedJournal(MemoryJournal):
     def __init__(self, *, entropy: Entropy, on_stored: Stored) -> None:
         super().__init__(entropy=entropy)
         self._on_stored = on_stored
+        self.writing = ""
+        """Name of the process whose writer is at work."""
 
     def commit(self, request: Append, doubts: Doubts, ticket: int) -> list[EventRow]:
         """Stores ``request`` or raises the refusal, as a store does in a transaction."""
@@ -35,7 +37,7 @@ class SharedJournal(MemoryJournal):
         for task, row in admitted.fences.items():
             if not row.is_open:
                 doubts.closed(request.run, task, row.attempt)
-        self._on_stored(request, rows)
+        self._on_stored(request, rows, self.writing)
         return rows
 
 
@@ -160,6 +162,7 @@ class HostJournal:
 
     def _commit(self, batch: Sequence[SimulatedReceipt]) -> None:
         self._before_commit()
+        self.shared.writing = self._machine.name
         for one in batch:
             try:
                 one.rows = self.shared.commit(one.request, self._doubts, one.ticket)

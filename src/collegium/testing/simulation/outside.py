@@ -76,6 +76,10 @@ class Outside:
         self.on_effect(name, key)
         return True
 
+    def has_done(self, name: str, key: str) -> bool:
+        """What the far side says when it is asked after a key."""
+        return self.effects[name, key] > 0
+
     def is_first(self, item: str) -> bool:
         """Whether ``item`` is called for the first time."""
         self.called[item] += 1
@@ -110,12 +114,12 @@ class HostOutside:
             machine.kill()
             machine.check()
         self.outside.on_call(Call(machine, name, context.run, context.task, item))
-        arrival_s = faults.delay_s() if faults.strikes("tool") else 0.0
+        arrival_s = 2 * TIMEOUT_S * machine.rng.random() ** 2 if faults.strikes("tool") else 0.0
         answer = await asyncio.shield(loop.start(None, self._arrive(name, context.key or "", item, arrival_s)))
         if item.endswith(DIES_AFTER) and is_first:
             machine.kill()
         machine.check()
-        if item.endswith(LOST) or faults.strikes("tool"):
+        if item.endswith(LOST) or faults.strikes("lost"):
             raise ConnectionResetError("the answer was lost")
         await machine.reach("tool.run:after")
         if not answer:
@@ -125,9 +129,9 @@ class HostOutside:
     async def reconcile(self, name: str, key: str, item: str = "") -> Reconciled:
         """What became of a key: done, or voided from now on."""
         await self.machine.reach("tool.reconcile:before")
-        if self.outside.effects[name, key]:
+        if self.outside.has_done(name, key):
             answer = Reconciled(state="done", result=ToolResult(text=f"{name} {self.outside.items[name, key]}: done"))
-        elif self.machine.faults.strikes("tool"):
+        elif self.machine.faults.strikes("lost"):
             answer = Reconciled(state="unknown", detail="not seen yet")
         else:
             self.outside.voided.add(key)

@@ -19,7 +19,7 @@ from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Usage
 from collegium.testing.simulation.outside import Ask, here
 
-EFFECTS: Final = {"note": "pure", "look": "read", "put": "idempotent_write", "pay": "write", "mail": "write"}
+TOOLS: Final = ("note", "look", "put", "pay", "mail")
 _MARK: Final = '{"mark":'
 
 
@@ -57,7 +57,7 @@ def plan_of(programs: Sequence[tuple[Program, tuple[str, ...], str]]) -> Plan:
                 instructions=program.text(),
                 depends_on=depends_on,
                 save_as="out/answer.md" if capability == "write" else None,
-                tools=("write_file",) if capability == "write" else (),
+                tools=("write_file",) if capability == "write" else TOOLS,
             )
             for program, depends_on, capability in programs
         )
@@ -78,10 +78,10 @@ def random_plan(rng: Random, run: str) -> Plan:
 
 
 def _random_steps(rng: Random, mark: str) -> tuple[tuple[tuple[str, str], ...], ...]:
-    names = sorted(EFFECTS)
+    names = (*TOOLS, "pay", "mail")
     return tuple(
         tuple((rng.choice(names), f"{mark}/{step}.{call}") for call in range(rng.randint(1, 3)))
-        for step in range(rng.randint(0, 3))
+        for step in range(rng.choice((0, 1, 2, 2, 3)))
     )
 
 

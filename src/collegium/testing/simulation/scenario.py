@@ -73,7 +73,7 @@ def _submission(rng: Random, mark: str) -> Submission:
         at_s=rng.uniform(0.0, 3.0),
         is_planned=rng.random() < 0.25,
         limits=Limits(
-            tokens=rng.choice((None, None, 4_000, 12_000, 60_000)),
+            tokens=rng.choice((None, None, None, 6_000, 15_000, 30_000)),
             deadline_s=rng.choice((None, None, None, None, None, 8.0)),
         ),
         cancel_after_s=rng.uniform(0.0, 6.0) if rng.random() < 0.2 else None,
