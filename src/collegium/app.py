@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Literal
 
 from collegium.agents.roster import Roster
@@ -14,13 +12,12 @@ from collegium.domain import body as b
 from collegium.domain.chat import Json, ModelProfile
 from collegium.domain.decision import Decision
 from collegium.domain.document import GivenFile
-from collegium.domain.errors import NotFound
 from collegium.domain.event import Event
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.head import FINISHED, Head, HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, validate
-from collegium.domain.report import RunReport, report
+from collegium.domain.report import RunReport
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
 from collegium.ports import Archive, Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
@@ -31,7 +28,6 @@ from collegium.runtime.duty import Duty
 from collegium.runtime.fork import Forks
 from collegium.runtime.funding import Funding
 from collegium.runtime.gate import Gate
-from collegium.runtime.history import prefix
 from collegium.runtime.inbox import Inbox, Question
 from collegium.runtime.intake import Intake
 from collegium.runtime.orphans import Orphans
@@ -40,12 +36,11 @@ from collegium.runtime.pins import Pins
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.stops import Stops
+from collegium.runtime.view import View
 from collegium.runtime.worker import GRACE_S, Worker
 
 DEFAULT_TENANT = "default"
 Scope = Literal["own", "all", "none"]
-VIEW_S = 0.25
-_log = logging.getLogger("collegium.app")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +160,7 @@ class Collegium:
             grace_s=grace_s,
             chores=(self._breaker.look, orphans.sweep),
         )
+        self._view = View(stores.journal, self._scheduler, clock=clock, raise_failed=self._duty.raise_failed)
 
     @property
     def roster(self) -> Roster:
@@ -357,57 +353,26 @@ class Collegium:
 
     async def state(self, run: str, *, tenant: str = DEFAULT_TENANT) -> RunState:
         """The state of a run as stored. Raises ``NotFound``, also for another tenant's run."""
-        state = await self._scheduler.load(run, is_fresh=True)
-        if state.tenant != tenant:
-            raise NotFound(f"there is no run {run}", run=run)
-        return state
+        return await self._view.state(run, tenant)
 
     async def result(self, run: str, *, tenant: str = DEFAULT_TENANT) -> RunReport:
-        """The report of a run, once it has ended or waits for a person.
-
-        Raises ``StoreError`` when work cannot go on.
-        """
-        while True:
-            head = await self._stores.journal.head(run)
-            if head is None or head.tenant != tenant:
-                raise NotFound(f"there is no run {run}", run=run)
-            if head.status in FINISHED or not self._will_move(head):
-                return report(await self.state(run, tenant=tenant), self._clock.now())
-            # What this process decides needs no look into the store; what others do is seen after VIEW_S.
-            while (state := await self._scheduler.changed(run, VIEW_S)) is not None:
-                if state.finished is not None:
-                    self._own.discard(run)
-                    return report(state, self._clock.now())
-            self._duty.raise_failed()
+        """The report of a run, once it has ended or waits for a person; see ``View.result``."""
+        made = await self._view.result(run, tenant)
+        if made.status in FINISHED:
+            self._own.discard(run)
+        return made
 
     async def events(
         self, run: str, *, after: int = 0, is_following: bool = False, tenant: str = DEFAULT_TENANT
     ) -> AsyncIterator[Event]:
         """Events of a run in order, each once, as soon as it is durable. Raises ``NotFound`` for an unknown run."""
-        first = await self._stores.journal.head(run)
-        if first is None or first.tenant != tenant:
-            raise NotFound(f"there is no run {run}", run=run)
-        while True:
-            head = await self._stores.journal.head(run)
-            events = await self._stores.journal.read(run, after)
-            for event in events:
-                yield event
-                after = event.seq
-            if events:
-                continue
-            is_over = head is not None and (head.status in FINISHED or not self._will_move(head))
-            if not is_following or (is_over and head is not None and head.seq <= after):
-                return
-            self._duty.raise_failed()
-            await self._scheduler.changed(run, VIEW_S)
+        async for event in self._view.events(run, tenant, after=after, is_following=is_following):
+            yield event
 
     async def inherited(self, run: str) -> AsyncIterator[Event]:
         """What a fork shares with its parents, in order; nothing for other runs."""
-        first = await self._stores.journal.read(run, 0, 1)
-        if first:
-            async for page in prefix(self._stores.journal, first[0]):
-                for event in page:
-                    yield event
+        async for event in self._view.inherited(run):
+            yield event
 
     async def knowledge(self, run: str) -> Retriever:
         """The documents of a run, ready to be searched."""
@@ -416,9 +381,3 @@ class Collegium:
     async def runs(self, query: HeadQuery | None = None) -> tuple[Head, ...]:
         """Heads of runs, newest first."""
         return await self._stores.journal.heads(query or HeadQuery(tenant=DEFAULT_TENANT))
-
-    def _will_move(self, head: Head) -> bool:
-        """Whether the run goes on by itself before long."""
-        return head.status != "waiting" or (
-            head.wake_at is not None and head.wake_at < self._clock.now() + timedelta(minutes=5)
-        )
