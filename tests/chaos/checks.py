@@ -202,13 +202,16 @@ def _check_store(place: Place, outcome: Outcome) -> None:
         outcome.wrong("chain", f"the store is damaged: {said}")
 
 
-def recoveries(events: Sequence[Event], killed: dict[str, float]) -> list[float]:
-    """Seconds from a worker's death to the start of each task that was taken over from it."""
-    found = []
+def note_recoveries(events: Sequence[Event], killed: dict[str, float], outcome: Outcome) -> None:
+    """Adds the seconds from a worker's death to the start of each task that was taken over from it.
+
+    A task that two deaths left with nothing is tried alone, in a process of its own, and counted apart.
+    """
     for event in events:
         if isinstance(event.body, b.TaskLapsed) and event.body.worker in killed:
-            again = (e for e in events if isinstance(e.body, b.TaskStarted) and e.task == event.task)
-            start = next((e for e in again if e.seq > event.seq), None)
-            if start is not None:
-                found.append(start.at.timestamp() - killed[event.body.worker])
-    return found
+            later = [e for e in events if e.seq > event.seq and e.task == event.task]
+            ready = next((e for e in later if isinstance(e.body, b.TaskReady)), None)
+            start = next((e for e in later if isinstance(e.body, b.TaskStarted)), None)
+            if start is not None and ready is not None and isinstance(ready.body, b.TaskReady):
+                seconds = round(start.at.timestamp() - killed[event.body.worker], 3)
+                (outcome.alone_s if ready.body.is_alone else outcome.recovery_s).append(seconds)

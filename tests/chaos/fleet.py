@@ -168,7 +168,7 @@ class Fleet:
         await checks.check(self.app, self.place, self.accepted, self.outcome, is_forgiving=self.is_forgiving)
         for head in await checks.every_head(self.app):
             events = [e async for e in self.app.events(head.run)]
-            self.outcome.recovery_s += [round(s, 3) for s in checks.recoveries(events, self.killed)]
+            checks.note_recoveries(events, self.killed, self.outcome)
 
 
 @asynccontextmanager

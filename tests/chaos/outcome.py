@@ -31,6 +31,7 @@ class Outcome:
     least_in_flight: int = 0
     seconds: float = 0.0
     recovery_s: list[float] = field(default_factory=list)
+    alone_s: list[float] = field(default_factory=list)
     wrongs: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
 
@@ -104,6 +105,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     notes: dict[str, float] = {}
     for what, number in ((w, n) for o in outcomes for w, n in o.notes.items()):
         notes[what] = notes.get(what, 0) + number
+    alone = sorted(s for o in outcomes for s in o.alone_s)
+    if alone:
+        lines.append(f"tasks tried alone: {len(alone)}, p50 {_quantile(alone, 0.5)} s, p95 {_quantile(alone, 0.95)} s")
     return "\n".join([*lines, *(f"{what}: {number:g}" for what, number in sorted(notes.items()))])
 
 

@@ -22,6 +22,16 @@ from tests.chaos.far_side import FarSide, chaos_tools
 
 LEASE_S = 1.0
 START_S = 30.0
+PRELOADED = (
+    "collegium.wiring",
+    "collegium.testing.model_server",
+    "tests.chaos.processes",
+    # what a worker imports with its first call
+    "aiohttp",
+    "genai_prices",
+    "collegium.adapters.models.openai_compatible",
+    "collegium.adapters.embedders.static",
+)
 NO_MODEL = "scripted:none"
 
 
@@ -132,7 +142,7 @@ class Child:
 def context() -> ForkServerContext:
     """Where processes come from: forked from one that has imported collegium, so that a start costs milliseconds."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["collegium.wiring", "collegium.testing.model_server", "tests.chaos.processes"])
+    made.set_forkserver_preload(list(PRELOADED))
     return made
 
 
