@@ -10,7 +10,6 @@ from collegium.agents.roster import Roster
 from collegium.agents.schema import OutputSchema
 from collegium.domain import body as b
 from collegium.domain.chat import Json, ModelProfile
-from collegium.domain.decision import Decision
 from collegium.domain.document import GivenFile
 from collegium.domain.event import Event
 from collegium.domain.goal import Goal, check_text
@@ -21,7 +20,7 @@ from collegium.domain.report import RunReport
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
 from collegium.ports import Archive, Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
-from collegium.runtime.acceptance import run_id
+from collegium.runtime.acceptance import interrupted, run_id
 from collegium.runtime.accounts import Accounts
 from collegium.runtime.breaker import Breaker
 from collegium.runtime.duty import Duty
@@ -57,12 +56,18 @@ class Stores:
 
 
 class Run:
-    """A run that was submitted: look at it, wait for it, stop it."""
+    """A run that was submitted: look at it, wait for it, stop it.
 
-    def __init__(self, app: Collegium, run: str, tenant: str = DEFAULT_TENANT) -> None:
+    ``was_interrupted``: it was there already, and goes on.
+    """
+
+    def __init__(
+        self, app: Collegium, run: str, tenant: str = DEFAULT_TENANT, *, was_interrupted: bool = False
+    ) -> None:
         self._app = app
         self._tenant = tenant
         self.id = run
+        self.was_interrupted = was_interrupted
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its events with ``seq > after``, those to come included, until it ends or is parked for a person."""
@@ -237,6 +242,7 @@ class Collegium:
         tenant: str = DEFAULT_TENANT,
         principal: str = "local",
         idempotency_key: str | None = None,
+        goes_on: bool = False,
     ) -> Run:
         """Accepts a goal; it is never lost once this has returned.
 
@@ -256,6 +262,7 @@ class Collegium:
             tenant: Whose run it is.
             principal: Who asks.
             idempotency_key: The same key again gives the run of the first time.
+            goes_on: Go on with the newest run of exactly this goal that was interrupted, if there is one.
 
         Raises:
             UsageError: an empty goal, files that cannot be used, a model that cannot be opened, the same idempotency
@@ -292,6 +299,17 @@ class Collegium:
             output_schema=output_schema,
             continues=continues,
         )
+        if goes_on:
+            found = await interrupted(
+                wanted,
+                tenant=tenant,
+                journal=self._stores.journal,
+                scheduler=self._scheduler,
+                presence=self._stores.presence,
+            )
+            if found is not None:
+                await self.resume(found, tenant=tenant)
+                return Run(self, found, tenant, was_interrupted=True)
         run = await run_id(self._stores.records, self._ids, wanted, tenant=tenant, key=idempotency_key)
         self._own.add(run)
         pins = await self._pins.keep(tenant, profiles)
@@ -342,12 +360,8 @@ class Collegium:
     ) -> None:
         """Asks for a run's end: nothing new is started, calls under way are ended, what there is is kept."""
         requested = b.RunCancelRequested(principal=principal, reason=reason)
-
-        def proposal(state: RunState) -> Sequence[Decision]:
-            return () if state.finished is not None or state.cancel is not None else [Decision(body=requested)]
-
         await self.state(run, tenant=tenant)
-        await self._scheduler.propose(run, proposal)
+        await self._recovery.cancel(run, requested)
         await self._worker.interrupt(run)
         await self._recovery.bury(frozenset({run}))
 

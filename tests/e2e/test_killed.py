@@ -100,3 +100,26 @@ async def test_two_processes_resume_one_run_and_one_of_them_does_the_work(tmp_pa
     _, events = await events_when(data, ["run.finished"])
     steps = [e for e in events if e.type == "step.proposed" and e.task == "do"]
     assert len(steps) == 1
+
+
+async def test_the_same_goal_again_goes_on_where_it_was_killed_unless_it_is_to_begin_anew(tmp_path: Path) -> None:
+    data, replies = tmp_path / "data", tmp_path / "replies.json"
+    model = script(replies, {"reply": PLAN}, {"delay_s": 120, "reply": "never said"})
+    process = start(data, "run", "Write a note.", "--model", model)
+    try:
+        run, _ = await events_when(data, ["task.started", "task.started"])
+    finally:
+        process.kill()
+        process.communicate()
+    script(replies, {"reply": "Done."})
+    again = start(data, "run", "Write a note.", "--model", model)
+    out, err = await asyncio.to_thread(again.communicate, timeout=60)
+    assert again.returncode == 0, err
+    assert json.loads(out)["run_id"] == run
+    assert "goes on" in err
+    # What has ended is never gone on with, and another goal is another run.
+    script(replies, {"reply": PLAN}, {"reply": "Done."})
+    third = start(data, "run", "Write a note.", "--model", model)
+    out, err = await asyncio.to_thread(third.communicate, timeout=60)
+    assert third.returncode == 0, err
+    assert json.loads(out)["run_id"] != run

@@ -35,6 +35,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--replay", metavar="FILE", type=_FILE, help="Answer every model call from a cassette.")
 @click.option("--continue", "continues", metavar="RUN", help="Ask on from a run: its answer and files are known.")
 @click.option("--output-schema", metavar="FILE", type=_FILE, help="Answer with JSON that fits this JSON Schema.")
+@click.option("--new", "is_new", is_flag=True, help="Begin anew even if a run of this goal was interrupted.")
 @click.option("--out", metavar="DIR", type=_FILE, help="Copy the files that the run writes here.")
 @pass_session
 def run(session: Session, /, goal: tuple[str, ...], **options: Any) -> int:
@@ -57,6 +58,7 @@ async def _run(session: Session, wanted: Wanted) -> int:
     from collegium.cli.display import display_for
     from collegium.cli.follow import follow
     from collegium.cli.outcome import copy_artifacts, hand_out, tell_copied
+    from collegium.cli.text import short_id
     from collegium.cli.view import RunView
 
     view = RunView(session.now)
@@ -74,6 +76,8 @@ async def _run(session: Session, wanted: Wanted) -> int:
         with display:
             handle = await submit(app, wanted, display)
             session.run = handle.id
+            if handle.was_interrupted:
+                session.tell(f"this goal was interrupted: run {short_id(handle.id)} goes on; --new begins anew")
             report = await follow(handle, display)
         if wanted.is_plan_only and report.status == "succeeded":
             return await _show_plan(session, app, view, handle)

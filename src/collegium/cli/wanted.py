@@ -35,6 +35,7 @@ class Wanted:
     is_plan_only: bool
     is_plan_reviewed: bool
     is_detached: bool
+    is_new: bool
     record: Path | None
     replay: Path | None
     continues: str | None
@@ -88,6 +89,7 @@ async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
         principal=user(None),
         output_schema=wanted.output_schema,
         continues=continues,
+        goes_on=not wanted.is_new and not wanted.is_detached,
     )
 
 
