@@ -113,6 +113,9 @@ def _make_folder(path: Path) -> None:
             _sync_folder(folder.parent)
     except OSError as error:
         raise StoreReadOnly(f"{path.parent} cannot be made: {error.strerror}", path=str(path)) from error
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise StoreCorrupt(f"{path} is {kind}: a store is one file, give the path of one", path=str(path))
     for place in (path.parent, path):
         if place.exists() and not os.access(place, os.W_OK):
             raise StoreReadOnly(f"{place} may not be written: a store needs its file and its folder", path=str(path))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collegium.adapters.sqlite.connection import connect, store_error
+from collegium.adapters.sqlite.standing import Standing
 from collegium.domain.errors import CollegiumError, StoreError, StoreUnavailable
 
 _MAX_ITEMS = 2_000
@@ -121,6 +122,7 @@ class Writer:
         # Held by whoever takes items from the queue until they are done: the thread, or for once a waiter.
         self._at_work = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._standing = Standing(path)
         self._thread = threading.Thread(target=self._work, name=f"writer of {path.name}", daemon=True)
         self._thread.start()
 
@@ -242,6 +244,8 @@ class Writer:
                     self._finish(items, self._transact(items))
         with self._at_work:
             if self._connection is not None:
+                with suppress(StoreError):  # logged; what can be saved is saved
+                    self._standing.check(self._connection)
                 self._connection.close()
 
     def _await_work(self) -> bool:
@@ -273,6 +277,8 @@ class Writer:
             self._write(items)
         except sqlite3.Error as failure:
             return self._failed(items, store_error(failure, self._path), failure)
+        except StoreError as failure:
+            return self._failed(items, failure, failure)
         except BaseException as failure:
             error = StoreError(f"the writer of {self._path} failed: {failure!r}", path=str(self._path))
             error.__cause__ = failure
@@ -303,6 +309,7 @@ class Writer:
 
     def _write(self, items: Sequence[Item]) -> None:
         if self._connection is None:
+            self._standing.check(None)  # a connection to a file that is gone would make a new one
             self._connection = connect(self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
             # Waiting for another process is done by ``_begin``, in the thread alone.
             self._connection.execute("PRAGMA busy_timeout=0")
@@ -320,6 +327,7 @@ class Writer:
         for part in self._parts:
             part.flush(connection)
         connection.execute("COMMIT")
+        self._standing.check(connection)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Takes the write lock, as soon as no other process has it."""
