@@ -137,6 +137,7 @@ def chaos_tools(far: FarSide, *, on_effect: Callable[[Call], None] | None = None
     async def look(label: str, context: ToolContext) -> str:
         """Looks."""
         await pause()
+        told("read", None, label, "look")
         far.append("read", None, label, "look")
         return f"saw {label}"
 

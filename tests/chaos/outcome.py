@@ -105,6 +105,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     notes: dict[str, float] = {}
     for what, number in ((w, n) for o in outcomes for w, n in o.notes.items()):
         notes[what] = notes.get(what, 0) + number
+    if acknowledged := sum(o.acknowledged for o in outcomes):
+        lines.append(f"acknowledged before a power cut, over all cuts: {acknowledged:,}")
     alone = sorted(s for o in outcomes for s in o.alone_s)
     if alone:
         lines.append(f"tasks tried alone: {len(alone)}, p50 {_quantile(alone, 0.5)} s, p95 {_quantile(alone, 0.95)} s")

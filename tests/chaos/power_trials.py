@@ -146,7 +146,7 @@ async def _go_on(left: Place, files: dict[str, bytes], said: Sequence[dict[str, 
         if name.startswith("collegium.db"):
             (left.data / name).write_bytes(data)
     for call in said:
-        if call["what"] in ("fired", "void"):
+        if call["what"] in ("fired", "void", "read"):
             _happened(left, call)
         elif call["what"] == "synced":
             # Names that were synced are there; the locks of the processes that were are not.
@@ -166,8 +166,8 @@ def _happened(left: Place, call: dict[str, str]) -> None:
     """Makes an effect at the far side as it had been before the cut."""
     if call["tool"] in ("checked", "again"):
         left.far.mark(call["key"], "fired" if call["what"] == "fired" else "void", call["label"])
-    if call["what"] == "fired":
-        left.far.append("fired", call["key"], call["label"], call["tool"])
+    if call["what"] != "void":
+        left.far.append(call["what"], call["key"] or None, call["label"], call["tool"])
 
 
 def work_recorded(place: Place, seed: int, told: Connection) -> None:

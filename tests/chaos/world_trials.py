@@ -30,6 +30,7 @@ FAULTS = (
 )
 FAULTY_SHARE = 0.15
 LIMIT_TOKENS = 20_000
+DEADLINE_S = 20.0
 DISK_MB = 4
 
 
@@ -45,7 +46,8 @@ async def network(place: Place, outcome: Outcome, kills: int) -> None:
         async with FaultProxy(port, choose) as proxy:
             beside = Place(place.folder, f"openai-compatible:chaos@{proxy.url}/v1")
             async with fleet(beside, outcome, is_forgiving=True) as team:
-                team.limits = Limits(tokens=LIMIT_TOKENS)
+                # A call that is swallowed on this machine is waited for as long as a local model may think.
+                team.limits = Limits(tokens=LIMIT_TOKENS, deadline_s=DEADLINE_S)
                 for _ in range(kills):
                     await team.ready()
                     await asyncio.sleep(team.rng.uniform(0.5, 1.5))

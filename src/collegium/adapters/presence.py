@@ -10,6 +10,7 @@ from pathlib import Path
 
 from collegium.adapters.beats import BEATS_PER_LEASE, DEFAULT_LEASE_S, Beats, Observer, boottime_s
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.folders import make_folder, sync_folder
 from collegium.ports import Clock
 
 
@@ -94,12 +95,14 @@ class FilePresence:
         return self._beats.fresh_s()
 
     def _make(self, worker: str) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         hidden = self._folder / f".{worker}.{os.getpid()}"
         descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         self._write(descriptor)
         hidden.rename(self._path(worker))
+        # A power cut must not leave attempts of a worker in the journal whom nobody can find dead.
+        sync_folder(self._folder)
         return descriptor
 
     def _release(self, worker: str) -> None:

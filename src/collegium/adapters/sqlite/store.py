@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.folders import make_folder
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.archive import SqliteArchive
 from collegium.adapters.sqlite.blobs import BlobPart, SqliteBlobs
@@ -106,11 +107,8 @@ def open_store(
 
 
 def _make_folder(path: Path) -> None:
-    missing = [folder for folder in path.parents if not folder.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            _sync_folder(folder.parent)
+        make_folder(path.parent)
     except OSError as error:
         raise StoreReadOnly(f"{path.parent} cannot be made: {error.strerror}", path=str(path)) from error
     if path.exists() and not path.is_file():
@@ -119,15 +117,6 @@ def _make_folder(path: Path) -> None:
     for place in (path.parent, path):
         if place.exists() and not os.access(place, os.W_OK):
             raise StoreReadOnly(f"{place} may not be written: a store needs its file and its folder", path=str(path))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the entries of a folder durable: SQLite does so for its own files, not for the folders they stand in."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float) -> StoreMeta:
