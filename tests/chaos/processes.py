@@ -7,6 +7,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +35,7 @@ PRELOADED = (
     "collegium.adapters.embedders.static",
 )
 NO_MODEL = "scripted:none"
+FAR = "far"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Place:
     @property
     def far(self) -> FarSide:
         """The world outside."""
-        return FarSide(self.folder / "far")
+        return FarSide(self.folder / FAR)
 
     @property
     def model_log(self) -> Path:
@@ -147,13 +150,26 @@ def context() -> ForkServerContext:
 
 
 def start(target: Callable[..., None], *arguments: object) -> Child:
-    """A process that runs ``target(*arguments, told)``."""
+    """A process that runs ``target(*arguments, told)``, and that ends when the driver does."""
     made = context()
     ours, theirs = made.Pipe(duplex=False)
-    process = made.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process = made.Process(target=_run, args=(target, *arguments, theirs), daemon=True)
     process.start()
     theirs.close()
     return Child(process, ours)
+
+
+def _run(target: Callable[..., None], *arguments: object) -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        # The process we were forked from ends with the driver, whatever kills that.
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    target(*arguments)
 
 
 def work(place: Place, told: Connection) -> None:
@@ -164,7 +180,8 @@ def work(place: Place, told: Connection) -> None:
         over = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
         tools = chaos_tools(place.far)
-        async with open_collegium(place.settings, scope="all", model=place.model, tools=tools) as app:
+        alone = (sys.executable, "-m", "tests.chaos.lone", str(place.folder / FAR))
+        async with open_collegium(place.settings, scope="all", model=place.model, tools=tools, alone=alone) as app:
             told.send(app._worker.id)
             await over.wait()
 
