@@ -87,7 +87,9 @@ class Agenda:
                 self._is_held = True
                 return [d for d in wanted if not isinstance(d.body, b.TaskReady)]
             case "none":
-                return [_refused(d, funded.reason) if isinstance(d.body, b.TaskReady) else d for d in wanted]
+                refused = b.TaskSettled(outcome="failed", error=LimitReached.code, reason=funded.reason)
+                self._add([Decision(body=refused, task=funded.task)])
+                return None
 
     def _add(self, decisions: Sequence[Decision]) -> None:
         self.decisions += decisions
@@ -106,8 +108,3 @@ class Agenda:
                 attempt=decision.attempt,
             )
             self.preview = apply(self.preview, event)
-
-
-def _refused(ready: Decision, reason: str) -> Decision:
-    """The end of a task for which no account has anything left."""
-    return Decision(body=b.TaskSettled(outcome="failed", error=LimitReached.code, reason=reason), task=ready.task)

@@ -29,7 +29,7 @@ from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
 from collegium.runtime import history
 from collegium.runtime.agenda import Proposal
-from collegium.runtime.funding import WAIT_S, Funding
+from collegium.runtime.funding import WAIT_S, Funding, lack
 from collegium.runtime.gate import Gate
 from collegium.runtime.inheritance import inherited
 from collegium.runtime.pins import tools_of
@@ -265,6 +265,8 @@ class Attempt:
             # Who goes on with the conversation settles what is open in it; somebody else cannot.
             told = [] if error.retryable else [self._decision(u) for u in await self._ended_writes()]
             await self._close([*told, self._decision(parked)])
+        elif isinstance(error, LimitReached):
+            await self.settle_failed(error.code, await self.purse.explained(error))
         else:
             await self.settle_failed(error.code, error.message)
 
@@ -296,7 +298,7 @@ class Attempt:
 
     async def _wait(self, error: LimitReached, seconds: float) -> None:
         wake_at, usage = self._clock.now() + timedelta(seconds=seconds), self.limits.spent
-        parked = b.TaskParked(reason="delay", wake_at=wake_at, error=error.code, detail=error.message, usage=usage)
+        parked = b.TaskParked(reason="delay", wake_at=wake_at, error=lack(error), detail=error.message, usage=usage)
         await self._close([self._decision(parked)])
 
     async def _state(self) -> RunState:

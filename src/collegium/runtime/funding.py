@@ -19,15 +19,14 @@ from collegium.domain.allot import caps, given_back
 from collegium.domain.decision import Decision
 from collegium.domain.errors import LimitReached
 from collegium.domain.run import RunState
+from collegium.domain.task import TaskState
 from collegium.domain.usage import CAPS, Allotment, Usage
 from collegium.oversight.limits import amount
 from collegium.runtime.accounts import Account, Accounts, Book
 
 WAIT_S = 1.0
 """A run that waits for others to give back what they hold looks again after so long."""
-FLOOR = Allotment(
-    cost_usd=Decimal("0.0001"), tokens=4_096, input_tokens=4_096, output_tokens=512, tool_calls=4
-)  # fmt: skip
+_TASK = Usage(cost_usd=Decimal("0.0001"), input_tokens=4_096, output_tokens=1_024, tool_calls=4)
 """A task that has less than this of an account's cap can hardly make one call."""
 _MICRO_USD = Decimal("0.000001")
 _UNCAPPED = Allotment()
@@ -38,17 +37,18 @@ class Funded(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         verdict: ``enough``: they go ahead. ``more``: first append ``decisions``, then ask what is wanted again.
-            ``hold``: not now; what others hold may come back. ``none``: nothing is left, ``reason`` says of what.
+            ``hold``: not now; what others hold may come back. ``none``: ``task`` ends for ``reason``, then ask again.
         is_settled_first: ``more``: nothing else is decided before the draw that is over was settled.
     """
 
     verdict: Literal["enough", "more", "hold", "none"]
     decisions: tuple[Decision, ...] = ()
     is_settled_first: bool = False
+    task: str = ""
     reason: str = ""
 
 
-ENOUGH = Funded(verdict="enough")
+ENOUGH, HOLD = Funded(verdict="enough"), Funded(verdict="hold")
 
 
 class Funding:
@@ -62,41 +62,45 @@ class Funding:
         wanted = [d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task is not None]
         if not wanted or not self.accounts.has_runs:
             return ENOUGH
-        accounts = self._of(state)
-        need = _need(state, wanted, accounts)
-        draw = state.draw
+        accounts, draw = self.of_run(state), state.draw
+        need = _Need.of(state, wanted, accounts)
         if draw is None:
-            return await self._draw(state, accounts, need, held=Allotment())
-        held = _held(state)
+            return await self._draw(state, accounts, need)
         drawn = draw.allotted.allotment
-        free = drawn.left(drawn.of(state.usage - draw.before).plus(held))
-        if _covers(free, need):
+        free = drawn.left(drawn.of(state.usage - draw.before).plus(need.held))
+        short = _short(free, need.least)
+        if not short:
             return ENOUGH
-        if not _is_more(_short(free, need), [await self._rest(a) for a in accounts]):
-            return ENOUGH if _is_some(free) else await self._empty(state, accounts)
-        if not _is_any_open(state):
-            return Funded(verdict="more", decisions=given_back(state), is_settled_first=True)
-        # What open attempts hold goes into the new draw, before the old one is given up.
-        again = await self._draw(state, accounts, need, held=held)
-        if again.verdict == "more":
-            return msgspec.structs.replace(again, decisions=(*given_back(state), *again.decisions))
-        return ENOUGH if _covers(free, FLOOR) else Funded(verdict="hold")
+        can_grow = any([_has(await self._rest(a), short) for a in accounts])
+        if _is_any_open(state):
+            # What open attempts hold goes into the new draw, before the old one is given up.
+            again = await self._draw(state, accounts, need) if can_grow else HOLD
+            if again.verdict == "more":
+                return msgspec.structs.replace(again, decisions=(*given_back(state), *again.decisions))
+            return HOLD if _short(free, need.must) or not _is_some(free) else ENOUGH
+        if not can_grow and not _short(free, need.must) and _is_some(free):
+            return ENOUGH
+        # Given back first, even to wait: two runs that hold too little each would wait for each other.
+        return Funded(verdict="more", decisions=given_back(state), is_settled_first=True)
 
     async def may_have_more(self, state: RunState, error: LimitReached, *, task: str, spent: Usage) -> bool:
-        """Whether the open attempt of ``task``, which ``error`` ends after ``spent``, would fit another draw."""
+        """Whether the open attempt of ``task``, which ``error`` ends after ``spent``, would fit another draw.
+
+        What other runs hold is counted in: it may come back, and the task waits for it.
+        """
         draw, cap = state.draw, str(error.fields.get("limit"))
         if draw is None or cap not in CAPS or getattr(draw.allotted.allotment, cap) is None:
             return False
-        mine, need = state.tasks[task].allotment, Decimal(str(error.fields["need"]))
+        mine, need = getattr(state.tasks[task].allotment, cap), Decimal(str(error.fields["need"]))
         others = sum(1 for t in state.tasks.values() if not t.is_settled and not t.is_open)
         own = getattr(_own_rest(state), cap)
-        if own is not None and own <= getattr(mine, cap) * others:
+        if own is not None and own <= mine * others:
             return False  # the run's own limit is what holds
-        drawn = draw.allotted.allotment
-        taken = drawn.of(state.usage - draw.before).plus(_held(state))
-        free = getattr(drawn.left(taken), cap) + max(getattr(mine, cap) - getattr(drawn.of(spent), cap), 0)
-        rests = [getattr(await self._rest(a), cap) for a in self._of(state)]
-        return bool(free + min([rest for rest in rests if rest is not None], default=0) >= need * (1 + others))
+        used = getattr(draw.allotted.allotment.of(state.usage - draw.before + spent), cap)
+        return all(
+            (rest := getattr(account.caps.left(account.caps.of(book.settled)), cap)) is None or rest - used >= need
+            for account, book in [(a, await self.accounts.book(a.id)) for a in self.of_run(state)]
+        )
 
     async def settle(self, state: RunState) -> None:
         """Gives back what is over of the run's draws; twice is harmless. The sweep does what a crash leaves out."""
@@ -108,20 +112,19 @@ class Funding:
         if state.finished is not None:
             # A draw that the run never came to know of: somebody died, or another account had nothing left.
             name = _draw_id(state)
-            for one in self._of(state):
+            for one in self.of_run(state):
                 if name in (await self.accounts.book(one.id)).open:
                     await self.accounts.settle(one.id, name, Usage())
 
-    async def draw_attempt(self, accounts: Sequence[Account], run: str, task: str, attempt: int) -> Allotment:
-        """What an attempt may take of its agent's ``accounts``; the same attempt again gives the same.
+    async def draw_attempt(self, accounts: Sequence[Account], run: str, task: TaskState) -> Allotment:
+        """What the newest attempt of ``task`` may take of its agent's ``accounts``; again gives the same.
 
         Raises LimitReached when nothing is left; its field ``is_held`` says whether some may come back.
         """
-        name, given = attempt_draw(run, task, attempt), Allotment()
+        name, given = attempt_draw(run, task.task.id, task.attempt), Allotment()
         for account in accounts:
-            book = await self.accounts.book(account.id)
-            before = [a for n in range(1, attempt) if (a := book.draws.get(attempt_draw(run, task, n))) is not None]
-            size = partial(self._sized, need=_doubled(before, account.caps))
+            must = _lacked(task)
+            size = partial(self._sized, least=account.caps.of(_TASK).plus(must), must=must)
             book = await self.accounts.draw(account, name, run, size)
             if name not in book.draws:
                 is_held = _is_held(book, account)
@@ -129,54 +132,49 @@ class Funding:
             given = given.least(book.draws[name])
         return given
 
-    async def has(self, accounts: Sequence[Account], error: LimitReached) -> bool:
-        """Whether every one of ``accounts`` has what ``error`` says is needed."""
+    async def has(self, accounts: Sequence[Account], error: LimitReached, *, spent: Usage) -> bool:
+        """Whether every one of ``accounts`` may have what ``error`` says is needed, once others give back."""
         cap, need = str(error.fields.get("limit")), Decimal(str(error.fields.get("need", 0)))
-        rests = [getattr(await self._rest(a), cap, None) for a in accounts]
-        return all(rest is None or rest >= need for rest in rests)
-
-    async def _draw(self, state: RunState, accounts: Sequence[Account], need: Allotment, *, held: Allotment) -> Funded:
-        name = _draw_id(state)
-        given = Allotment()
         for account in accounts:
-            book = await self.accounts.draw(
-                account, name, state.id, partial(self._sized, need=need, own=_own_rest(state), held=held)
-            )
+            book = await self.accounts.book(account.id)
+            rest = getattr(account.caps.left(account.caps.of(book.settled + spent)), cap)
+            if rest is not None and rest < need:
+                return False
+        return True
+
+    async def _draw(self, state: RunState, accounts: Sequence[Account], need: _Need) -> Funded:
+        name, given, own = _draw_id(state), Allotment(), _own_rest(state)
+        for account in accounts:
+            size = partial(self._sized, least=need.least, must=need.must, own=own, held=need.held)
+            book = await self.accounts.draw(account, name, state.id, size)
             if name not in book.draws:
-                if _is_held(book, account, but=state.id):
-                    return Funded(verdict="hold")
-                return Funded(verdict="none", reason=self._nothing_left(account, book))
+                if _is_held(book, account, but=state.id) or _is_any_open(state):
+                    return HOLD
+                return Funded(verdict="none", task=need.last, reason=self._nothing_left(account, book))
             given = given.least(book.draws[name])
-        if not _covers(given, held):
-            return Funded(verdict="hold")  # drawn when less was held; it is used once that was given back
+        if _is_any_open(state) and _short(given, need.held.plus(need.must)):
+            return HOLD  # drawn when less was needed; it is taken up once nothing is held
         allotted = b.RunAllotted(draw=name, accounts=tuple(a.id for a in accounts), allotment=given)
         return Funded(verdict="more", decisions=(Decision(body=allotted),))
 
-    async def _empty(self, state: RunState, accounts: Sequence[Account]) -> Funded:
-        """The verdict when draw and accounts are empty: wait for others, or end, naming the account."""
-        if _is_any_open(state):
-            return Funded(verdict="hold")
-        last = ""
-        for account in accounts:
-            book = await self.accounts.book(account.id)
-            if not _is_some(book.left(account.caps)):
-                if _is_held(book, account, but=state.id):
-                    return Funded(verdict="hold")
-                last = self._nothing_left(account, book)
-        return Funded(verdict="none", reason=last) if last else Funded(verdict="hold")
-
     def _sized(
-        self, left: Allotment, *, need: Allotment, own: Allotment = _UNCAPPED, held: Allotment = _UNCAPPED
+        self,
+        left: Allotment,
+        *,
+        least: Allotment,
+        must: Allotment,
+        own: Allotment = _UNCAPPED,
+        held: Allotment = _UNCAPPED,
     ) -> Allotment | None:
-        """How much of ``left`` is drawn beside ``held``: what ``own`` caps allow, else a slice; None for nothing."""
+        """How much of ``left`` is drawn beside ``held``: what ``own`` caps allow, else a slice; None for too little."""
         parts: dict[str, Any] = {}
         for cap in CAPS:
             rest, mine, kept = getattr(left, cap), getattr(own, cap), getattr(held, cap) or 0
             if rest is None:
                 continue
-            size = max(self._slice(cap, rest), getattr(need, cap) or 0) if mine is None else mine
+            size = max(self._slice(cap, rest), 2 * (getattr(least, cap) or 0)) if mine is None else mine
             parts[cap] = min(rest, size + kept)
-            if parts[cap] <= kept and mine != 0:
+            if (parts[cap] <= kept and mine != 0) or parts[cap] < kept + (getattr(must, cap) or 0):
                 return None
         return Allotment(**parts)
 
@@ -184,22 +182,29 @@ class Funding:
         part = Decimal(str(self.accounts.caps.slice_share)) * rest
         return part.quantize(_MICRO_USD, rounding=ROUND_FLOOR) if cap == "cost_usd" else int(part)
 
-    def _of(self, state: RunState) -> tuple[Account, ...]:
+    def of_run(self, state: RunState) -> tuple[Account, ...]:
+        """The accounts that the run draws on now."""
         return self.accounts.of_run(state.tenant, state.goal.principal)
 
     async def _rest(self, account: Account) -> Allotment:
         return (await self.accounts.book(account.id)).left(account.caps)
 
-    def _nothing_left(self, account: Account, book: Book) -> str:
+    async def explain(self, accounts: Sequence[Account], cap: str) -> str:
+        """Which of ``accounts`` is nearest to its end by this cap, as a sentence; empty where none has it."""
+        books = [(a, await self.accounts.book(a.id)) for a in accounts if getattr(a.caps, cap, None) is not None]
+        nearest = min(books, key=lambda one: getattr(one[1].left(one[0].caps), cap), default=None)
+        return "" if nearest is None else self._nothing_left(*nearest, cap)
+
+    def _nothing_left(self, account: Account, book: Book, cap: str | None = None) -> str:
         """The sentence of a run that ends for it: account, cap, what was used, when the period ends."""
         left, settled, held = book.left(account.caps), account.caps.of(book.settled), book.held()
-        cap = next((c for c in CAPS if getattr(left, c) is not None and getattr(left, c) <= 0), None)
-        cap = cap or next(c for c in CAPS if getattr(left, c) is not None)
-        used, set_aside = getattr(settled, cap), getattr(held, cap) or 0
+        capped = [c for c in CAPS if getattr(account.caps, c) is not None]
+        cap = cap or min(capped, key=lambda c: float(getattr(left, c)) / (float(getattr(account.caps, c)) or 1.0))
+        set_aside = getattr(held, cap) or 0
         others = f" and {amount(cap, set_aside)} are set aside for runs under way" if set_aside else ""
         return (
             f"{account.label} may use {amount(cap, getattr(account.caps, cap))} and has used "
-            f"{amount(cap, used, is_bare=True)}{others}; the {account.period} ends at "
+            f"{amount(cap, getattr(settled, cap), is_bare=True)}{others}; the {account.period} ends at "
             f"{account.ends_at:%Y-%m-%d %H:%M} UTC: wait, or raise limits.{account.scope}.{account.period}_"
             f"{'usd' if cap == 'cost_usd' else cap}"
         )
@@ -212,6 +217,54 @@ def attempt_draw(run: str, task: str, attempt: int) -> str:
 
 def _draw_id(state: RunState) -> str:
     return f"{state.id}:{len(state.draws) + 1}"
+
+
+class _Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What new attempts of a run need, of every cap that some account has.
+
+    Attributes:
+        held: What open attempts hold.
+        least: With less of it, more is drawn where there is more.
+        must: With less of it, a task that ran out before would only run out again.
+        last: The task that is given up first when there is not enough for all.
+    """
+
+    held: Allotment
+    least: Allotment
+    must: Allotment
+    last: str
+
+    @classmethod
+    def of(cls, state: RunState, wanted: Sequence[str], accounts: Sequence[Account]) -> _Need:
+        """What the attempts of ``wanted`` need. Every unsettled task gets an even part, so it is needed for each."""
+        waiting = sum(1 for t in state.tasks.values() if not t.is_settled and not t.is_open) or 1
+        own, lacked, least, must = _own_rest(state), Allotment(), dict[str, Any](), dict[str, Any]()
+        for name in wanted:
+            lacked = _most(lacked, _lacked(state.tasks[name]))
+        for cap in CAPS:
+            if any(getattr(a.caps, cap) is not None for a in accounts):
+                missed, mine = getattr(lacked, cap), getattr(own, cap)
+                each = max(getattr(_TASK, cap), missed or 0) * waiting
+                least[cap] = each if mine is None else min(each, mine)
+                if missed is not None and (mine is None or missed * waiting <= mine):
+                    must[cap] = missed * waiting
+        lacking = [n for n in wanted if _lacked(state.tasks[n]).is_capped] or list(wanted)
+        return cls(held=_held(state), least=Allotment(**least), must=Allotment(**must), last=lacking[-1])
+
+
+def lack(error: LimitReached) -> str:
+    """The code of a park that waits for more out of accounts: the cap and what the next call needs of it."""
+    return f"{LimitReached.code}:{error.fields.get('limit')}:{error.fields.get('need')}"
+
+
+def _lacked(task: TaskState) -> Allotment:
+    """What the last attempt of ``task`` lacked for its next call; nothing when it ended for another reason."""
+    code, _, rest = (task.error or "").partition(":")
+    cap, _, need = rest.partition(":")
+    if code != LimitReached.code or cap not in CAPS:
+        return Allotment()
+    missed: dict[str, Any] = {cap: Decimal(need) if cap == "cost_usd" else int(need)}
+    return Allotment(**missed)
 
 
 def _is_any_open(state: RunState) -> bool:
@@ -232,47 +285,12 @@ def _own_rest(state: RunState) -> Allotment:
     return whole.left(whole.of(state.usage).plus(_held(state)))
 
 
-def _need(state: RunState, wanted: Sequence[str], accounts: Sequence[Account]) -> Allotment:
-    """What the tasks that are not settled should have together, of every cap that some account has.
-
-    A task that ran out of its part before gets twice as much; nobody gets more than the run's own limits allow.
-    """
-    waiting = sum(1 for t in state.tasks.values() if not t.is_settled and not t.is_open) or 1
-    short = [state.tasks[n].allotment for n in wanted if state.tasks[n].error == LimitReached.code]
-    own, needs = _own_rest(state), {}
-    for cap in CAPS:
-        if any(getattr(a.caps, cap) is not None for a in accounts):
-            each = max([getattr(FLOOR, cap), *(2 * (getattr(a, cap) or 0) for a in short)])
-            mine = getattr(own, cap)
-            needs[cap] = each * waiting if mine is None else min(each * waiting, mine)
-    return Allotment(**needs)
-
-
-def _doubled(before: Sequence[Allotment], caps_: Allotment) -> Allotment:
-    """What an attempt should have where earlier attempts of its task had less: twice the most of them."""
-    return Allotment(**{
-        cap: max([getattr(FLOOR, cap), *(2 * (getattr(a, cap) or 0) for a in before)])
-        for cap in CAPS
-        if getattr(caps_, cap) is not None
-    })  # fmt: skip
-
-
-def _covers(free: Allotment, need: Allotment) -> bool:
-    """Whether ``free`` has at least ``need`` of every cap that both have."""
-    return not _short(free, need)
-
-
 def _short(free: Allotment, need: Allotment) -> list[str]:
     return [
         cap
         for cap in CAPS
         if getattr(free, cap) is not None and getattr(need, cap) is not None and getattr(free, cap) < getattr(need, cap)
     ]
-
-
-def _is_more(short: Sequence[str], rests: Sequence[Allotment]) -> bool:
-    """Whether of everything that is short, the accounts have some left: only then another draw helps."""
-    return all(getattr(rest, cap) is None or getattr(rest, cap) > 0 for cap in short for rest in rests)
 
 
 def _is_some(left: Allotment) -> bool:
@@ -286,3 +304,14 @@ def _is_held(book: Book, account: Account, *, but: str = "") -> bool:
     return any(
         (getattr(held, cap) or 0) > 0 for cap in CAPS if getattr(left, cap) is not None and getattr(left, cap) <= 0
     )
+
+
+def _has(rest: Allotment, caps_: Sequence[str]) -> bool:
+    """Whether there is anything left of one of these caps."""
+    return any((getattr(rest, cap) or 0) > 0 for cap in caps_)
+
+
+def _most(one: Allotment, other: Allotment) -> Allotment:
+    """The larger need of both, each by itself."""
+    values = {c: [v for v in (getattr(one, c), getattr(other, c)) if v is not None] for c in CAPS}
+    return Allotment(**{c: max(v) for c, v in values.items() if v})

@@ -37,7 +37,7 @@ class Purse:
         if self._funding is not None:
             self._of = self._funding.accounts.of_agent(self._state.tenant, agent.name)
             run, task = self._state.id, self._task
-            self._drawn = await self._funding.draw_attempt(self._of, run, task.task.id, task.attempt)
+            self._drawn = await self._funding.draw_attempt(self._of, run, task)
         allotment = self._task.allotment.least(own).least(self._drawn)
         self.limits = AttemptLimits(
             allotment, advice=self._advice(allotment, own, agent.name), is_late=self._is_late(agent)
@@ -58,11 +58,26 @@ class Purse:
             return False
         given = getattr(self.limits.allotment, cap)
         if given is not None and getattr(self._drawn, cap) == given != getattr(self._task.allotment, cap):
-            return await self._funding.has(self._of, error)
+            return await self._funding.has(self._of, error, spent=self.limits.spent)
         if given is None or given != getattr(self._task.allotment, cap):
             return False  # it is the agent's own cap that holds
         task = self._task.task.id
         return await self._funding.may_have_more(state, error, task=task, spent=self.limits.spent)
+
+    async def explained(self, error: LimitReached) -> str:
+        """The sentence of ``error``, with the account it comes from where it is not the run's own limit."""
+        cap = str(error.fields.get("limit"))
+        if self._funding is None or cap not in CAPS or getattr(self.limits.allotment, cap) is None:
+            return error.message
+        given, own = getattr(self.limits.allotment, cap), getattr(self._task.allotment, cap)
+        if given == own and getattr(self._state.goal.limits, cap) is None:
+            accounts = self._funding.of_run(self._state)
+        elif given == getattr(self._drawn, cap):
+            accounts = self._of
+        else:
+            return error.message
+        account = await self._funding.explain(accounts, cap)
+        return f"{error.message.rpartition(': ')[0]}: {account}" if account else error.message
 
     def _advice(self, allotment: Allotment, own: Allotment, agent: str) -> dict[str, str]:
         """What a person can do about each cap that is not the run's."""
