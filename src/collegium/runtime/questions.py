@@ -11,6 +11,7 @@ from collegium.agents.calls import ApprovalNeeded, TooEarly, UnknownOutcome
 from collegium.agents.overseer import Escalated
 from collegium.domain import body as b
 from collegium.domain.asking import approval_id
+from collegium.domain.conversation import Conversation
 from collegium.domain.run import RunState
 from collegium.domain.usage import Usage
 from collegium.tools.ledger import Ledger
@@ -69,11 +70,22 @@ def ended_writes(ledger: Ledger, tasks: Iterable[str]) -> tuple[tuple[str, b.Too
     Where nobody will look into them any more, nobody may learn of them only from the far side.
     """
     return tuple(
-        (task, b.ToolOutcomeUnknown(key=e.key, tool=e.tool, detail=f"its call in step {e.step} was ended from outside"))
-        for task in tasks
-        for e in ledger.open(task)
-        if e.effect == "write"
+        (task, _ended(e.key, e.tool, e.step)) for task in tasks for e in ledger.open(task) if e.effect == "write"
     )
+
+
+def open_writes(talk: Conversation) -> tuple[b.ToolOutcomeUnknown, ...]:
+    """The same from the conversation of one task, where there is no ledger at hand."""
+    return tuple(
+        _ended(i.key, i.tool, i.step)
+        for turn in talk.turns
+        for call, i in turn.intended.items()
+        if call not in turn.finished and i.effect == "write"
+    )
+
+
+def _ended(key: str, tool: str, step: int) -> b.ToolOutcomeUnknown:
+    return b.ToolOutcomeUnknown(key=key, tool=tool, detail=f"its call in step {step} was ended from outside")
 
 
 def _outcome(stop: UnknownOutcome, now: datetime, caller: str) -> b.ApprovalRequested:

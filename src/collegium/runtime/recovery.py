@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -15,9 +16,14 @@ from collegium.domain.errors import Fenced, NotFound, StoreCorrupt
 from collegium.domain.head import Head, HeadQuery
 from collegium.domain.run import RunState
 from collegium.ports import Clock, Journal, Presence
+from collegium.runtime.accounts import is_account
+from collegium.runtime.history import past
+from collegium.runtime.questions import open_writes
 from collegium.runtime.scheduler import Scheduler
 
 _log = logging.getLogger("collegium.recovery")
+Held = Callable[[], frozenset[tuple[str, str]]]
+"""Gives ``(run, task)`` of what a worker works on."""
 
 
 class Recovery:
@@ -27,6 +33,7 @@ class Recovery:
         self._scheduler = scheduler
         self._journal = journal
         self._presence = presence
+        self._burying = asyncio.Lock()
         self._clock = clock
 
     async def sweep(self, only: frozenset[str] | None = None) -> int:
@@ -37,33 +44,35 @@ class Recovery:
         Args:
             only: Look after these runs and no others; None for all of the store.
         """
-        await self._bury(only)
         looked_at = 0
         for head in await self._due(only):
             try:
                 known = await self._scheduler.load(head.run)
                 if known.deciding_seq < head.deciding_seq:
-                    await self._scheduler.load(head.run, is_fresh=True)
+                    known = await self._scheduler.load(head.run, is_fresh=True)
+                if known.is_overdue(self._clock.now()):
+                    await self._tell_of_open_writes(known)
                 await self._scheduler.advance(head.run)
             except (StoreCorrupt, NotFound, Fenced) as error:
                 _log.warning("run %s is left alone: %s", head.run, error)
             looked_at += 1
         return looked_at
 
-    async def lapse_lost(self, worker: str, held: frozenset[tuple[str, str]]) -> None:
+    async def lapse_lost(self, worker: str, held: Held) -> None:
         """Lapses attempts that the store says are this ``worker``'s and that it does not work on.
 
         So whatever went wrong while an attempt was started or closed, none stays open with nobody on it.
 
         Args:
             worker: The worker of this process.
-            held: ``(run, task)`` of everything it works on.
+            held: Gives ``(run, task)`` of everything it works on now; asked again at the moment of the decision, since
+                an attempt may have started meanwhile.
         """
         for head in await self._all(HeadQuery(worker=worker)):
             # What this process started it has decided itself: its own memory says whether a closer look is worth it.
             known = await self._scheduler.load(head.run)
             theirs = {(head.run, t.task.id) for t in known.tasks.values() if t.worker == worker}
-            if not theirs or theirs - held:
+            if not theirs or theirs - held():
                 await self._lapse(head.run, worker, but=held)
 
     async def _due(self, only: frozenset[str] | None) -> list[Head]:
@@ -81,61 +90,109 @@ class Recovery:
             if len(page) < query.limit:
                 break
             query = replace(query, after=page[-1].run)
-        return list({h.run: h for h in heads}.values())
+        return list({h.run: h for h in heads if not is_account(h.run)}.values())
 
-    async def resume(self, run: str) -> RunState:
+    async def resume(self, run: str, principal: str = "local") -> RunState:
         """Sets a run going that was drained or whose worker died. Raises ``NotFound``.
 
         Parks that wait for a person stay as they are; a finished run is returned as it is.
         """
-        await self._bury(frozenset({run}))
+        await self.bury(frozenset({run}))
         state = await self._scheduler.load(run, is_fresh=True)
-        return state if state.finished is not None else await self._scheduler.propose(run, resumed)
+        return (
+            state
+            if state.finished is not None
+            else await self._scheduler.propose(run, lambda now: resumed(now, principal))
+        )
 
-    async def _bury(self, only: frozenset[str] | None) -> None:
-        """Lapses the open attempts of workers that live no more."""
-        for worker in await self._presence.dead():
-            for head in await self._all(HeadQuery(worker=worker)):
-                if only is None or head.run in only:
-                    await self._lapse(head.run, worker)
-            if not await self._journal.heads(HeadQuery(worker=worker, limit=1)):
-                await self._presence.withdraw(worker)
+    async def cancel(self, run: str, requested: b.RunCancelRequested) -> RunState:
+        """Asks for the end of a run, once. Writes that tasks have left open are told of: nobody will look into them."""
+        left = await self._open_writes(await self._scheduler.load(run, is_fresh=True))
 
-    async def bury(self, run: str) -> None:
-        """Lapses the attempts of dead workers in one run."""
-        await self._bury(frozenset({run}))
+        def proposal(state: RunState) -> Sequence[Decision]:
+            if state.finished is not None or state.cancel is not None:
+                return ()
+            return [*_told(state, left), Decision(body=requested)]
 
-    async def _lapse(self, run: str, worker: str, *, but: frozenset[tuple[str, str]] = frozenset()) -> None:
+        return await self._scheduler.propose(run, proposal)
+
+    async def _tell_of_open_writes(self, state: RunState) -> None:
+        left = await self._open_writes(state)
+        if left:
+            await self._scheduler.propose(state.id, lambda now: () if now.finished is not None else _told(now, left))
+
+    async def _open_writes(self, state: RunState) -> dict[str, tuple[b.ToolOutcomeUnknown, ...]]:
+        """Writes that parked tasks have begun and not ended, by task."""
+        if state.finished is not None:
+            return {}
+        parked = [t.task.id for t in state.tasks.values() if t.status == "parked"]
+        found = {name: open_writes(await self._converse(state.id, name)) for name in parked}
+        return {name: writes for name, writes in found.items() if writes}
+
+    async def bury(self, only: frozenset[str] | None) -> None:
+        """Lapses the open attempts of workers that live no more, in the runs of ``only`` or in all of them.
+
+        A worker that left nothing behind is forgotten, unless it only stands still and may go on.
+        """
+        # One at a time: what a worker has left counts from the moment at which it was found to have ended.
+        async with self._burying:
+            for worker in await self._presence.dead():
+                for head in await self._all(HeadQuery(worker=worker)):
+                    if only is None or head.run in only:
+                        await self._lapse(head.run, worker)
+                if not await self._journal.heads(HeadQuery(worker=worker, limit=1)):
+                    await self._presence.withdraw(worker)
+
+    async def _lapse(self, run: str, worker: str, *, but: Held = frozenset) -> None:
         try:
             state = await self._scheduler.load(run, is_fresh=True)
         except (NotFound, StoreCorrupt) as error:
             _log.warning("run %s is left alone: %s", run, error)
             return
         theirs = [t for t in state.tasks.values() if t.status == "running" and t.worker == worker]
-        held = [t for t in theirs if (run, t.task.id) not in but]
-        if not held:
+        talks = {
+            (t.task.id, t.attempt): await self._converse(run, t.task.id)
+            for t in theirs
+            if (run, t.task.id) not in but()
+        }
+        if not talks:
             return
-        talks = {t.task.id: await self._converse(run, t.task.id) for t in held}
 
         def proposal(state: RunState) -> Sequence[Decision]:
-            return [
+            lapsed = [
                 Decision(
                     body=b.TaskLapsed(
                         worker=worker,
-                        has_progressed=talks[t.task.id].progress.get(t.attempt, 0) > 0,
-                        usage=talks[t.task.id].spent(t.attempt),
+                        has_progressed=talks[t.task.id, t.attempt].progress.get(t.attempt, 0) > 0,
+                        usage=talks[t.task.id, t.attempt].spent(t.attempt),
                     ),
                     task=t.task.id,
                     attempt=t.attempt,
                 )
                 for t in state.tasks.values()
-                if t.status == "running" and t.worker == worker and t.task.id in talks
+                if t.status == "running" and t.worker == worker
+                if (t.task.id, t.attempt) in talks and (run, t.task.id) not in but()
             ]
+            if state.cancel is None and not state.is_overdue(self._clock.now()):
+                return lapsed
+            # No attempt will come that could look into what they had begun.
+            left = {d.task: open_writes(talks[d.task, d.attempt]) for d in lapsed if d.task and d.attempt}
+            return [*lapsed, *_told(state, left)]
 
         await self._scheduler.propose(run, proposal)
 
     async def _converse(self, run: str, task: str) -> Conversation:
-        talk, after = Conversation(), 0
-        while events := await self._journal.read(run, after):
-            talk, after = converse(events, task, talk), events[-1].seq
+        talk = Conversation()
+        async for events in past(self._journal, run):
+            talk = converse(events, task, talk)
         return talk
+
+
+def _told(state: RunState, left: Mapping[str, Sequence[b.ToolOutcomeUnknown]]) -> list[Decision]:
+    said = {a.request.key for a in state.approvals.values() if a.answer and a.answer.answer in ("done", "not-done")}
+    return [
+        Decision(body=body, task=task)
+        for task, bodies in left.items()
+        for body in bodies
+        if body.key not in state.unknown and body.key not in said and not state.tasks[task].is_settled
+    ]

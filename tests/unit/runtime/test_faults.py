@@ -284,7 +284,7 @@ async def test_a_write_that_is_ended_half_way_is_told_of(how: str) -> None:
             await run.cancel()
         report = await asyncio.wait_for(run.result(), 10)
         assert "tool.outcome_unknown" in await types(app, run.id)
-        assert "pay had been called and may or may not have happened" in report.missing[0]
+        assert any("pay may or may not have happened" in m for m in report.missing)
 
 
 async def test_an_answer_that_twice_does_not_fit_is_not_tried_from_its_own_record() -> None:

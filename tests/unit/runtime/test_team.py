@@ -183,12 +183,14 @@ async def test_a_write_is_intended_before_and_finished_after_and_never_made_twic
         [
             Step(tool_calls=(once,)),
             Step(expect_last=("paid 5",), tool_calls=(again,)),
-            Step(expect_last=("not called again",), reply="I paid 5."),
+            Step(expect_last=("pay was not called, local did not allow it",), reply="I paid 5."),
         ]
     )
     async with team(model, tools=[pay]) as app:  # type: ignore[list-item]
         run, result = await finished(app, "Pay 5.", plan=ONE)
-        assert result.status == "succeeded"
+        assert result.status == "waiting"
+        await app.answer(result.questions[0].approval, "reject")
+        assert (await asyncio.wait_for(run.result(), 20)).status == "succeeded"
         assert len(calls) == 1
         assert not calls[0].endswith("None")
         types = [e.type for e in await events_of(app, run.id)]
