@@ -161,6 +161,13 @@ async def pinned_things(records: Records, tenant: str, pins: Mapping[str, str]) 
     return PinnedThings(agents=agents, tools=tools, models=models)
 
 
+async def profile_of(records: Records, tenant: str, name: str) -> ModelProfile | None:
+    """What the model called ``name`` could do when it was opened last, for runs that do not pin it."""
+    found = await records.find(PROFILE, tenant, after=f"{name}@", limit=100)
+    known = [r for r in found if r.key.startswith(f"{name}@")]
+    return msgspec.convert(known[-1].value, ModelProfile) if known else None
+
+
 def tools_of(pins: Mapping[str, str]) -> dict[str, str]:
     """The versions of the tools among ``pins``, by name."""
     return {name.removeprefix("tool:"): v for name, v in sorted(pins.items()) if name.startswith("tool:")}

@@ -21,6 +21,7 @@ from collegium.adapters.rows import (
     to_us,
 )
 from collegium.domain import chain
+from collegium.domain.chain import Link
 from collegium.domain.errors import CollegiumError, Conflict, NotFound
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import FINISHED, Fence, Head, HeadChange, HeadQuery
@@ -94,6 +95,15 @@ class MemoryJournal:
         if run in self.tombstones and any(row.body is None for row in rows):
             raise NotFound(str(self.tombstones[run]), run=run, pruned=True)
         return tuple(map(to_event, rows))
+
+    def adopt(self, links: Sequence[Link], head: Head) -> None:
+        """Takes a run in as it is stored elsewhere, chain and all, under a ``head`` that nobody has to look at."""
+        rows = [EventRow(*link[:9], link.body, link.salt, link.digest, link.mac) for link in links]  # type: ignore[arg-type] # a removed body stays one
+        self._events[head.run] = rows
+        self._all.extend(rows)
+        self._heads[head.run] = HeadRow(
+            head.tenant, head.status, head.seq, bytes.fromhex(head.mac), head.deciding_seq, wake_us=None
+        )
 
     @property
     def runs(self) -> tuple[str, ...]:

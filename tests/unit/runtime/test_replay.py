@@ -1,0 +1,363 @@
+"""Replays: a recorded run goes the same way again, without a model, a tool or a network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from collegium.adapters.memory.replay import replay
+from collegium.adapters.scorers.lexical import LexicalScorer
+from collegium.agents.roster import builtin_agents
+from collegium.app import Collegium
+from collegium.domain.agent import Agent
+from collegium.domain.chain import PUBLIC_KEY
+from collegium.domain.chat import ModelProfile, ToolCall
+from collegium.domain.document import GivenFile
+from collegium.domain.errors import ModelAuthError, ModelUnavailable, UnreadableInput
+from collegium.domain.plan import Plan, Task
+from collegium.oversight.approvals import ApprovalPolicy
+from collegium.runtime.export import Export, export, parse
+from collegium.runtime.replay import Replayed
+from collegium.testing.clock import FakeClock
+from collegium.testing.harness import memory_stores, team
+from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
+from collegium.tools.builtin import builtin_tools
+from collegium.tools.definition import FunctionTool, Tool, tool
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HANDBOOK = [
+    GivenFile(
+        path="orders.md", data=b"# Orders\n\nThe order service is owned by the team Harbour. It keeps data 30 days.\n"
+    ),
+    GivenFile(path="teams.md", data=b"# Teams\n\nThe team Harbour is led by Ada Byron.\n"),
+]
+WEAK: ModelProfile = msgspec.structs.replace(SCRIPTED_PROFILE, tool_mode="schema", can_plan=False, can_write=False)
+PAYING = Plan(
+    tasks=(
+        Task(id="pay", title="Pay", capability="operate", instructions="Pay the bill."),
+        Task(id="tell", title="Tell", capability="operate", instructions="Tell Ann.", depends_on=("pay",)),
+        Task(id="also", title="Also", capability="operate", instructions="Tell Bo."),
+    )
+)
+
+
+async def exported(app: Collegium, run: str) -> Export:
+    assert app.stores.archive is not None
+    lines = export(
+        run,
+        tenant="default",
+        journal=app.stores.journal,
+        archive=app.stores.archive,
+        blobs=app.stores.blobs,
+        records=app.stores.records,
+        now=NOW,
+        key=PUBLIC_KEY,
+    )
+    return parse([line async for line in lines])
+
+
+async def replayed(
+    made: Export,
+    *,
+    tools: Sequence[Tool] = (),
+    agents: Sequence[Agent] | None = None,
+    is_pinned: bool = False,
+) -> Replayed:
+    return await asyncio.wait_for(
+        replay(
+            made,
+            agents=builtin_agents() if agents is None else agents,
+            tools=(*builtin_tools(), *tools),
+            scorer=LexicalScorer(),
+            embedder=None,
+            is_pinned=is_pinned,
+        ),
+        30,
+    )
+
+
+def assert_same(result: Replayed, *, events: int) -> None:
+    assert result.miss is None
+    assert result.comparison.differences == ()
+    assert result.is_answer_identical
+    assert result.is_same
+    assert result.comparison.events >= events
+    assert (result.model_calls, result.tool_calls) == (0, 0)
+
+
+def paying() -> tuple[FunctionTool, FunctionTool, list[str]]:
+    written: list[str] = []
+
+    @tool(effect="write", capabilities=["operate"])
+    async def pay(amount: int) -> str:
+        """Pay an amount.
+
+        Args:
+            amount: How much.
+        """
+        written.append(f"paid {amount}")
+        return f"paid {amount}"
+
+    @tool(effect="read", capabilities=["operate"])
+    async def look(what: str) -> str:
+        """Look something up.
+
+        Args:
+            what: The thing.
+        """
+        written.append(f"looked at {what}")
+        return f"{what} is 5"
+
+    return pay, look, written
+
+
+def call(name: str, **arguments: object) -> ToolCall:
+    return ToolCall(id=f"c_{name}", name=name, arguments=arguments)
+
+
+def payer() -> ScriptedModel:
+    return ScriptedModel(
+        [
+            Step(expect=("Pay the bill",), expect_last=("Wrote bill.txt",), reply="I paid 5.", times=None),
+            Step(
+                expect=("Pay the bill",),
+                expect_last=("is 5",),
+                tool_calls=(call("pay", amount=5), call("write_file", path="bill.txt", text="5")),
+                times=None,
+            ),
+            Step(
+                expect=("Pay the bill",),
+                tool_calls=(call("look", what="bill"), call("look", what="bill"), call("look", what="cat")),
+                times=None,
+            ),
+            Step(expect=("Tell Ann",), expect_last=("nonsense",), reply="Ann knows.", times=None),
+            Step(expect=("Tell Ann",), tool_calls=(call("list_files"), call("nonsense", x=1)), times=None),
+            Step(expect=("Tell Bo",), error=ModelUnavailable("away")),
+            Step(expect=("Tell Bo",), reply="Bo knows.", times=None),
+        ],
+        ordered=False,
+    )
+
+
+async def done(app: Collegium, run: str) -> str:
+    return (await asyncio.wait_for(app.result(run), 20)).status
+
+
+def plan_json(*tasks: tuple[str, str, list[str]]) -> str:
+    return json.dumps(
+        {
+            "tasks": [
+                {"id": i, "title": i, "capability": c, "instructions": f"do {i}", "depends_on": d} for i, c, d in tasks
+            ]
+        }
+    )
+
+
+async def test_a_weak_models_run_over_documents() -> None:
+    async with team(ScriptedModel([], profile=WEAK)) as app:
+        run = await app.submit("Who owns the order service?", files=HANDBOOK)
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    assert_same(await replayed(made), events=10)
+
+
+async def test_a_run_that_plans_searches_writes_and_is_sent_back() -> None:
+    model = ScriptedModel(
+        [
+            Step(
+                expect=("orders.md", "teams.md"), reply=plan_json(("look", "research", []), ("say", "write", ["look"]))
+            ),
+            Step(
+                expect_last=("A first search gave",),
+                tool_calls=(ToolCall(id="c1", name="search_inputs", arguments={"query": "who leads Harbour"}),),
+            ),
+            Step(expect_last=("Ada Byron",), reply="Harbour is led by Ada Byron."),
+            Step(expect=("Passages:",), reply="The order service is owned by Harbour [1]. It was founded in 1851 [1]."),
+            Step(expect_last=("founded in 1851",), reply="The order service is owned by the team Harbour [1]."),
+        ]
+    )
+    async with team(model) as app:
+        run = await app.submit("Who owns the order service?", files=HANDBOOK)
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    result = await replayed(made)
+    assert_same(result, events=15)
+    assert (result.replies, result.results) == (5, 1)
+
+
+async def test_a_run_with_tools_writes_refused_calls_and_a_retry() -> None:
+    pay, look, written = paying()
+    async with team(payer(), tools=[pay, look], stores=memory_stores(FakeClock())) as app:
+        run = await app.submit("Pay the bill and tell all.", plan=PAYING)
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    before = list(written)
+    # Once with the tools at hand and once where nobody has ever heard of them.
+    for tools in ((pay, look), ()):
+        result = await replayed(made, tools=tools)
+        assert_same(result, events=25)
+        assert written == before
+        assert result.results == 6
+
+
+async def test_a_schema_models_tools() -> None:
+    profile = msgspec.structs.replace(SCRIPTED_PROFILE, tool_mode="schema")
+    _, look, _ = paying()
+    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
+    steps = [
+        Step(reply='{"tool": "look", "arguments": {"what": "bill"}}'),
+        Step(reply='{"tool": "look", "arguments": {"wrong": 1}}'),
+        Step(reply='{"answer": "It is 5."}'),
+    ]
+    async with team(ScriptedModel(steps, profile=profile), tools=[look]) as app:
+        run = await app.submit("Look.", plan=one)
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    for tools in ((look,), ()):
+        assert_same(await replayed(made, tools=tools), events=8)
+
+
+async def test_a_run_that_failed_fails_the_same_way() -> None:
+    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
+    async with team(ScriptedModel([Step(error=ModelAuthError("the key is refused"))])) as app:
+        run = await app.submit("Do it.", plan=one)
+        assert await done(app, run.id) == "failed"
+        made = await exported(app, run.id)
+    result = await replayed(made)
+    assert_same(result, events=4)
+    assert result.status == "failed"
+
+
+@pytest.mark.parametrize("answer", ["approve", "reject"])
+async def test_a_run_in_which_people_were_asked_and_said_something(answer: str) -> None:
+    pay, look, written = paying()
+    async with team(
+        payer(), tools=[pay, look], stores=memory_stores(FakeClock()), approvals=ApprovalPolicy(tools=("pay",))
+    ) as app:
+        run = await app.submit("Pay the bill and tell all.", plan=PAYING)
+        assert await done(app, run.id) == "waiting"
+        (question,) = (await run.state()).open_approvals
+        await app.answer(question.id, answer, principal="bo")
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    before = list(written)
+    assert_same(await replayed(made), events=25)
+    assert written == before
+
+
+async def test_a_run_that_was_cancelled_half_way() -> None:
+    pay, look, _ = paying()
+    model = ScriptedModel(
+        [Step(expect=("Tell Bo",), reply="Bo knows."), Step(expect=("Pay",), delay_s=60, reply="late")], ordered=False
+    )
+    plan = Plan(
+        tasks=tuple(msgspec.structs.replace(t, depends_on=("also",) if t.id == "pay" else ()) for t in PAYING.tasks)
+    )
+    async with team(model, tools=[pay, look]) as app:
+        run = await app.submit("Pay the bill and tell all.", plan=Plan(tasks=(plan.tasks[0], plan.tasks[2])))
+        async for event in run.events():
+            if event.type == "task.started" and event.task == "pay":
+                await run.cancel("enough")
+        made = await exported(app, run.id)
+    result = await replayed(made)
+    assert_same(result, events=8)
+    assert result.status == "cancelled"
+
+
+async def test_forks_replay_with_what_they_share() -> None:
+    pay, look, written = paying()
+    async with team(payer(), tools=[pay, look], stores=memory_stores(FakeClock())) as app:
+        run = await app.submit("Pay the bill and tell all.", plan=PAYING)
+        assert await done(app, run.id) == "succeeded"
+        last = (await app.stores.journal.head(run.id)).seq  # type: ignore[union-attr]
+        ends = set()
+        for at in range(1, last, 3):
+            fork = await app.fork(run.id, at=at)
+            ends.add(await done(app, fork.id))
+            before = list(written)
+            result = await replayed(await exported(app, fork.id))
+            assert written == before
+            assert_same(result, events=2)
+        assert ends == {"succeeded", "waiting"}
+
+
+async def test_an_attempt_that_was_drained_leaves_no_difference() -> None:
+    pay, look, _ = paying()
+    stores = memory_stores(FakeClock())
+    slow = ScriptedModel(
+        [Step(expect=("Pay the bill",), expect_last=("is 5",), delay_s=60, reply="late")], ordered=False
+    )
+    steps = payer().script._steps
+    slow.script._steps += [s for s in steps if s.tool_calls and s.tool_calls[0].name == "look"]
+    slow.script._used += [0]
+    one = Plan(tasks=PAYING.tasks[:2])
+    async with team(slow, tools=[pay, look], stores=stores) as app:
+        run = await app.submit("Pay the bill and tell all.", plan=one)
+        async for event in run.events():
+            if event.type == "tool.finished" and event.body.call == 2:  # type: ignore[attr-defined]
+                break
+    async with team(payer(), tools=[pay, look], stores=stores) as app:
+        await app.resume(run.id)
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    events = [e.type for e in await made.read(run.id)]
+    assert events.count("task.started") == 3
+    assert_same(await replayed(made), events=15)
+
+
+async def test_a_changed_prompt_is_a_miss_with_a_diff_and_pinned_is_none() -> None:
+    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
+    async with team(ScriptedModel([Step(reply="Done.")])) as app:
+        run = await app.submit("Do it.", plan=one)
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    changed = [
+        msgspec.structs.replace(a, prompt="Be quick and\nrude.") if a.kind == "operator" else a
+        for a in builtin_agents()
+    ]
+    result = await replayed(made, agents=changed)
+    assert not result.is_same
+    assert result.miss is not None
+    assert "step 1 of task 'do' is not what is recorded" in result.miss
+    assert "+rude." in result.miss
+    assert_same(await replayed(made, agents=changed, is_pinned=True), events=5)
+
+
+async def test_exports_that_were_changed_or_cut_are_found_out() -> None:
+    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
+    async with team(ScriptedModel([Step(reply="Done.")])) as app:
+        run = await app.submit("Do it.", plan=one, files=HANDBOOK)
+        assert await done(app, run.id) == "succeeded"
+        archive = app.stores.archive
+        assert archive is not None
+        lines = [
+            line
+            async for line in export(
+                run.id,
+                tenant="default",
+                journal=app.stores.journal,
+                archive=archive,
+                blobs=app.stores.blobs,
+                records=app.stores.records,
+                now=NOW,
+                key=PUBLIC_KEY,
+            )
+        ]
+    assert parse(lines).check(PUBLIC_KEY).chain == "intact"
+    assert parse(lines).check(b"k" * 32).chain == "other key"
+    with pytest.raises(UnreadableInput, match="cut off"):
+        parse(lines[:-1])
+    with pytest.raises(UnreadableInput, match="cut off"):
+        parse([*lines[:3], *lines[4:]])
+    edited = [line.replace(b"Do it.", b"Do so.") if b'"run.submitted"' in line else line for line in lines]
+    checked = parse(edited).check(PUBLIC_KEY)
+    assert (checked.chain, checked.run, checked.seq) == ("broken", run.id, 1)
+    with pytest.raises(UnreadableInput, match="line 1"):
+        parse([b"nonsense"])
+    with pytest.raises(UnreadableInput, match="newer"):
+        parse([lines[0].replace(b'"format":1', b'"format":2'), *lines[1:]])
