@@ -141,7 +141,7 @@ class Window:
             self._told += [(index, m.text) for m in turn.proposed.added if m.role == "user"]
         results = _cut(turn, self.result_bytes)
         self._has_cut = self._has_cut or any(r.text is not f.result.text for r, f in results)
-        messages = (turn.proposed.reply, *(r for r, _ in results))
+        messages = (turn.proposed.reply, *(r for r, _ in results), *_unanswered(turn))
         row = _Row(turn, messages, _tokens(messages) + (0 if index == self._opening else _tokens(turn.proposed.added)))
         self._rows.append(row)
         self._kept_tokens += row.tokens
@@ -295,6 +295,16 @@ def _cut(turn: Turn, room_bytes: int) -> list[tuple[ChatMessage, ToolFinished]]:
                 break
             room_bytes -= size
     return [(_shown(f, level if size > level else None), f) for f, size in zip(finished, sizes, strict=True)]
+
+
+def _unanswered(turn: Turn) -> list[ChatMessage]:
+    """A word for each call that was not carried out, because a step proposed too many: servers refuse a gap."""
+    calls = enumerate(turn.proposed.reply.tool_calls)
+    return [
+        ChatMessage(role="tool", text="[not carried out: too many calls in one step]", call_id=c.id, name=c.name)
+        for index, c in calls
+        if index not in turn.finished
+    ]
 
 
 def _shown(finished: ToolFinished, limit_bytes: int | None) -> ChatMessage:

@@ -104,7 +104,8 @@ def capped(result: ToolResult, limit_bytes: int = LIMIT_BYTES) -> ToolResult:
 def _plain(value: object, limit_bytes: int) -> ToolResult:
     """``value`` as a result made of nothing but plain text and JSON. Raises whatever looking at it raises."""
     if isinstance(value, ToolResult):
-        if not isinstance(value.text, str) or not isinstance(value.data, dict | None):
+        given: tuple[Any, Any] = (value.text, value.data)  # nobody has checked them yet
+        if not isinstance(given[0], str) or not isinstance(given[1], dict | None):
             raise TypeError("its text has to be a str, its data a dict")
         return ToolResult(text=_exactly(value.text), is_ok=bool(value.is_ok), data=_as_json(value.data, limit_bytes))
     if isinstance(value, str):

@@ -157,7 +157,7 @@ async def test_after_a_crash_the_requests_are_the_same_byte_for_byte(tmp_path: P
     first, second = Looking(blocks_at=at), Looking()
     stores = replace(memory_stores(SystemClock()), presence=FilePresence(tmp_path))
     journal = DiskGone(stores.journal)
-    async with team(first, tools=[look, dump], agents=[CLERK], stores=replace(stores, journal=journal)) as app:  # type: ignore[arg-type]
+    async with team(first, tools=[look, dump], agents=[CLERK], stores=replace(stores, journal=journal)) as app:
         run = await app.submit("x", plan=PLAN, limits=LIMITS)
         await asyncio.wait_for(first.is_blocked.wait(), 30)
         journal.is_gone = True
@@ -259,6 +259,15 @@ async def test_who_sees_everything_has_nothing_to_recall() -> None:
     ]
     async with ScriptedModel(steps) as model:
         await undisturbed(model)
+
+
+async def test_calls_that_are_too_many_are_answered_all_the_same() -> None:
+    calls = tuple(ToolCall(id=f"c{n}", name="look", arguments={"n": n}) for n in range(20))
+    model = ScriptedModel([Step(tool_calls=calls), Step(reply="All right.")])
+    await undisturbed(model)
+    answers = [m for m in model.requests[1].messages if m.role == "tool"]
+    assert [m.call_id for m in answers] == [c.id for c in calls]
+    assert [n for n, m in enumerate(answers) if "not carried out" in m.text] == [16, 17, 18, 19]
 
 
 # The window itself
