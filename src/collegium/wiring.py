@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from collegium.adapters.bus_rules import DEFAULT_RULES
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.entropy import PooledEntropy
 from collegium.adapters.extract.extractor import FileExtractor
+from collegium.adapters.folders import make_folder
 from collegium.adapters.inputs import DiskInputs
+from collegium.adapters.lone_processes import COMMAND as LONE_COMMAND
+from collegium.adapters.lone_processes import LoneProcesses
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.models.cassette import CassetteModels
 from collegium.adapters.models.catalogue import LocalModelInfo, list_models
@@ -36,13 +42,15 @@ from collegium.app import Collegium, Scope, Stores
 from collegium.config import Settings, load_settings
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.errors import StoreReadOnly, UsageError
+from collegium.domain.errors import StoreError, StoreReadOnly, UsageError
 from collegium.domain.ids import Ids
 from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
-from collegium.ports import Bus, Clock, Embedder, Models
+from collegium.oversight.approvals import ApprovalPolicy
+from collegium.ports import Clock, Embedder, Models
+from collegium.runtime.alone import SendOff
+from collegium.runtime.performer import Team
 from collegium.runtime.room import IndexingProgress, Rooms
-from collegium.runtime.worker import Team
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
@@ -63,6 +71,8 @@ async def open_collegium(
     replay: Path | None = None,
     on_indexing: IndexingProgress | None = None,
     on_pull: PullProgress | None = None,
+    alone: Sequence[str] | None = None,
+    hands_over: bool | None = None,
 ) -> AsyncIterator[Collegium]:
     """A working Collegium on the embedded default: one process, SQLite.
 
@@ -78,6 +88,10 @@ async def open_collegium(
         replay: Answer every model call from this cassette; needs no key and no network.
         on_indexing: Told how far the reading of a run's files is.
         on_pull: Told how far the fetching of a local model is.
+        alone: Command (program and arguments) that calls ``work_alone`` with its standard input and the same tools and
+            agents. A task that has killed its worker twice runs in such a process. Without own tools and agents there
+            is one already; with them and without a command, such a task waits until nothing else is worked on.
+        hands_over: Whether another worker goes on at once with what is parked; as a rule with scope ``all``.
 
     Raises:
         UsageError: settings that cannot be.
@@ -87,14 +101,18 @@ async def open_collegium(
     clock, entropy = SystemClock(), PooledEntropy()
     _make_private(settings.data_dir)
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
+    model = model or await default_model(settings)
     store = open_store(_sqlite_path(settings), clock=clock, chain_key=_chain_key(settings), entropy=entropy)
+    bus: SqliteBus | MemoryBus | None = None
     try:
+        bus = _bus(settings, scope, clock)
         stores = Stores(
             journal=store.journal,
-            bus=_bus(settings, scope, clock),
+            bus=bus,
             records=store.records,
             blobs=store.blobs,
-            presence=FilePresence(settings.data_dir / "workers"),
+            archive=store.archive,
+            presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
         )
         models = _models(settings, clock, on_pull)
         if record is not None or replay is not None:
@@ -107,16 +125,25 @@ async def open_collegium(
             scorer=LexicalScorer(),
             embedder=embedder,
             rooms=_rooms(settings, store, embedder, on_indexing),
+            approvals=_approvals(settings),
+            other_model=settings.models.other,
+            send_off=_send_off(
+                settings,
+                LONE_COMMAND if alone is None and not (tools or agents or record or replay) else alone,
+                {"model": model, "hands_over": scope == "all" if hands_over is None else hands_over},
+            ),
         )
         app = Collegium(
             stores,
             team,
             inputs=DiskInputs(max_files=settings.inputs.max_files, max_file_bytes=settings.inputs.max_file_bytes),
             clock=clock,
-            ids=Ids(lambda: time.time_ns() // 1_000_000, entropy),
-            default_model=model or await default_model(settings),
+            ids=Ids(clock.now_ms, entropy),
+            default_model=model,
             scope=scope,
             concurrency=settings.worker.concurrency,
+            grace_s=settings.worker.grace_s,
+            hands_over=hands_over,
         )
         await app.start()
         try:
@@ -124,7 +151,25 @@ async def open_collegium(
         finally:
             await app.aclose()
     finally:
+        if isinstance(bus, SqliteBus):
+            await bus.aclose()
         await store.aclose()
+
+
+async def work_alone(order: bytes, *, tools: Sequence[Tool] = (), agents: Sequence[Agent] = ()) -> None:
+    """Works on the one attempt that ``order`` names, and returns when it has ended.
+
+    Args:
+        order: What a worker has written to the standard input of its ``alone`` command; see ``open_collegium``.
+        tools: The same as the worker's.
+        agents: The same as the worker's.
+    """
+    wanted = msgspec.json.decode(order, type=_Order)
+    settings = Settings.model_validate(wanted.settings)
+    async with open_collegium(
+        settings, tools=tools, agents=agents, scope="none", model=wanted.model, hands_over=wanted.hands_over
+    ) as app:
+        await app.work_alone(wanted.run, wanted.task, wanted.attempt)
 
 
 async def default_model(settings: Settings) -> str:
@@ -174,7 +219,7 @@ def _declared(settings: Settings) -> tuple[Agent, ...]:
 def _make_private(folder: Path) -> None:
     """Makes the data folder, for this user alone: it holds copies of every document that was given."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700)
     except OSError as error:
         raise StoreReadOnly(f"the data folder {folder} cannot be made: {error.strerror}", path=str(folder)) from error
 
@@ -201,9 +246,37 @@ def _chain_key(settings: Settings) -> bytes:
     return key
 
 
-def _bus(settings: Settings, scope: Scope, clock: Clock) -> Bus:
+class _Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process that works alone is told."""
+
+    settings: dict[str, Any]
+    model: str
+    hands_over: bool
+    run: str
+    task: str
+    attempt: int
+
+
+def _send_off(settings: Settings, command: Sequence[str] | None, order: Mapping[str, object]) -> SendOff | None:
+    if command is None:
+        return None
+    return LoneProcesses(
+        command, {"settings": settings.model_dump(mode="json"), **order}, grace_s=2 * settings.worker.grace_s
+    )
+
+
+def _bus(settings: Settings, scope: Scope, clock: Clock) -> SqliteBus | MemoryBus:
     # Work topics are rebuilt from the heads, so a process that works on its own runs only needs no file for them.
-    return SqliteBus(settings.data_dir / "bus.db", clock) if scope == "all" else MemoryBus(clock)
+    if scope == "own":
+        return MemoryBus(clock)
+    # A worker that died between claim and start keeps its messages hidden no longer than its tasks.
+    rules = DEFAULT_RULES._replace(hide_s=settings.worker.lease_s)
+    try:
+        return SqliteBus(settings.data_dir / "bus.db", clock, rules=rules)
+    except StoreError:
+        if scope == "all":
+            raise
+        return MemoryBus(clock)  # who only looks, or submits what others find by its head, can do without
 
 
 def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> Models:
@@ -223,6 +296,18 @@ def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> M
         ),
         cache=cache,
         progress=on_pull,
+    )
+
+
+def _approvals(settings: Settings) -> ApprovalPolicy:
+    wanted = settings.approvals
+    return ApprovalPolicy(
+        tools=tuple(wanted.tools),
+        expires_s=wanted.expires_s,
+        default=wanted.default,
+        is_four_eyes=wanted.four_eyes,
+        assignee=wanted.assignee,
+        is_escalating=settings.oversight.escalate,
     )
 
 

@@ -47,15 +47,23 @@ class Slots:
         """All agents that have the capability."""
         return tuple(self._able.get(capability, ()))
 
-    def take(self, capability: str, *, before: str | None, avoided: frozenset[str] = frozenset()) -> Route | None:
+    def take(
+        self,
+        capability: str,
+        *,
+        before: str | None,
+        avoided: frozenset[str] = frozenset(),
+        able: tuple[Agent, ...] | None = None,
+    ) -> Route | None:
         """The chosen agent, its slot taken; None when all who could do it are full.
 
         An agent that had the task's attempt before is waited for: the conversation is its own. Agents that are
-        ``avoided`` get it only where there is nobody else.
+        ``avoided`` get it only where there is nobody else. ``able``: choose among these, kept versions of agents,
+        instead of all that have the capability.
 
         Raises UnknownName when nobody has the capability.
         """
-        able = self.able(capability)
+        able = self.able(capability) if able is None else able
         able = tuple(a for a in able if a.name not in avoided) or able
         if before is not None and any(a.name == before for a in able):
             able = tuple(a for a in able if a.name == before)
