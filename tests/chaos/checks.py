@@ -124,7 +124,8 @@ def _check_end(
         refused = {c["label"] for c in calls if c["what"] == "refused"} - seen
         outcome.note("refused after it was voided", len(refused))
         missing = goals.labels(tag, kind).keys() - seen - refused
-        if missing:
+        # Near a limit a model is asked to end, and ends without the calls that were left.
+        if missing and not is_forgiving:
             outcome.wrong("lost", f"{run} ended well, but the far side never saw {sorted(missing)}")
         return
     unknown = {e.task for e in events if isinstance(e.body, b.ToolOutcomeUnknown)}

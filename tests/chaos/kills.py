@@ -55,9 +55,9 @@ async def both(place: Place, outcome: Outcome, kills: int) -> None:
 async def paused(place: Place, outcome: Outcome, pauses: int) -> None:
     """SIGSTOP past the lease, take-over, SIGCONT; every other one between an intent and its call's end."""
     async with fleet(place, outcome) as team:
-        for number in range(pauses):
+        while outcome.pauses < pauses:
             await team.ready()
-            if number % 2:
+            if outcome.pauses % 2:
                 worker = await team.intent()
             else:
                 await asyncio.sleep(team.rng.uniform(0.0, 0.5))

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos.lone FOLDER``: one attempt that a worker orders on standard input, with the tools of trials."""
+"""``python -m tests.chaos.lone FOLDER``: one attempt that a worker orders on standard input."""
 
 from __future__ import annotations
 
