@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 
 SendOff = Callable[[str, str, int], Awaitable[None]]
 """Has an attempt ``(run, task, attempt)`` worked on in a process of its own; returns when that process has ended."""
+AT_ONCE = 2
+"""Processes at the same time: a worker that died twice leaves as many suspects as it had tasks, and so many processes
+would starve each other until they seem dead themselves."""
 _log = logging.getLogger("collegium.worker")
 
 
@@ -28,6 +31,7 @@ class Alone:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._sent: set[tuple[str, str, int]] = set()
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     @property
     def has_processes(self) -> bool:
@@ -46,7 +50,8 @@ class Alone:
             return
         self._sent.add(key)
         try:
-            await self._send_off(*key)
+            async with self._places:
+                await self._send_off(*key)
         except OSError as error:
             _log.warning("no process could be started for task %s of %s: %s", task, run, error)
         finally:
