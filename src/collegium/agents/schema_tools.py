@@ -42,8 +42,9 @@ def from_schema(reply: ModelReply, *, call_id: str) -> ModelReply:
     Raises ``ModelReplyError`` when the text is no such choice (cut off, or from a server that ignored the schema).
     """
     try:
-        choice = json.loads(reply.text)
-    except ValueError as error:
+        # Strict, unlike the standard library: half characters and NaN are nothing that could be stored.
+        choice = msgspec.json.decode(reply.text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ModelReplyError(
             f"{reply.model or 'the model'} was asked for a JSON choice of tool or answer and wrote {reply.text[:200]!r}"
         ) from error

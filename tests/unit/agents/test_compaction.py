@@ -261,6 +261,24 @@ async def test_who_sees_everything_has_nothing_to_recall() -> None:
         await undisturbed(model)
 
 
+async def test_a_model_that_is_given_its_tools_as_a_schema_fits_too() -> None:
+    class Choosing(Looking):
+        async def complete(self, request: ModelRequest) -> ModelReply:
+            self.requests.append(request)
+            last = request.messages[-1].text
+            n = int(last.split()[4]) + 1 if last.startswith("Result of look:") else 1
+            choice = {"tool": "look", "arguments": {"n": n}} if n < 60 else {"answer": "All seen."}
+            return ModelReply(text=msgspec.json.encode(choice).decode())
+
+    profile = msgspec.structs.replace(SMALL, tool_mode="schema", context_tokens=8_000)
+    model = Choosing(profile=profile)
+    events = await undisturbed(model)
+    assert len(model.requests) == 60
+    assert max(size(r) for r in model.requests) < 0.8 * profile.context_tokens
+    assert "- recall: Show the result" in model.requests[-1].messages[0].text
+    assert len([e for e in events if e.type == "context.compacted"]) > 5
+
+
 async def test_calls_that_are_too_many_are_answered_all_the_same() -> None:
     calls = tuple(ToolCall(id=f"c{n}", name="look", arguments={"n": n}) for n in range(20))
     model = ScriptedModel([Step(tool_calls=calls), Step(reply="All right.")])

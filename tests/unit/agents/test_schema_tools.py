@@ -54,7 +54,13 @@ def test_a_choice_becomes_a_call_and_an_answer_a_text() -> None:
     assert from_schema(ModelReply(text='{"answer": "Ada"}'), call_id="c").text == "Ada"
 
 
-@pytest.mark.parametrize("text", ["Ada", '{"tool": "lo', "[]", '{"answer": 3}', ""])
+HALF = '{"answer": "\\ud800"}'
+NO_NUMBER = '{"tool": "look", "arguments": {"what": NaN}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["Ada", '{"tool": "lo', "[]", '{"answer": 3}', "", HALF, NO_NUMBER, "[" * 100_000, '{"answer": "\ud800"}']
+)
 def test_what_is_no_choice_is_refused(text: str) -> None:
     with pytest.raises(ModelReplyError):
         from_schema(ModelReply(text=text), call_id="c")
