@@ -197,7 +197,7 @@ def _planned(state: RunState, event: Event, body: Any) -> RunState:
 
 def _replanned(state: RunState, event: Event, body: Any) -> RunState:
     # What has begun stays, in the plan or not: its results are used and its costs are counted.
-    kept = {k: v for k, v in state.tasks.items() if v.attempt > 0 or v.is_settled}
+    kept = {k: v for k, v in state.tasks.items() if v.attempt > 0 or v.is_settled or k in state.replans}
     fresh = {t.id: TaskState(task=t) for t in body.plan.tasks if t.id not in kept}
     adopted = tuple(name for name in state.replans if state.tasks[name].is_settled)
     return msgspec.structs.replace(state, plan=body.plan, tasks={**kept, **fresh}, adopted=adopted)
