@@ -1,16 +1,25 @@
 """Store files that go wrong under a running process, or are no files at all: what is said, and what is left."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from collegium.adapters.clock import SystemClock
+from collegium.adapters.presence import FilePresence
 from collegium.adapters.sqlite.store import SqliteStore, open_store
+from collegium.app import Stores
+from collegium.domain.chat import ModelReply, ModelRequest, ToolCall
 from collegium.domain.errors import CollegiumError, StoreCorrupt, StoreUnavailable, exit_code
 from collegium.domain.event import Event
+from collegium.domain.plan import Plan, Task
 from collegium.testing.conformance.drafts import begin, noted
+from collegium.testing.harness import memory_stores, team
+from collegium.testing.scripted import ScriptedModel, Step
 
 
 async def filled(path: Path, *, notes: int = 30) -> SqliteStore:
@@ -138,3 +147,36 @@ def test_a_store_that_another_process_keeps_to_itself_is_said_to_be_locked(tmp_p
     assert caught.value.retryable
     rival.close()
     open_store(path).close()
+
+
+async def test_a_run_whose_store_is_deleted_stops_with_that_and_goes_on_from_what_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+
+    class Deleting(ScriptedModel):
+        async def complete(self, request: ModelRequest) -> ModelReply:
+            reply = await super().complete(request)
+            if len(self.requests) == 2:
+                path.unlink()
+            return reply
+
+    look = ToolCall(id="c", name="list_inputs", arguments={})
+    plan = Plan(tasks=(Task(id="do", title="Do", capability="operate"),))
+
+    def stores(store: SqliteStore) -> Stores:
+        memory = memory_stores(SystemClock())
+        presence = FilePresence(tmp_path / "workers")
+        return replace(memory, journal=store.journal, records=store.records, blobs=store.blobs, presence=presence)
+
+    store = open_store(path)
+    async with team(Deleting([Step(tool_calls=(look,), times=9)]), stores=stores(store)) as app:
+        run = await app.submit("x", plan=plan)
+        with pytest.raises(StoreCorrupt, match="was deleted while it was in use"):
+            await asyncio.wait_for(run.result(), 20)
+    await store.aclose()
+    shutil.move(tmp_path / "store.db.rescued1", path)
+    store = open_store(path)
+    model = ScriptedModel([Step(reply="Done.", when=lambda r: len(r.messages) >= 4)])
+    async with model, team(model, stores=stores(store)) as heir:
+        report = await asyncio.wait_for((await heir.resume(run.id)).result(), 20)
+        assert report.status == "succeeded"
+    await store.aclose()
