@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from collegium.domain import body as b
 from collegium.domain.conversation import Conversation, converse
-from collegium.domain.decide import resumed
+from collegium.domain.decide import MAX_BARREN_LAPSES, resumed
 from collegium.domain.decision import Decision
 from collegium.domain.errors import Fenced, NotFound, StoreCorrupt
 from collegium.domain.head import Head, HeadQuery
 from collegium.domain.run import RunState
+from collegium.domain.task import TaskState
 from collegium.ports import Clock, Journal, Presence
 from collegium.runtime.accounts import is_account
 from collegium.runtime.history import past
@@ -173,10 +174,13 @@ class Recovery:
                 if t.status == "running" and t.worker == worker
                 if (t.task.id, t.attempt) in talks and (run, t.task.id) not in but()
             ]
-            if state.cancel is None and not state.is_overdue(self._clock.now()):
-                return lapsed
-            # No attempt will come that could look into what they had begun.
-            left = {d.task: open_writes(talks[d.task, d.attempt]) for d in lapsed if d.task and d.attempt}
+            is_over = state.cancel is not None or state.is_overdue(self._clock.now())
+            # Where no attempt will come that could look into what they had begun.
+            left = {
+                t.task.id: open_writes(talks[t.task.id, t.attempt])
+                for t, body in ((state.tasks[d.task], d.body) for d in lapsed if d.task)
+                if is_over or _is_given_up(t, body)
+            }
             return [*lapsed, *_told(state, left)]
 
         await self._scheduler.propose(run, proposal)
@@ -186,6 +190,12 @@ class Recovery:
         async for events in past(self._journal, run):
             talk = converse(events, task, talk)
         return talk
+
+
+def _is_given_up(task: TaskState, body: b.Body) -> bool:
+    """Whether the lapse that ``body`` tells of is the one that puts ``task`` into quarantine."""
+    is_barren = isinstance(body, b.TaskLapsed) and not body.has_progressed
+    return is_barren and task.barren_lapses + 1 >= MAX_BARREN_LAPSES
 
 
 def _told(state: RunState, left: Mapping[str, Sequence[b.ToolOutcomeUnknown]]) -> list[Decision]:
