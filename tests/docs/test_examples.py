@@ -67,3 +67,13 @@ def test_the_tool_example_intends_calls_and_finishes_once(tmp_path: Path) -> Non
     assert out.count("tool.intended") == 1
     assert out.count("tool.finished") == 1
     assert out.startswith("succeeded")
+
+
+def test_the_approval_example_asks_before_it_calls(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    call = {"name": "refund", "arguments": {"order": "4711", "amount": 12.5}}
+    script.write_text(json.dumps({"step": [{"tool_calls": [call]}, {"reply": "I refunded order 4711."}]}))
+    out = run_example("ask_first.py", tmp_path, COLLEGIUM_MODEL=f"scripted:{script}").splitlines()
+    assert out[0] == "waiting"
+    assert "refund asks before every call {'amount': 12.5, 'order': '4711'}" in out[1]
+    assert out[2].startswith(("succeeded", "partial"))

@@ -23,6 +23,12 @@ from collegium.tools import ledger as books
 WORDS = {"outcome": ("done", "not-done", "retry")}
 """What may be answered; to all other kinds ``YES_NO``."""
 YES_NO = ("approve", "reject")
+_ABOUT = {
+    "plan": "whether a plan is followed",
+    "tool": "whether a call is made",
+    "verdict": "whether an answer is handed out",
+    "outcome": "what became of a call",
+}
 _ASKING = frozenset({"waiting", "running", "queued"})
 """Runs that may ask: a question of one task does not stop the others."""
 MAX_TEXT_CHARS = 20_000
@@ -234,8 +240,10 @@ def _settling(state: RunState, tasks: dict[str, str], answer: str, principal: st
 
 def _check_word(kind: str, answer: str, subject: str) -> None:
     words = WORDS.get(kind, YES_NO)
-    if answer not in words:
-        raise UsageError(f"{answer!r} is no answer to {subject}, which is about a {kind}: say {' or '.join(words)}")
+    if answer in words:
+        return
+    where = " (on the command line: `collegium runs resume RUN --as ANSWER`)" if kind == "outcome" else ""
+    raise UsageError(f"{answer!r} is no answer to {subject}, {_ABOUT[kind]}: say {' or '.join(words)}{where}")
 
 
 def _is_over(state: RunState) -> bool:
