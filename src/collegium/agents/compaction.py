@@ -7,15 +7,14 @@ sends what the lost one would have sent. The decision is recorded as ``context.c
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
+from collegium.agents.summary import Counted, lines_of, short
 from collegium.domain.body import ContextCompacted, ToolFinished
-from collegium.domain.chat import ChatMessage, ModelProfile, ModelRequest, ToolCall, estimate_tokens
+from collegium.domain.chat import ChatMessage, ModelProfile, ModelRequest, estimate_tokens
 from collegium.domain.conversation import Turn, tool_message
 
 FULL_SHARE: Final = 0.7
@@ -32,8 +31,6 @@ SUMMARY_TOKENS: Final = (300, 1_200)
 MESSAGE_TOKENS: Final = 8
 """What a message takes beside its text."""
 _BYTES_PER_TOKEN = 3
-_SHOWN_CHARS = 100
-_SAID_CHARS = 240
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -123,6 +120,7 @@ class Window:
         """A conversation starts with the step at index ``at`` of the task."""
         self._taken = at
         self._rows: list[_Row] = []
+        self._turns: list[Turn] = []
         self._opening: int | None = None  # the first row that says something: system message and task
         self._opening_tokens = 0
         self._kept_from = 0
@@ -130,7 +128,7 @@ class Window:
         self._summary_tokens = 0
         self._has_cut = False
         self._told: list[tuple[int, str]] = []  # what the agent was told on its way: row and text
-        self._counted = _Counted()
+        self._counted = Counted()
 
     def _add(self, turn: Turn) -> None:
         index = len(self._rows)
@@ -144,6 +142,7 @@ class Window:
         messages = (turn.proposed.reply, *(r for r, _ in results), *_unanswered(turn))
         row = _Row(turn, messages, _tokens(messages) + (0 if index == self._opening else _tokens(turn.proposed.added)))
         self._rows.append(row)
+        self._turns.append(turn)
         self._kept_tokens += row.tokens
         compacted = self._compacted
         if compacted is not None and row.step == compacted.upto_step - 1:
@@ -201,14 +200,14 @@ class Window:
         listed = first
         while listed > 0:
             is_all = first == len(self._rows) and listed == first
-            more = _lines(self._rows[listed - 1], max(_SHOWN_CHARS, room_bytes // 4 if is_all else 0))
+            more = lines_of(self._rows[listed - 1].turn, at_least_chars=room_bytes // 4 if is_all else 0)
             size = sum(len(line.encode()) + 1 for line in more)
             if size > room_bytes:
                 break
             room_bytes -= size
             lines = more + lines
             listed -= 1
-        counts = self._counted.upto(listed, self._rows)
+        counts = self._counted.upto(listed, self._turns)
         if counts:
             told = [f"Up to step {self._rows[listed - 1].step}: {counts}.", *told]
         return "\n".join([head, *told, *lines])
@@ -219,68 +218,12 @@ class Window:
         for index, text in reversed(self._told):
             if index >= first:
                 continue
-            line = f"Before step {self._rows[index].step} you were told: {_short(text, 2_000)}"
+            line = f"Before step {self._rows[index].step} you were told: {short(text, 2_000)}"
             room_bytes -= len(line.encode()) + 1
             if room_bytes < 0:
                 break
             lines.append(line)
         return lines[::-1]
-
-
-class _Counted:
-    """How often which tool was called in the first rows; moves to and fro instead of counting all of them again."""
-
-    def __init__(self) -> None:
-        self._calls: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
-        self._at = 0
-
-    def upto(self, index: int, rows: Sequence[_Row]) -> str:
-        """``search 12 times (1 failed), calculate once`` for ``rows[:index]``."""
-        for row in rows[self._at : index]:
-            self._count(row.turn.finished.values(), 1)
-        for row in rows[index : self._at]:
-            self._count(row.turn.finished.values(), -1)
-        self._at = index
-        return ", ".join(
-            f"{name} {'once' if n == 1 else f'{n} times'}{f' ({bad} failed)' if (bad := self._failed[name]) else ''}"
-            for name, n in sorted(self._calls.items())
-            if n
-        )
-
-    def _count(self, calls: Iterable[ToolFinished], one: int) -> None:
-        for call in calls:
-            self._calls[call.tool] += one
-            if not call.result.is_ok:
-                self._failed[call.tool] += one
-
-
-def _lines(row: _Row, shown_chars: int) -> list[str]:
-    """A step in a few lines: what the agent said, and each call with its size and the beginning of its result."""
-    reply, step = row.turn.proposed.reply, row.step
-    lines = [f"Step {step}, you said: {_short(reply.text, max(_SAID_CHARS, shown_chars))}"] if reply.text else []
-    for index, call in enumerate(reply.tool_calls):
-        place = f"Step {step}" if len(reply.tool_calls) == 1 else f"Step {step}, call {index}"
-        lines.append(f"{place}: {_called(call)} {_gave(row.turn.finished.get(index), shown_chars)}")
-    return lines
-
-
-def _called(call: ToolCall) -> str:
-    return f"{call.name}({_short(json.dumps(call.arguments, ensure_ascii=False, sort_keys=True), _SHOWN_CHARS)})"
-
-
-def _gave(finished: ToolFinished | None, shown_chars: int) -> str:
-    if finished is None:
-        return "was not carried out"
-    text = finished.result.text
-    shown = json.dumps(_short(text, shown_chars), ensure_ascii=False)
-    return f"gave {len(text):,} characters: {shown}" if finished.result.is_ok else f"failed: {shown}"
-
-
-def _short(text: str, limit_chars: int) -> str:
-    """``text`` on one line, its beginning only where it is long."""
-    line = " ".join(text[: 4 * limit_chars].split())
-    return line if len(line) <= limit_chars and len(text) <= 4 * limit_chars else f"{line[:limit_chars]}..."
 
 
 def _cut(turn: Turn, room_bytes: int) -> list[tuple[ChatMessage, ToolFinished]]:

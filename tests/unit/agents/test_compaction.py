@@ -207,16 +207,12 @@ async def test_what_is_refused_again_fails_clearly(at: int, told: str) -> None:
 
     model = Refusing()
     async with team(model, tools=[look, dump], agents=[CLERK]) as app:
-        run = await app.submit("x", plan=PLAN, limits=replace_limits(tokens=60_000))
+        run = await app.submit("x", plan=PLAN, limits=msgspec.structs.replace(LIMITS, tokens=60_000))
         report = await asyncio.wait_for(run.result(), 20)
     assert (report.status, report.plan.tasks[0].attempts) == ("failed", 1)
     assert told in str(report.missing) + str(report.reason)
     assert model.count == (at if at == 1 else at + 1)
     assert report.usage.input_tokens < 100, "a refused request has spent nothing"
-
-
-def replace_limits(**changes: Any) -> Limits:
-    return msgspec.structs.replace(LIMITS, **changes)
 
 
 async def test_a_result_that_is_too_large_is_cut_and_can_be_looked_at_on() -> None:
