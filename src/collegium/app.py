@@ -313,9 +313,10 @@ class Collegium:
         run = await run_id(self._stores.records, self._ids, wanted, tenant=tenant, key=idempotency_key)
         self._own.add(run)
         pins = await self._pins.keep(tenant, profiles)
-        await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=pins))
         # Also where this process does not work: the tasks are on the bus at once for those that do.
-        await self._scheduler.advance(run)
+        state = await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=pins))
+        if not any(t.is_open for t in state.tasks.values()):
+            await self._scheduler.advance(run)
         return Run(self, run, tenant)
 
     async def fork(

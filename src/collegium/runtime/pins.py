@@ -49,6 +49,8 @@ class Pins:
         self._records = records
         self._roster = roster
         self._tools = {d.name: d for d in tools}
+        self._wanted: list[tuple[str, str, object]] = [(AGENT, digest(a), a) for a in roster]
+        self._wanted += [(TOOL, f"{d.name}@{d.version}", d) for d in tools]
         self._kept: set[tuple[str, str, str]] = set()
         self._rosters: dict[tuple[str, str], Roster] = {}
         self.present: dict[str, str] = {
@@ -64,11 +66,10 @@ class Pins:
         ``models`` are those the run is known to ask, by the names they were opened under.
         """
         profiles = models or {}
-        wanted: list[tuple[str, str, object]] = [(AGENT, digest(a), a) for a in self._roster]
-        wanted += [(TOOL, f"{d.name}@{d.version}", d) for d in self._tools.values()]
-        wanted += [(PROFILE, _profile_key(name, p), p) for name, p in profiles.items()]
+        wanted = [*self._wanted, *((PROFILE, _profile_key(name, p), p) for name, p in profiles.items())]
         missing = [(kind, key, value) for kind, key, value in wanted if (tenant, kind, key) not in self._kept]
-        await asyncio.gather(*(self._keep(tenant, kind, key, value) for kind, key, value in missing))
+        if missing:
+            await asyncio.gather(*(self._keep(tenant, kind, key, value) for kind, key, value in missing))
         return {**self.present, **{f"model:{name}": _profile_key(name, p) for name, p in profiles.items()}}
 
     async def keep_model(self, tenant: str, name: str, profile: ModelProfile) -> None:

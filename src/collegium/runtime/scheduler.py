@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from collegium.domain import body as b
 from collegium.domain.decision import Decision
 from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError
-from collegium.domain.event import Draft
+from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
 from collegium.domain.message import Message, work_topic
@@ -45,18 +45,38 @@ class Scheduler:
         self._changed: dict[str, set[asyncio.Future[RunState]]] = {}
 
     async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted | b.RunForked) -> RunState:
-        """Accepts a run: durable when this returns. The same run again is accepted once."""
-        draft = self._draft(Decision(body=submitted), tenant)
-        head = HeadChange(status="queued", wake_at=self._clock.now())
+        """Accepts a run: durable when this returns. The same run again is accepted once.
+
+        What follows from it by itself is decided in the same append, and its first work published; not where it has to
+        draw on accounts, whose draws name a run that is there.
+        """
+        first = self._draft(Decision(body=submitted), tenant)
+        decisions, head = await self._opening(run, first)
+        drafts = [first, *(self._draft(d, tenant) for d in decisions)]
         try:
-            events = await self._journal.append(run, [draft], expected=0, head=head).durable()
+            events = await self._journal.append(run, drafts, expected=0, head=head).durable()
         except Conflict:
             return await self.load(run)
         if isinstance(submitted, b.RunForked):
             return await self.load(run)
         state = apply(None, events[0])
+        for event in events[1:]:
+            state = apply(state, event)
         self._keep(state)
+        await self._publish_ready(state, decisions)
         return state
+
+    async def _opening(self, run: str, first: Draft) -> tuple[Sequence[Decision], HeadChange]:
+        """What is decided together with the first event of a run, and its head."""
+        is_drawing = self._funding is not None and self._funding.accounts.has_runs
+        if is_drawing or not isinstance(first.body, b.RunSubmitted):
+            return (), HeadChange(status="queued", wake_at=first.at)
+        begun = Event(
+            id="", tenant=first.tenant, run=run, seq=1, type=first.type, v=1, at=first.at, body=first.body, mac=""
+        )
+        agenda = Agenda(apply(None, begun), first.at, None)
+        await agenda.conclude()
+        return agenda.decisions, agenda.head
 
     async def load(self, run: str, *, is_fresh: bool = False) -> RunState:
         """The state of ``run``, from memory where it is at hand. Raises ``NotFound``."""
@@ -94,11 +114,15 @@ class Scheduler:
             StoreError: nothing was stored.
         """
         waiting = _Proposed(proposal, fence, asyncio.get_running_loop().create_future())
-        waiting.done.add_done_callback(_retrieve)
         self._proposed.setdefault(run, []).append(waiting)
         if run not in self._deciders:
             self._deciders[run] = asyncio.create_task(self._work_off(run))
-        return await asyncio.shield(waiting.done)
+        try:
+            return await waiting.done  # a cancel ends this future and nothing else
+        except asyncio.CancelledError:
+            if not waiting.done.cancelled():
+                waiting.done.exception()  # looked at, so that it is not reported as forgotten
+            raise
 
     def record(self, run: str, tenant: str, bodies: Sequence[b.Body], *, fence: Fence) -> Receipt:
         """Orders recording events of an attempt."""
@@ -155,7 +179,7 @@ class Scheduler:
                 continue
             except Fenced as error:
                 if len(batch) == 1:
-                    batch[0].done.set_exception(error)
+                    _tell(batch, error)
                     return
                 for one in batch:  # one of them was taken over: the others must not suffer for it
                     await self._decide(run, [one])
@@ -191,14 +215,17 @@ class Scheduler:
         for event in await receipt.durable():
             state = apply(state, event)
         self._keep(state)
+        await self._publish_ready(state, decisions)
+        if self._funding is not None and agenda.is_giving_back:
+            await self._give_back(self._funding, state)
+        return state, heard, not agenda.is_cut
+
+    async def _publish_ready(self, state: RunState, decisions: Sequence[Decision]) -> None:
         try:
             await self.publish(state, only=[d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task])
         except (StoreError, OSError):
             # What was decided is durable; the head is due in a second, and whoever sweeps publishes again.
             _log.exception("the work of %s could not be published", state.id)
-        if self._funding is not None and agenda.is_giving_back:
-            await self._give_back(self._funding, state)
-        return state, heard, not agenda.is_cut
 
     async def _give_back(self, funding: Funding, state: RunState) -> None:
         try:
@@ -249,9 +276,3 @@ def _tell(batch: Sequence[_Proposed], outcome: RunState | BaseException) -> None
             one.done.set_exception(outcome)
         else:
             one.done.set_result(outcome)
-
-
-def _retrieve(done: asyncio.Future[RunState]) -> None:
-    """Looks at the outcome for a caller that no longer does, so that it is not reported as forgotten."""
-    if not done.cancelled():
-        done.exception()
