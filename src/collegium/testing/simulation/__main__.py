@@ -1,4 +1,4 @@
-"""``python -m collegium.testing.simulation --seeds 1000``: many worlds, and the first seed whose world breaks a rule."""
+"""``python -m collegium.testing.simulation --seeds 1000``: many worlds, until one of them breaks a rule."""
 
 from __future__ import annotations
 

@@ -10,17 +10,10 @@ from collegium.domain.event import BODIES
 
 NOT_WRITTEN_YET: Final = frozenset(
     {
-        "run.replanned",
-        "run.said",
-        "run.forked",
-        "approval.requested",
-        "approval.answered",
-        "step.judged",
         "limit.settled",
         "message.sent",
         "memory.written",
         "memory.superseded",
-        "context.compacted",
         "feedback.given",
     }
 )

@@ -22,6 +22,8 @@ from collegium.app import Collegium, Stores
 from collegium.domain.errors import CollegiumError
 from collegium.domain.ids import Ids
 from collegium.knowledge.library import Library
+from collegium.oversight.approvals import ApprovalPolicy
+from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
 from collegium.testing.harness import GivenModels
@@ -56,6 +58,8 @@ class Shared:
     failpoints: Failpoints
     entropy: Random
     lease_s: float
+    approvals: ApprovalPolicy
+    caps: AccountCaps
     shows_death: bool = False
     journal_type: type[HostJournal] = HostJournal
     presence_type: type[HostPresence] = HostPresence
@@ -118,6 +122,8 @@ class Host:
                 scorer=LexicalScorer(),
                 embedder=None,
                 rooms=Rooms(library, shared.workspaces, blobs),
+                approvals=shared.approvals,
+                caps=shared.caps,
             ),
             inputs=DiskInputs(),
             clock=clock,

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -18,6 +19,9 @@ from collegium.domain.decide import wake_at
 from collegium.domain.errors import CollegiumError
 from collegium.domain.event import Event
 from collegium.domain.run import RunState, apply, fold
+from collegium.domain.task import TaskState
+from collegium.runtime.accounts import is_account
+from collegium.testing.simulation.loop import VirtualLoop
 from collegium.testing.simulation.machine import Machine
 from collegium.testing.simulation.outside import Ask, Call, Outside, Process
 
@@ -25,6 +29,10 @@ AFTER_THE_END: Final = frozenset({"feedback.given"})
 NEEDS_A_PERSON: Final = frozenset({"outcome_unknown", "approval", "ask"})
 """Reasons for which a run may wait when a simulation ends."""
 SCRATCH_EVERY: Final = 16
+MOST_ATTEMPTS: Final = 60
+"""No task needs more in a world of half a minute: who tries more often turns in circles."""
+LATE: Final = timedelta(seconds=1)
+"""A run that waits for its accounts is looked at again after so long."""
 
 
 class Violation(Exception):
@@ -65,11 +73,50 @@ class History:
         self.items: dict[tuple[str, int, int], str] = {}
         self.finished_items: dict[tuple[str, str], int] = {}
 
+    def task(self, name: str) -> TaskState | None:
+        """What is known of a task."""
+        return None if self.state is None else self.state.tasks.get(name)
+
+    def is_at_rest(self, *, is_answering: bool) -> bool:
+        """Whether the run has ended, or waits for a person, where nobody answers, and says why."""
+        state = self.state
+        if state is None or state.finished is not None:
+            return True
+        if is_answering or state.status != "waiting":
+            return False
+        parked = [t for t in state.tasks.values() if t.status == "parked"]
+        return bool(state.open_approvals) and all(t.park in NEEDS_A_PERSON and t.wake_at is None for t in parked)
+
+
+class Account:
+    """An account's journal: what is set aside and what was taken, counted apart from the code under test."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.rows: list[EventRow] = []
+        self.held: dict[str, int] = {}
+        self.taken = 0
+
+    def add(self, row: EventRow, cap: int | None) -> None:
+        """Checks one more event."""
+        _chained(self, row)
+        self.rows.append(row)
+        body = to_event(row).body
+        if isinstance(body, b.AccountDrawn):
+            if body.draw in self.held:
+                raise Violation("limits hold", f"{body.draw} was drawn twice")
+            self.held[body.draw] = body.allotment.tokens or 0
+        elif isinstance(body, b.AccountSettled):
+            self.held.pop(body.draw, None)
+            self.taken += body.usage.tokens
+        if cap is not None and self.taken + sum(self.held.values()) > cap:
+            raise Violation("limits hold", f"{self.run}: {self.taken} taken, {self.held} set aside of {cap} tokens")
+
 
 class Watch:
     """Looks at everything that becomes durable; keeps the first violation."""
 
-    def __init__(self, outside: Outside, when: Callable[[], str]) -> None:
+    def __init__(self, outside: Outside, loop: VirtualLoop, *, cap_tokens: int | None, slack_s: float) -> None:
         self.outside = outside
         outside.on_call, outside.on_ask, outside.on_effect = self.called, self.asked, self.happened
         self.histories: dict[str, History] = {}
@@ -77,7 +124,11 @@ class Watch:
         self.types: Counter[str] = Counter()
         self.violation: Violation | None = None
         self.trace: list[str] = []
-        self._when = when
+        self.accounts: dict[str, Account] = {}
+        self._loop = loop
+        self._cap_tokens = cap_tokens
+        self._slack_s = slack_s
+        self._stopped_s: dict[tuple[str, str], float] = {}
         self._digest = hashlib.sha256()
         self._runs: dict[str, str] = {}
         self._spent: Counter[str] = Counter()
@@ -87,6 +138,17 @@ class Watch:
         """A hash of the whole trace: the same for the same seed."""
         return self._digest.hexdigest()
 
+    def _when(self) -> str:
+        return f"{self._loop.time():10.4f}"
+
+    def stopped(self, kind: str, name: str, *, is_stopped: bool) -> None:
+        """Takes note that a kill switch holds from now on, or will not from now on."""
+        self.say(f"{self._when()} {kind} {name} is {'stopped' if is_stopped else 'to be started'}")
+        if is_stopped:
+            self._stopped_s[kind, name] = self._loop.time()
+        else:
+            self._stopped_s.pop((kind, name), None)
+
     def say(self, line: str) -> None:
         """Adds a line to the trace."""
         self.trace.append(line)
@@ -94,20 +156,30 @@ class Watch:
 
     def stored(self, request: Append, rows: Sequence[EventRow], writer: str) -> None:
         """Checks an append that has just become durable."""
-        history = self.histories.setdefault(request.run, History(request.run))
         for row in rows:
             self.events += 1
             self.types[row.type] += 1
             place = f"{row.task or '-'}/{row.attempt or '-'}"
             self.say(f"{self._when()} {writer} {row.run[-8:]} {row.seq} {row.type} {place} {row.mac.hex()[:8]}")
+        if is_account(request.run):
+            account = self.accounts.setdefault(request.run, Account(request.run))
+            self._checked(lambda: [account.add(row, self._cap_tokens) for row in rows])
+            return
+        history = self.histories.setdefault(request.run, History(request.run))
+        self._checked(lambda: self._events(history, request, rows))
+
+    def _checked(self, check: Callable[[], object]) -> None:
         try:
-            for row in rows:
-                self._event(history, row)
-            self._head(history, request)
+            check()
         except Violation as violation:
             self.broken(violation)
         except CollegiumError as error:
-            self.broken(Violation("events fold", f"{request.run}: {error!r}"))
+            self.broken(Violation("events fold", repr(error)))
+
+    def _events(self, history: History, request: Append, rows: Sequence[EventRow]) -> None:
+        for row in rows:
+            self._event(history, row)
+        self._head(history, request)
 
     def broken(self, violation: Violation) -> None:
         """Keeps the first violation."""
@@ -125,6 +197,7 @@ class Watch:
         self.say(f"{self._when()} {call.machine.name} calls {call.tool} for {call.item}")
         history = self.histories[call.run]
         self._may_begin(history, call.machine, call.tool)
+        self._may_run(call)
         finished = history.finished_items.get((call.task, call.item))
         if finished is not None and finished < history.attempts.began(call.task, call.machine):
             self.broken(Violation("a finished step is not repeated", f"{call.tool} {call.item} by {call.machine.name}"))
@@ -140,6 +213,8 @@ class Watch:
             if finished is not None and finished < history.attempts.began(task, ask.machine):
                 self.broken(Violation("a finished step is not repeated", f"step {ask.step} of {task} in {mark}"))
         self._spent[mark] += ask.usage.tokens
+        if self._cap_tokens is not None and sum(self._spent.values()) > self._cap_tokens:
+            self.broken(Violation("limits hold", f"all runs took {sum(self._spent.values())} of {self._cap_tokens}"))
         limit = history.state.goal.limits.tokens if history.state is not None else None
         if limit is not None and self._spent[mark] > limit:
             self.broken(Violation("limits hold", f"{mark} took {self._spent[mark]} of {limit} tokens"))
@@ -160,6 +235,16 @@ class Watch:
                 wanted = {1} if body.result.is_ok else {0, 1} if body.effect == "idempotent_write" else {0}
                 if body.tool in ("put", "pay", "mail") and count not in wanted:
                     raise Violation("the ledger tells the truth", f"{body.tool} {body.key} took effect {count} times")
+
+    def _may_run(self, call: Call) -> None:
+        """A switch holds everywhere soon after it was thrown, but for calls that had passed it."""
+        task = self.histories[call.run].task(call.task)
+        agent = task.agent if task is not None and task.agent is not None else ""
+        for place in (("tenant", "default"), ("run", call.run), ("tool", call.tool), ("agent", agent)):
+            since = self._stopped_s.get(place)
+            is_late = since is not None and self._loop.time() - since > self._slack_s
+            if is_late and not call.machine.was_paused:
+                self.broken(Violation("a kill switch holds", f"{call.machine.name} calls {call.tool} for {call.item}"))
 
     def _may_begin(self, history: History, machine: Machine, what: str) -> None:
         state = history.state
@@ -191,11 +276,10 @@ class Watch:
         state, at = history.state, request.entries[-1].draft.at
         if request.head.status != state.status:
             raise Violation("head agrees", f"{state.id} is {state.status}, its head says {request.head.status}")
-        due = wake_at(state, at)
-        if request.head.wake_at != due:
-            raise Violation(
-                "head agrees", f"{state.id} has to be looked at {due}, its head says {request.head.wake_at}"
-            )
+        due, looked_at = wake_at(state, at), request.head.wake_at
+        # Too early costs a look, too late leaves the run alone.
+        if due is not None and (looked_at is None or looked_at > due + LATE):
+            raise Violation("head agrees", f"{state.id} has to be looked at {due}, its head says {looked_at}")
 
 
 def _asking(state: RunState | None, ask: Ask) -> list[str]:
@@ -223,7 +307,7 @@ def from_scratch(history: History) -> None:
         raise Violation("fold is the same from scratch", f"{history.run} at seq {len(history.rows)}")
 
 
-def _chained(history: History, row: EventRow) -> None:
+def _chained(history: History | Account, row: EventRow) -> None:
     last = history.rows[-1] if history.rows else None
     if row.seq != (last.seq if last else 0) + 1:
         raise Violation("seq without gaps", f"{row.run}: {row.seq} follows {last.seq if last else 0}")
@@ -253,6 +337,8 @@ def _fenced(attempts: _Attempts, event: Event) -> None:
     if event.type == "task.ready":
         if is_open or number != newest + 1:
             raise Violation("attempts in order", f"{task}: attempt {number} after {newest}, open: {is_open}")
+        if number > MOST_ATTEMPTS:
+            raise Violation("work makes headway", f"{task} is tried for the {number}th time")
         attempts.newest[task], attempts.is_open[task] = number, True
         return
     if number != newest or not is_open:

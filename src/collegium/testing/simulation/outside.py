@@ -170,6 +170,7 @@ async def note(item: str, context: ToolContext) -> str:
 
     Args:
         item: Which.
+        context: The call's.
     """
     return await here().look("note", context, item)
 
@@ -180,6 +181,7 @@ async def look(item: str, context: ToolContext) -> str:
 
     Args:
         item: Which.
+        context: The call's.
     """
     return await here().look("look", context, item)
 
@@ -190,6 +192,7 @@ async def put(item: str, context: ToolContext) -> str:
 
     Args:
         item: Which.
+        context: The call's.
     """
     return await here().write("put", context, item)
 
@@ -200,6 +203,7 @@ async def pay(item: str, context: ToolContext) -> str:
 
     Args:
         item: Which.
+        context: The call's.
     """
     return await here().write("pay", context, item)
 
@@ -210,6 +214,7 @@ async def mail(item: str, context: ToolContext) -> str:
 
     Args:
         item: Which.
+        context: The call's.
     """
     return await here().write("mail", context, item)
 

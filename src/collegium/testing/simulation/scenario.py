@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import Final
 
 import msgspec
 
 from collegium.domain.plan import Plan
 from collegium.domain.usage import Limits
+from collegium.oversight.approvals import ApprovalPolicy
+from collegium.runtime.stops import Kind
 from collegium.testing.simulation import faults as f
 from collegium.testing.simulation.program import GoalProgram, Program, plan_of, random_plan
 
@@ -22,8 +25,10 @@ class Submission:
     at_s: float = 0.0
     is_planned: bool = False
     """Whether the team makes the plan itself (by asking the model), or is given it."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     cancel_after_s: float | None = None
+    says_after_s: float | None = None
+    is_reviewed: bool = False
 
     @property
     def text(self) -> str:
@@ -31,6 +36,16 @@ class Submission:
         if not self.is_planned:
             return f"Goal {self.mark}"
         return msgspec.json.encode(GoalProgram(mark=f"{self.mark}/plan", plan=self.plan)).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switching:
+    """A kill switch; ``name`` of a run is the mark of its submission."""
+
+    kind: Kind
+    name: str
+    at_s: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +62,17 @@ class Scenario:
     shows_death: bool = True
     """Whether others see the end of a process at once, as on one computer."""
     drains_at_s: tuple[float, ...] = ()
+    switchings: tuple[Switching, ...] = ()
+    is_answering: bool = True
+    """Whether anybody answers questions; otherwise runs may wait for ever."""
+    approvals: ApprovalPolicy = field(default_factory=ApprovalPolicy)
+    tenant_tokens: int | None = None
+    """What all runs together may take in a day."""
     armed: dict[str, frozenset[int]] = field(default_factory=dict)
+
+
+_ASKING: Final = ApprovalPolicy(tools=("mail",))
+_EXPIRING: Final = ApprovalPolicy(tools=("pay", "put"), expires_s=4.0, default="approve", is_escalating=True)
 
 
 def random_scenario(seed: int) -> Scenario:
@@ -62,8 +87,17 @@ def random_scenario(seed: int) -> Scenario:
         lease_s=rng.choice((1.0, 2.0, 4.0)),
         hide_s=rng.choice((2.0, 5.0, 30.0)),
         shows_death=rng.random() < 0.5,
+        switchings=tuple(_switching(rng, chaos_s) for _ in range(rng.choice((0, 0, 0, 1, 2)))),
+        is_answering=rng.random() < 0.8,
+        approvals=rng.choice((ApprovalPolicy(), ApprovalPolicy(), _ASKING, _EXPIRING)),
+        tenant_tokens=rng.choice((None, None, None, 20_000, 60_000)),
         drains_at_s=tuple(sorted(rng.uniform(0.0, chaos_s) for _ in range(rng.choice((0, 0, 0, 1, 2))))),
     )
+
+
+def _switching(rng: Random, chaos_s: float) -> Switching:
+    kind, name = rng.choice((("tenant", "default"), ("run", "r0"), ("agent", "operator"), ("tool", "pay")))
+    return Switching(kind=kind, name=name, at_s=rng.uniform(0.0, chaos_s), seconds=rng.uniform(0.5, 20.0))
 
 
 def _submission(rng: Random, mark: str) -> Submission:
@@ -77,6 +111,8 @@ def _submission(rng: Random, mark: str) -> Submission:
             deadline_s=rng.choice((None, None, None, None, None, 8.0)),
         ),
         cancel_after_s=rng.uniform(0.0, 6.0) if rng.random() < 0.2 else None,
+        says_after_s=rng.uniform(0.0, 6.0) if rng.random() < 0.2 else None,
+        is_reviewed=rng.random() < 0.15,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -15,13 +14,16 @@ from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.adapters.memory.workspace import MemoryWorkspaces
 from collegium.domain.errors import StoreUnavailable
+from collegium.domain.usage import Allotment
+from collegium.runtime.accounts import AccountCaps, PeriodCaps
 from collegium.testing.simulation.failpoints import Failpoints
 from collegium.testing.simulation.host import Host, Shared
-from collegium.testing.simulation.invariants import NEEDS_A_PERSON, History, Violation, Watch, from_scratch
+from collegium.testing.simulation.invariants import Violation, Watch, from_scratch
 from collegium.testing.simulation.journal import HostJournal, SharedJournal
 from collegium.testing.simulation.loop import SimulatedClock, Stuck, VirtualLoop
 from collegium.testing.simulation.outside import Outside
-from collegium.testing.simulation.scenario import Scenario, Submission
+from collegium.testing.simulation.people import People
+from collegium.testing.simulation.scenario import Scenario
 from collegium.testing.simulation.stores import HostPresence, SharedBus
 
 LOOK_S = 0.5
@@ -62,7 +64,12 @@ class World:
         self._loop = VirtualLoop(Random(f"{seed}/order"))  # noqa: S311
         self._loop.set_exception_handler(self._unhandled)
         self._outside = planted.outside()
-        self._watch = Watch(self._outside, self._say_when)
+        self._watch = Watch(
+            self._outside,
+            self._loop,
+            cap_tokens=scenario.tenant_tokens,
+            slack_s=5 * scenario.faults.longest_delay_s + 2,
+        )
         entropy = Random(f"{seed}/entropy")  # noqa: S311
         bus = MemoryBus(SimulatedClock(self._loop), BusRules(hide_s=scenario.hide_s))
         self._shared = Shared(
@@ -79,11 +86,15 @@ class World:
             entropy=entropy,
             lease_s=scenario.lease_s,
             shows_death=scenario.shows_death,
+            approvals=scenario.approvals,
+            caps=AccountCaps(tenant=PeriodCaps(day=Allotment(tokens=scenario.tenant_tokens))),
             journal_type=planted.journal,
             presence_type=planted.presence,
         )
         self._hosts: list[Host] = []
-        self._accepted: dict[str, str] = {}
+        self._people = People(
+            scenario, hosts=self._hosts, loop=self._loop, rng=self._rng, outside=self._outside, watch=self._watch
+        )
         self._is_over = False
         self._booted = 0
 
@@ -112,14 +123,10 @@ class World:
         )
 
     async def _course(self) -> None:
-        scenario, loop = self._scenario, self._loop
+        scenario = self._scenario
         for _ in range(scenario.hosts):
             self._boot()
-        for submission in scenario.submissions:
-            loop.start(None, self._user(submission))
-        for at_s in scenario.drains_at_s:
-            loop.start(None, self._drain(at_s))
-        loop.start(None, self._resume())
+        self._people.begin()
         await self._until(scenario.chaos_s)
         self._calm()
         await self._until(scenario.chaos_s + scenario.grace_s)
@@ -139,21 +146,21 @@ class World:
 
     def _pending(self) -> list[str]:
         """Runs that have not ended, and goals that were not accepted yet."""
-        missing = [s.mark for s in self._scenario.submissions if s.mark not in self._accepted]
+        missing = [s.mark for s in self._scenario.submissions if s.mark not in self._people.accepted]
         return [f"{m} was not accepted" for m in missing] + [
             f"{h.run} is {h.state.status if h.state else 'unknown'}"
             for h in self._watch.histories.values()
-            if not _is_at_rest(h)
+            if not h.is_at_rest(is_answering=self._scenario.is_answering)
         ]
 
     def _check_end(self) -> None:
-        for mark, run in self._accepted.items():
+        for mark, run in self._people.accepted.items():
             if run not in self._watch.histories:
                 raise Violation("no accepted run is lost", f"{mark} ({run})")
         for history in self._watch.histories.values():
             from_scratch(history)
             self._watch.check_ledger(history)
-        for history in self._watch.histories.values():
+        for history in (*self._watch.histories.values(), *self._watch.accounts.values()):
             wrong = _done(self._shared.journal.verify(history.run))
             if wrong is not None:
                 raise Violation("chain verifies", f"{history.run} at seq {wrong}")
@@ -177,61 +184,6 @@ class World:
         await asyncio.sleep(after_s)
         self._boot()
 
-    async def _any_host(self) -> Host:
-        while not self._hosts:
-            await asyncio.sleep(0.2)
-        return self._rng.choice(self._hosts)
-
-    async def _persist(self, act: Callable[[Host], Any]) -> Any:
-        """What ``act`` gives, on whatever host it succeeds: a user who tries again until there is an answer."""
-        while True:
-            host = await self._any_host()
-            try:
-                return await host.call(act(host))
-            except asyncio.CancelledError:
-                if self._is_over:
-                    raise
-            except StoreUnavailable:
-                pass
-            await asyncio.sleep(self._rng.uniform(0.1, 0.5))
-
-    async def _user(self, submission: Submission) -> None:
-        await asyncio.sleep(submission.at_s)
-        run = await self._persist(
-            lambda host: host.app.submit(
-                submission.text,
-                plan=None if submission.is_planned else submission.plan,
-                limits=submission.limits,
-                idempotency_key=submission.mark,
-            )
-        )
-        self._accepted[submission.mark] = run.id
-        if submission.cancel_after_s is not None:
-            await asyncio.sleep(submission.cancel_after_s)
-            await self._persist(lambda host: host.app.cancel(run.id))
-
-    async def _drain(self, at_s: float) -> None:
-        """A host is stopped in good order, and another one takes its place."""
-        await asyncio.sleep(at_s)
-        host = await self._any_host()
-        self._shared.faults.counts["drain"] += 1
-        try:
-            await host.call(host.app.aclose())
-        except (asyncio.CancelledError, StoreUnavailable):
-            if self._is_over:
-                raise
-        host.machine.kill()
-
-    async def _resume(self) -> None:
-        """A user who resumes what was drained."""
-        while True:
-            await asyncio.sleep(1.0)
-            for history in list(self._watch.histories.values()):
-                state = history.state
-                if state is not None and any(t.park == "drain" for t in state.tasks.values()):
-                    run = history.run
-                    await self._persist(lambda host, run=run: host.app.resume(run))
-
     def _say_when(self) -> str:
         return f"{self._loop.time():10.4f}"
 
@@ -243,7 +195,7 @@ class World:
 
     def _end(self) -> None:
         """Ends whatever still runs, so that nothing of this world is left."""
-        self._is_over = True
+        self._is_over = self._people.is_over = True
         for host in list(self._hosts):
             host.machine.kill()
         left = asyncio.all_tasks(self._loop)
@@ -252,17 +204,6 @@ class World:
         if left:
             self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
-
-
-def _is_at_rest(history: History) -> bool:
-    """Whether the run has ended, or waits for a person and says why."""
-    state = history.state
-    if state is None or state.finished is not None:
-        return True
-    if state.status != "waiting":
-        return False
-    parked = [t for t in state.tasks.values() if t.status == "parked"]
-    return all(t.park in NEEDS_A_PERSON and t.wake_at is None for t in parked)
 
 
 def _done(work: Any) -> Any:
