@@ -95,6 +95,7 @@ class Collegium:
         the
             store. ``none``: it only submits and looks.
         default_model: Name of the model for goals that name none.
+        gate: What lets calls of models and tools through, if not the usual one.
         grace_s: How long ``aclose`` waits for writes under way, and for what does not let itself be ended.
         hands_over: Whether tasks parked by ``aclose`` go on at once with another worker; as a rule with scope ``all``.
     """
@@ -111,6 +112,7 @@ class Collegium:
         scope: Scope = "own",
         concurrency: int = 64,
         grace_s: float = GRACE_S,
+        gate: Gate | None = None,
         hands_over: bool | None = None,
     ) -> None:
         self._stores = stores
@@ -125,7 +127,7 @@ class Collegium:
         self._scheduler = Scheduler(stores.journal, stores.bus, clock=clock, ids=ids, funding=funding)
         self._recovery = Recovery(self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock)
         others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
-        self._pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
+        self.pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
         self._worker = Worker(
             ids.new("wrk"),
             team,
@@ -133,8 +135,8 @@ class Collegium:
             journal=stores.journal,
             bus=stores.bus,
             clock=clock,
-            gate=Gate(stores.presence, self._scheduler, clock=clock, stops=stops),
-            pins=self._pins,
+            gate=gate or Gate(stores.presence, self._scheduler, clock=clock, stops=stops),
+            pins=self.pins,
             stops=stops,
             funding=funding,
             concurrency=concurrency,
@@ -176,6 +178,11 @@ class Collegium:
     def models(self) -> Models:
         """The models that can be asked."""
         return self._team.models
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """What decides on runs here."""
+        return self._scheduler
 
     @property
     def stores(self) -> Stores:
@@ -312,7 +319,7 @@ class Collegium:
                 return Run(self, found, tenant, was_interrupted=True)
         run = await run_id(self._stores.records, self._ids, wanted, tenant=tenant, key=idempotency_key)
         self._own.add(run)
-        pins = await self._pins.keep(tenant, profiles)
+        pins = await self.pins.keep(tenant, profiles)
         # Also where this process does not work: the tasks are on the bus at once for those that do.
         state = await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=pins))
         if not any(t.is_open for t in state.tasks.values()):
@@ -334,7 +341,7 @@ class Collegium:
         profiles: dict[str, ModelProfile] = {}
         if self._scope != "none" and model is not None:
             profiles[model] = (await self._team.models.open(model)).profile
-        pins = await self._pins.keep(tenant, profiles)
+        pins = await self.pins.keep(tenant, profiles)
         fork = await self._forks.fork(
             run, at=at, pins=pins, tenant=tenant, principal=principal, model=model, plan=plan, effects=effects
         )
@@ -382,11 +389,6 @@ class Collegium:
     ) -> AsyncIterator[Event]:
         """Events of a run in order, each once, as soon as it is durable. Raises ``NotFound`` for an unknown run."""
         async for event in self._view.events(run, tenant, after=after, is_following=is_following):
-            yield event
-
-    async def inherited(self, run: str) -> AsyncIterator[Event]:
-        """What a fork shares with its parents, in order; nothing for other runs."""
-        async for event in self._view.inherited(run):
             yield event
 
     async def knowledge(self, run: str) -> Retriever:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from tempfile import TemporaryDirectory
 
 from collegium.adapters.bus_rules import DEFAULT_RULES
 from collegium.adapters.clock import SystemClock
@@ -19,8 +17,9 @@ from collegium.adapters.extract.extractor import FileExtractor
 from collegium.adapters.folders import make_folder
 from collegium.adapters.inputs import DiskInputs
 from collegium.adapters.lone_processes import COMMAND as LONE_COMMAND
-from collegium.adapters.lone_processes import LoneProcesses
+from collegium.adapters.lone_processes import LoneProcesses, Order, read_order
 from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.memory.replay import replay
 from collegium.adapters.models.cassette import CassetteModels
 from collegium.adapters.models.catalogue import LocalModelInfo, list_models
 from collegium.adapters.models.connections import Timeouts
@@ -49,7 +48,10 @@ from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Embedder, Models
 from collegium.runtime.alone import SendOff
+from collegium.runtime.export import Checked, Export, export
 from collegium.runtime.performer import Team
+from collegium.runtime.replay import Replayed
+from collegium.runtime.retention import Retention
 from collegium.runtime.room import IndexingProgress, Rooms
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
@@ -130,7 +132,8 @@ async def open_collegium(
             send_off=_send_off(
                 settings,
                 LONE_COMMAND if alone is None and not (tools or agents or record or replay) else alone,
-                {"model": model, "hands_over": scope == "all" if hands_over is None else hands_over},
+                model,
+                scope == "all" if hands_over is None else hands_over,
             ),
         )
         app = Collegium(
@@ -164,12 +167,57 @@ async def work_alone(order: bytes, *, tools: Sequence[Tool] = (), agents: Sequen
         tools: The same as the worker's.
         agents: The same as the worker's.
     """
-    wanted = msgspec.json.decode(order, type=_Order)
+    wanted = read_order(order)
     settings = Settings.model_validate(wanted.settings)
     async with open_collegium(
         settings, tools=tools, agents=agents, scope="none", model=wanted.model, hands_over=wanted.hands_over
     ) as app:
         await app.work_alone(wanted.run, wanted.task, wanted.attempt)
+
+
+async def export_run(app: Collegium, settings: Settings, run: str, *, tenant: str) -> AsyncIterator[bytes]:
+    """The lines of the export of ``run``; see ``runtime.export``."""
+    async for line in export(run, app.stores, tenant=tenant, now=SystemClock().now(), key=_chain_key(settings)):
+        yield line
+
+
+async def replay_export(
+    settings: Settings, exported: Export, *, tools: Sequence[Tool] = (), agents: Sequence[Agent] = (), is_pinned: bool
+) -> Replayed:
+    """Runs an exported run again, with the present agents and definitions of tools unless ``is_pinned``.
+
+    Its documents are searched alone first. Where that goes another way, once more among all that this machine has
+    indexed, which is what the run was made with if it was made here.
+    """
+
+    async def once(index: Path) -> Replayed:
+        return await replay(
+            exported,
+            agents=tuple(Roster((*builtin_agents(), *_declared(settings), *agents))),
+            tools=(*builtin_tools(), *tools),
+            scorer=LexicalScorer(),
+            index=SqliteIndex(index),
+            embedder=_embedder(),
+            is_pinned=is_pinned,
+        )
+
+    with TemporaryDirectory(prefix="collegium-replay-") as folder:
+        alone = await once(Path(folder) / "index.db")
+    shared = settings.data_dir / "index.db"
+    if alone.is_same or not shared.is_file():
+        return alone
+    among = await once(shared)
+    return among if among.is_same else alone
+
+
+def check_export(settings: Settings, exported: Export) -> Checked:
+    """Whether the events of an export are as they were written, as far as the chain key here can tell."""
+    return exported.check(_chain_key(settings))
+
+
+def retention(app: Collegium, settings: Settings) -> Retention:
+    """What prunes the runs of the store that ``app`` works on."""
+    return Retention(app.stores, FolderWorkspaces(settings.data_dir / "runs"), clock=SystemClock())
 
 
 async def default_model(settings: Settings) -> str:
@@ -246,23 +294,11 @@ def _chain_key(settings: Settings) -> bytes:
     return key
 
 
-class _Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process that works alone is told."""
-
-    settings: dict[str, Any]
-    model: str
-    hands_over: bool
-    run: str
-    task: str
-    attempt: int
-
-
-def _send_off(settings: Settings, command: Sequence[str] | None, order: Mapping[str, object]) -> SendOff | None:
+def _send_off(settings: Settings, command: Sequence[str] | None, model: str, hands_over: bool) -> SendOff | None:
     if command is None:
         return None
-    return LoneProcesses(
-        command, {"settings": settings.model_dump(mode="json"), **order}, grace_s=2 * settings.worker.grace_s
-    )
+    order = Order(settings=settings.model_dump(mode="json"), model=model, hands_over=hands_over)
+    return LoneProcesses(command, order, grace_s=2 * settings.worker.grace_s)
 
 
 def _bus(settings: Settings, scope: Scope, clock: Clock) -> SqliteBus | MemoryBus:

@@ -82,6 +82,8 @@ def data_dir(settings: Settings) -> Check:
 
 async def store(session: Session, settings: Settings) -> Check:
     """Whether the store opens, and is whole."""
+    from collegium.cli.past import tombstone_of
+
     scheme, path = _sqlite_path(settings.store)
     if scheme == "sqlite" and not path.exists():
         return Check("store", "ok", f"{path}, made with the first run")
@@ -89,7 +91,8 @@ async def store(session: Session, settings: Settings) -> Check:
         async with session.open() as app:
             newest = await app.runs()
             for head in newest[:20]:
-                await app.state(head.run)
+                if await tombstone_of(app, head.run) is None:
+                    await app.state(head.run)
     except CollegiumError as error:
         return Check("store", "fail", error.message, "restore it from a backup, or choose another with --store")
     problem = await asyncio.to_thread(_quick_check, path) if scheme == "sqlite" else ""

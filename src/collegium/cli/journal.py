@@ -56,6 +56,8 @@ def gist(body: b.Body) -> str:
             return body.goal.text
         case b.RunPlanned():
             return f"{count(len(body.plan.tasks), 'task')}, {body.source}"
+        case b.RunForked():
+            return f"from {body.parent} behind {body.at_event}"
         case b.RunFinished():
             return " ".join(x for x in (body.status, body.reason) if x)
         case b.TaskRouted():

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from collegium.cli.find import find_run
+from collegium.cli.past import tombstone_of
 from collegium.cli.text import ago, count, one_line, seconds, short_id, size, usd
 from collegium.domain.head import HeadQuery
 from collegium.domain.report import report
 
 if TYPE_CHECKING:
+    from collegium.app import Collegium
     from collegium.cli.session import Session
     from collegium.domain.run import RunState
+    from collegium.domain.tombstone import Tombstone
 
 _STYLES = {"succeeded": "green", "partial": "yellow", "failed": "bold red", "limited": "yellow", "running": "cyan"}
 
@@ -25,7 +28,7 @@ async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, 
         behind = None if after is None else await find_run(app, after)
         query = HeadQuery(tenant="default", statuses=frozenset(statuses) or None, after=behind, limit=limit + 1)
         heads = await app.runs(query)
-        states = [await app.state(head.run) for head in heads[:limit]]
+        states = [await _state(app, head.run) for head in heads[:limit]]
     following = heads[limit - 1].run if len(heads) > limit else None
     if session.is_json:
         session.emit({"items": [_item(session, s) for s in states], "next": following})
@@ -39,11 +42,27 @@ async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, 
     return 0
 
 
-def _print_runs(session: Session, states: list[RunState]) -> None:
+async def _state(app: Collegium, run: str) -> RunState | Tombstone:
+    """The run, or what is left of it."""
+    return await tombstone_of(app, run) or await app.state(run)
+
+
+def _print_runs(session: Session, states: list[RunState | Tombstone]) -> None:
     from collegium.cli.columns import Cell, print_columns
+    from collegium.domain.tombstone import Tombstone
 
     rows: list[tuple[Cell, ...]] = []
     for state in states:
+        if isinstance(state, Tombstone):
+            rows.append((
+                (short_id(state.run), "cyan"),
+                (state.status, _STYLES.get(state.status, "")),
+                (ago(state.submitted_at, session.now()), "dim"),
+                (seconds((state.finished_at - state.submitted_at).total_seconds()), "dim"),
+                ("", "dim"),
+                "(pruned)",
+            ))  # fmt: skip
+            continue
         made = report(state, session.now())
         took = seconds(made.seconds) if state.finished is not None else ""
         rows.append((
@@ -58,7 +77,12 @@ def _print_runs(session: Session, states: list[RunState]) -> None:
     print_columns(session.out, header, rows, right=("started", "took", "cost"), is_cut=True)
 
 
-def _item(session: Session, state: RunState) -> dict[str, Any]:
+def _item(session: Session, state: RunState | Tombstone) -> dict[str, Any]:
+    from collegium.cli.runs import tombstone_document
+    from collegium.domain.tombstone import Tombstone
+
+    if isinstance(state, Tombstone):
+        return tombstone_document(state)
     made = report(state, session.now())
     return {
         "run_id": state.id,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collegium.domain.tombstone import Tombstone
 
 runs = LazyGroup(
     "runs",
@@ -23,6 +27,11 @@ runs = LazyGroup(
         "cancel": Lazy("collegium.cli.runs:cancel", "End a run; what there is is kept."),
         "resume": Lazy("collegium.cli.runs:resume", "Go on with a run that was stopped."),
         "say": Lazy("collegium.cli.runs:say", "Add something to what a run is to do."),
+        "fork": Lazy("collegium.cli.fork:fork", "Go on from any event of a run, as a new one."),
+        "replay": Lazy("collegium.cli.replay:replay", "Run a recorded run again and compare."),
+        "export": Lazy("collegium.cli.export:export", "Write a run with all it needs into one file."),
+        "prune": Lazy("collegium.cli.prune:prune", "Remove finished runs, oldest first."),
+        "check": Lazy("collegium.cli.check:check", "Say which runs a new version would break."),
     },
 )
 _AS = "What became of calls with unknown outcome: done, not-done or retry."
@@ -53,6 +62,7 @@ def show(session: Session, run: str) -> int:
 async def _show(session: Session, text: str) -> int:
     from collegium.cli.find import find_run
     from collegium.cli.outcome import hand_out
+    from collegium.cli.past import bring_up, tombstone_of
     from collegium.cli.tree import draw, glyphs_for
     from collegium.cli.view import RunView
     from collegium.domain.report import report
@@ -60,6 +70,10 @@ async def _show(session: Session, text: str) -> int:
     async with session.open() as app:
         view = RunView(session.now)
         run = await find_run(app, text)
+        if (tombstone := await tombstone_of(app, run)) is not None:
+            session.emit(tombstone_document(tombstone)) if session.is_json else print(tombstone)
+            return 0
+        await bring_up(app, run, view)
         async for event in app.events(run):
             view.take(event)
         state = await app.state(run)
@@ -70,6 +84,13 @@ async def _show(session: Session, text: str) -> int:
         console.print()
     hand_out(session, report(state, session.now()))
     return 0
+
+
+def tombstone_document(tombstone: Tombstone) -> dict[str, object]:
+    """What is left of a pruned run, as a document."""
+    import msgspec
+
+    return {"run_id": tombstone.run, "status": tombstone.status, "pruned": msgspec.to_builtins(tombstone)}
 
 
 @command("events")
@@ -178,10 +199,12 @@ async def resumed(
     from collegium.cli.find import find_run
     from collegium.cli.follow import follow
     from collegium.cli.outcome import hand_out
+    from collegium.cli.past import bring_up
     from collegium.cli.view import RunView
     from collegium.cli.wanted import with_agents
 
-    display = display_for(session.err, RunView(session.now))
+    view = RunView(session.now)
+    display = display_for(session.err, view)
     settings = with_agents(session.settings, agents)
     async with session.open("own", settings=settings, on_indexing=display.indexed, on_pull=display.pulled) as app:
         run = await find_run(app, text)
@@ -191,6 +214,7 @@ async def resumed(
                 word, reason, name = answer
                 await app.inbox.settle(run, word, principal=user(name), tenant="default", reason=reason)
             handle = await app.resume(run)
+            await bring_up(app, run, view)
             report = await follow(handle, display)
     if session.err.is_terminal and not session.is_json:
         session.err.print()

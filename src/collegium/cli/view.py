@@ -46,6 +46,8 @@ class RunView:
     def take(self, event: Event) -> None:
         """Adds the next event."""
         self.state = apply(self.state, event)
+        if isinstance(event.body, b.RunForked):
+            self._open.clear()  # what the parent's attempts took is the parent's
         if event.task is None:
             return
         if isinstance(event.body, b.StepProposed):

@@ -23,8 +23,9 @@ from collegium.domain.chain import Link
 from collegium.domain.errors import NotFound, StoreError, UnreadableInput
 from collegium.domain.event import Event, decode_body
 from collegium.domain.head import Head
-from collegium.ports import Archive, Blobs, Journal, Records
+from collegium.ports import Archive, Journal, Records
 from collegium.runtime import history
+from collegium.runtime.kept import Kept, archive_of
 from collegium.runtime.pins import PinnedThings, pinned_things, profile_of
 
 FORMAT: Final = 1
@@ -141,22 +142,14 @@ def key_name(key: bytes) -> str:
     return hmac.digest(key, _KEY_TEXT, "sha256").hex()[:16]
 
 
-async def export(
-    run: str,
-    *,
-    tenant: str,
-    journal: Journal,
-    archive: Archive,
-    blobs: Blobs,
-    records: Records,
-    now: datetime,
-    key: bytes,
-) -> AsyncIterator[bytes]:
+async def export(run: str, stores: Kept, *, tenant: str, now: datetime, key: bytes) -> AsyncIterator[bytes]:
     """The lines of the export of ``run``, each with its end of line.
 
     Raises:
         NotFound: no such run, or it was pruned.
+        UsageError: the stores keep no archive.
     """
+    archive, journal, blobs, records = archive_of(stores), stores.journal, stores.blobs, stores.records
     runs = await _runs(journal, run, tenant)
     heads = [await _head(journal, archive, one) for one in runs]
     things = await _things(journal, records, run, tenant)

@@ -12,11 +12,13 @@ from collegium.domain.errors import CollegiumError, Conflict
 from collegium.domain.head import FINISHED, Head, HeadQuery, RunStatus
 from collegium.domain.record import Record
 from collegium.domain.tombstone import Tombstone
-from collegium.ports import Archive, Clock, Journal, Records, Workspaces
+from collegium.ports import Archive, Clock, Journal, Workspaces
 from collegium.runtime.fork import FORK, PRUNING, ForkRecord, forks_of
+from collegium.runtime.kept import Kept, archive_of
 
 BLOB_AGE_S: Final = 3_600.0
 """Blobs younger than this are left alone: somebody may be about to name them."""
+ALL: Final = 2**62
 _PAGE = 200
 
 
@@ -60,12 +62,10 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 class Retention:
     """Prunes the runs of one tenant."""
 
-    def __init__(
-        self, journal: Journal, archive: Archive, records: Records, workspaces: Workspaces, *, clock: Clock
-    ) -> None:
-        self._journal = journal
-        self._archive = archive
-        self._records = records
+    def __init__(self, stores: Kept, workspaces: Workspaces, *, clock: Clock) -> None:
+        self._journal = stores.journal
+        self._archive = archive_of(stores)
+        self._records = stores.records
         self._workspaces = workspaces
         self._clock = clock
 
@@ -109,7 +109,7 @@ class Retention:
         # for the mark, so that one of the two sees the other.
         await self._records.put(Record(kind=PRUNING, tenant=tenant, key=one.run, value={}))
         try:
-            one = msgspec.structs.replace(one, kept=(await self._shared(tenant)).get(one.run, 0))
+            one = msgspec.structs.replace(one, kept=min(one.seq, (await self._shared(tenant)).get(one.run, 0)))
             tombstone = Tombstone(
                 run=one.run,
                 tenant=tenant,
@@ -117,7 +117,7 @@ class Retention:
                 mac=one.mac,
                 status=one.status,
                 what=what,
-                kept=min(one.kept, one.seq),
+                kept=one.kept,
                 submitted_at=one.submitted_at,
                 finished_at=one.finished_at,
                 pruned_at=self._clock.now(),
@@ -142,18 +142,22 @@ class Retention:
         """How many events of each run its living forks need; records of forks that never began are removed."""
         shared: dict[str, int] = {}
         for fork, found in (await forks_of(self._records, tenant)).items():
-            if await self._is_living(fork, found):
-                shared[found.parent] = max(shared.get(found.parent, 0), found.at)
-            else:
+            needed = await self._needed(fork, found)
+            if needed == 0:
                 await self._records.delete(FORK, tenant, fork)
+            shared[found.parent] = max(shared.get(found.parent, 0), needed)
         return shared
 
-    async def _is_living(self, fork: str, record: ForkRecord) -> bool:
-        """Whether the fork needs its parent: it is there and says something, or is just being made."""
-        if await self._journal.head(fork) is None:
-            return self._clock.now() - record.made_at < timedelta(seconds=BLOB_AGE_S)
+    async def _needed(self, fork: str, record: ForkRecord) -> int:
+        """How many events of its parent a fork needs; all while it goes on, because it asks what was written."""
+        head = await self._journal.head(fork)
+        if head is None:
+            is_being_made = self._clock.now() - record.made_at < timedelta(seconds=BLOB_AGE_S)
+            return ALL if is_being_made else 0
+        if head.status not in FINISHED:
+            return ALL
         tombstone = await self._archive.tombstone(fork)
-        return tombstone is None or tombstone.kept > 0
+        return record.at if tombstone is None or tombstone.kept > 0 else 0
 
     async def _finished(self, tenant: str, shared: Mapping[str, int], *, is_sized: bool) -> AsyncIterator[Doomed]:
         """Finished runs, the newest first."""
@@ -180,7 +184,7 @@ class Retention:
             submitted_at=known.submitted_at if known is not None else _from_us(ends[0].at_us),
             finished_at=known.finished_at if known is not None else _from_us(ends[-1].at_us),
             size_bytes=await self._size(head.run, kept) if is_sized else 0,
-            kept=kept,
+            kept=min(kept, head.seq),
         )
 
     async def _size(self, run: str, kept: int) -> int:
@@ -192,7 +196,9 @@ class Retention:
         return size
 
     async def _is_anything_left(self, one: Doomed, what: Literal["run", "bodies"]) -> bool:
-        """Whether pruning would remove something of a run that may have been pruned before."""
+        """Whether pruning would remove something of a run, part of which may stay or have gone before."""
+        if one.kept >= one.seq:
+            return False
         known = await self._archive.tombstone(one.run)
         if known is None or known.seq != one.seq or known.kept > one.kept:
             return True

@@ -11,7 +11,6 @@ from collegium.domain.head import FINISHED, Head
 from collegium.domain.report import RunReport, report
 from collegium.domain.run import RunState
 from collegium.ports import Clock, Journal
-from collegium.runtime.history import prefix
 from collegium.runtime.scheduler import Scheduler
 
 VIEW_S = 0.25
@@ -74,14 +73,6 @@ class View:
                 return
             self._raise_failed()
             await self._scheduler.changed(run, VIEW_S)
-
-    async def inherited(self, run: str) -> AsyncIterator[Event]:
-        """What a fork shares with its parents, in order; nothing for other runs."""
-        first = await self._journal.read(run, 0, 1)
-        if first:
-            async for page in prefix(self._journal, first[0]):
-                for event in page:
-                    yield event
 
     async def _head(self, run: str, tenant: str) -> Head:
         head = await self._journal.head(run)

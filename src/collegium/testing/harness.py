@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.extract.extractor import FileExtractor
 from collegium.adapters.inputs import DiskInputs
+from collegium.adapters.memory.archive import MemoryArchive
 from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.index import MemoryIndex
@@ -22,9 +23,11 @@ from collegium.app import Collegium, Scope, Stores
 from collegium.domain.agent import Agent
 from collegium.domain.errors import UnknownName
 from collegium.domain.ids import Ids
+from collegium.domain.usage import Limits
 from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Model
+from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
 from collegium.tools.builtin import builtin_tools
@@ -52,12 +55,14 @@ class GivenModels:
 
 def memory_stores(clock: Clock) -> Stores:
     """Fresh stores without files; two Collegiums over the same ones share everything but their workers."""
+    journal, records, blobs = MemoryJournal(), MemoryRecords(), MemoryBlobs(clock)
     return Stores(
-        journal=MemoryJournal(),
+        journal=journal,
         bus=MemoryBus(clock),
-        records=MemoryRecords(),
-        blobs=MemoryBlobs(),
+        records=records,
+        blobs=blobs,
         presence=MemoryPresence(),
+        archive=MemoryArchive(journal, records, blobs),
     )
 
 
@@ -73,6 +78,8 @@ async def team(
     concurrency: int = 64,
     other_model: str | None = None,
     approvals: ApprovalPolicy | None = None,
+    limits: Limits | None = None,
+    caps: AccountCaps | None = None,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> AsyncIterator[Collegium]:
     """A Collegium over memory with the given models.
@@ -97,6 +104,8 @@ async def team(
             rooms=Rooms(library, MemoryWorkspaces(), stores.blobs),
             other_model=other_model,
             approvals=approvals or ApprovalPolicy(),
+            limits=limits or Limits(),
+            caps=caps or AccountCaps(),
         ),
         inputs=DiskInputs(),
         clock=clock,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from collegium.adapters.memory.index import MemoryIndex
 from collegium.adapters.memory.replay import replay
 from collegium.adapters.scorers.lexical import LexicalScorer
 from collegium.agents.roster import builtin_agents
@@ -47,17 +48,7 @@ PAYING = Plan(
 
 
 async def exported(app: Collegium, run: str) -> Export:
-    assert app.stores.archive is not None
-    lines = export(
-        run,
-        tenant="default",
-        journal=app.stores.journal,
-        archive=app.stores.archive,
-        blobs=app.stores.blobs,
-        records=app.stores.records,
-        now=NOW,
-        key=PUBLIC_KEY,
-    )
+    lines = export(run, app.stores, tenant="default", now=NOW, key=PUBLIC_KEY)
     return parse([line async for line in lines])
 
 
@@ -74,6 +65,7 @@ async def replayed(
             agents=builtin_agents() if agents is None else agents,
             tools=(*builtin_tools(), *tools),
             scorer=LexicalScorer(),
+            index=MemoryIndex(),
             embedder=None,
             is_pinned=is_pinned,
         ),
@@ -333,21 +325,7 @@ async def test_exports_that_were_changed_or_cut_are_found_out() -> None:
     async with team(ScriptedModel([Step(reply="Done.")])) as app:
         run = await app.submit("Do it.", plan=one, files=HANDBOOK)
         assert await done(app, run.id) == "succeeded"
-        archive = app.stores.archive
-        assert archive is not None
-        lines = [
-            line
-            async for line in export(
-                run.id,
-                tenant="default",
-                journal=app.stores.journal,
-                archive=archive,
-                blobs=app.stores.blobs,
-                records=app.stores.records,
-                now=NOW,
-                key=PUBLIC_KEY,
-            )
-        ]
+        lines = [line async for line in export(run.id, app.stores, tenant="default", now=NOW, key=PUBLIC_KEY)]
     assert parse(lines).check(PUBLIC_KEY).chain == "intact"
     assert parse(lines).check(b"k" * 32).chain == "other key"
     with pytest.raises(UnreadableInput, match="cut off"):

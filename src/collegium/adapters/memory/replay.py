@@ -13,7 +13,6 @@ from collegium.adapters.inputs import DiskInputs
 from collegium.adapters.memory.archive import MemoryArchive
 from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.bus import MemoryBus
-from collegium.adapters.memory.index import MemoryIndex
 from collegium.adapters.memory.journal import MemoryJournal
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.adapters.memory.workspace import MemoryWorkspaces
@@ -30,7 +29,7 @@ from collegium.domain.ids import Ids
 from collegium.domain.record import Record
 from collegium.domain.tool import ToolDefinition
 from collegium.knowledge.library import Library
-from collegium.ports import Embedder, Scorer
+from collegium.ports import Embedder, Index, Scorer
 from collegium.runtime import history
 from collegium.runtime.export import Export
 from collegium.runtime.performer import Team
@@ -57,6 +56,7 @@ async def replay(
     agents: Sequence[Agent],
     tools: Sequence[Tool],
     scorer: Scorer,
+    index: Index,
     embedder: Embedder | None,
     is_pinned: bool = False,
 ) -> Replayed:
@@ -67,6 +67,8 @@ async def replay(
         agents: Those there are now.
         tools: Those there are now; they check arguments, none of them is called.
         scorer: Holds sentences against evidence.
+        index: Where the run's documents are searched. How rare a word is counts among all that is in it, so what is
+            found depends on what else was there when the run was made.
         embedder: Gives vectors for the search in the run's documents.
         is_pinned: Take agents and tools as they were when the run began, not as they are now.
 
@@ -91,7 +93,7 @@ async def replay(
         _definitions(export, tools, pins, is_pinned=is_pinned),
         {t.definition.name: t for t in tools},
     )
-    library = Library(MemoryIndex(), embedder, extractor=FileExtractor(), blobs=blobs, records=records)
+    library = Library(index, embedder, extractor=FileExtractor(), blobs=blobs, records=records)
     app = Collegium(
         Stores(
             journal=journal,

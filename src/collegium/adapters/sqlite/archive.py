@@ -200,7 +200,7 @@ def _note_events(connection: sqlite3.Connection, pos: int, named: _Names) -> int
 def _link(row: tuple[object, ...]) -> Link:
     *envelope, salt, digest, mac, body, blob = row
     lost = None if blob is None else b""
-    return Link(*envelope, _bytes(salt), _bytes(digest), _bytes(mac), lost if body is None else _bytes(body))  # type: ignore[arg-type] # as SQLite gives them
+    return Link._make((*envelope, _bytes(salt), _bytes(digest), _bytes(mac), lost if body is None else _bytes(body)))
 
 
 def _bytes(value: object) -> bytes:
