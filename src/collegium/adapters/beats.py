@@ -87,7 +87,7 @@ class Beats:
 
 
 class _Seen(NamedTuple):
-    count: int
+    beats: int
     at_s: float
     still_s: float
 
@@ -104,15 +104,15 @@ class Observer:
         self._lease_s = lease_s
         self._seen: dict[str, _Seen] = {}
 
-    def is_dead(self, worker: str, count: int) -> bool:
-        """Whether ``worker``, whose counter is ``count`` now, is dead."""
+    def is_dead(self, worker: str, beats: int) -> bool:
+        """Whether ``worker``, whose counter is at ``beats`` now, is dead."""
         now_s = self._clock.monotonic()
         last = self._seen.get(worker)
-        if last is None or last.count != count:
-            self._seen[worker] = _Seen(count, now_s, 0.0)
+        if last is None or last.beats != beats:
+            self._seen[worker] = _Seen(beats, now_s, 0.0)
             return False
         still_s = last.still_s + min(now_s - last.at_s, self._lease_s / 2)
-        self._seen[worker] = _Seen(count, now_s, still_s)
+        self._seen[worker] = _Seen(beats, now_s, still_s)
         return still_s >= self._lease_s
 
     def forget_others(self, workers: set[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -15,18 +16,34 @@ _KEPT_BYTES = 2_000
 _log = logging.getLogger("collegium.worker")
 
 
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What such a process is told: one JSON document on its standard input."""
+
+    settings: dict[str, Any]
+    model: str
+    hands_over: bool
+    run: str = ""
+    task: str = ""
+    attempt: int = 0
+
+
+def read_order(document: bytes) -> Order:
+    """The order in ``document``."""
+    return msgspec.json.decode(document, type=Order)
+
+
 class LoneProcesses:
     """Starts one process for one attempt; see ``runtime.alone.SendOff``.
 
     Args:
-        command: Program and arguments. The order is one JSON document on its standard input.
+        command: Program and arguments.
         order: What every order says beside ``run``, ``task`` and ``attempt``.
         grace_s: How long a process may take to end when it is told to.
     """
 
-    def __init__(self, command: Sequence[str], order: Mapping[str, object], *, grace_s: float) -> None:
+    def __init__(self, command: Sequence[str], order: Order, *, grace_s: float) -> None:
         self._command = tuple(command)
-        self._order = dict(order)
+        self._order = order
         self._grace_s = grace_s
 
     async def __call__(self, run: str, task: str, attempt: int) -> None:
@@ -34,14 +51,14 @@ class LoneProcesses:
 
         Raises ``OSError`` when no process could be started.
         """
-        order = msgspec.json.encode({**self._order, "run": run, "task": task, "attempt": attempt})
+        order = msgspec.structs.replace(self._order, run=run, task=task, attempt=attempt)
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        telling = asyncio.ensure_future(_talk(process, order))
+        telling = asyncio.ensure_future(_talk(process, msgspec.json.encode(order)))
         try:
             said = await asyncio.shield(telling)
         except asyncio.CancelledError:

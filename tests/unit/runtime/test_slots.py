@@ -18,7 +18,7 @@ from collegium.domain.goal import Goal
 from collegium.domain.head import Fence
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, Task
-from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.scheduler import Proposal, Scheduler
 from collegium.runtime.slots import Slots
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel, Step
@@ -142,12 +142,11 @@ async def barren_twice(app: Collegium, stores: Stores) -> str:
     await scheduler.advance(run)
     for attempt in (1, 2):
         started = b.TaskStarted(worker="wrk_gone", agent="killer", agent_version="1", model="m")
-        await scheduler.propose(
-            run,
-            lambda _, s=started, a=attempt: [Decision(body=s, task="do", attempt=a)],
-            fence=Fence(task="do", attempt=attempt),
-        )
-        lapsed = b.TaskLapsed(worker="wrk_gone", has_progressed=False)
-        await scheduler.propose(run, lambda _, x=lapsed, a=attempt: [Decision(body=x, task="do", attempt=a)])
+        await scheduler.propose(run, said(started, attempt), fence=Fence(task="do", attempt=attempt))
+        await scheduler.propose(run, said(b.TaskLapsed(worker="wrk_gone", has_progressed=False), attempt))
     assert (await app.state(run)).tasks["do"].is_alone
     return run
+
+
+def said(body: b.Body, attempt: int) -> Proposal:
+    return lambda _: [Decision(body=body, task="do", attempt=attempt)]
