@@ -21,6 +21,7 @@ from tests.chaos.processes import Child, Place, start, work
 
 IN_FLIGHT = 30
 LEAST_IN_FLIGHT = 20
+STEPS_BETWEEN = 20
 SETTLE_S = 90.0
 STOP_S = 15.0
 OPEN = frozenset({"queued", "running", "cancelling"})
@@ -37,12 +38,13 @@ class Fleet:
         self.outcome = outcome
         self.rng = rng
         self.workers: dict[str, Child] = {}
-        self.killed: dict[str, float] = {}
+        self.killed: dict[str, list[float]] = {}
         self.accepted: dict[str, tuple[str, str]] = {}
         self.limits: Limits | None = None
         self.is_forgiving = False
         self._tags = 0
         self._settle_s = settle_s
+        self._steps = 0
         self._kinds = list(goals.KINDS)
         self._peek = sqlite3.connect(place.store, isolation_level=None, timeout=5.0)
 
@@ -92,15 +94,27 @@ class Fleet:
         query = "SELECT count(DISTINCT run) FROM fences WHERE open = 1 AND worker IS NOT NULL"
         return int(self._peek.execute(query).fetchone()[0])
 
+    def steps(self) -> int:
+        """Steps that are stored, of all runs."""
+        return int(self._peek.execute("SELECT count(*) FROM events WHERE type = 'step.proposed'").fetchone()[0])
+
     def held_by(self, worker: str) -> int:
         """Open attempts of a worker."""
         query = "SELECT count(*) FROM fences WHERE open = 1 AND worker = ?"
         return int(self._peek.execute(query, [worker]).fetchone()[0])
 
     async def ready(self) -> None:
-        """Waits until so many runs are being worked on that a kill hits something."""
+        """Waits until so many runs are being worked on that a kill hits something, and some have got on since the last.
+
+        Else every other task would be one whose worker died three times before it could do anything.
+        """
         await self.top_up()
-        await until(lambda: self.started() >= LEAST_IN_FLIGHT, "so many runs are worked on", again=self.top_up)
+        await until(
+            lambda: self.started() >= LEAST_IN_FLIGHT and self.steps() >= self._steps + STEPS_BETWEEN,
+            "so many runs are worked on",
+            again=self.top_up,
+        )
+        self._steps = self.steps()
 
     async def intent(self, timeout_s: float = 10.0) -> str:
         """Waits for the next intent and gives the worker that is about to act on it."""
@@ -121,7 +135,7 @@ class Fleet:
         child = self.workers.pop(worker)
         flying = self.in_flight()
         self.outcome.least_in_flight = min(self.outcome.least_in_flight or flying, flying)
-        self.killed[worker] = time.time()
+        self.killed[worker] = [time.time()]
         child.kill()
         self.outcome.kills += 1
 
@@ -135,7 +149,7 @@ class Fleet:
         flying = self.in_flight()
         self.outcome.least_in_flight = min(self.outcome.least_in_flight or flying, flying)
         child.send(signal.SIGSTOP)
-        self.killed[worker] = time.time()
+        stopped_at = time.time()
         held = self.held_by(worker)
         try:
             await until(
@@ -144,10 +158,11 @@ class Fleet:
         except TimeoutError:
             if not self._is_locked():
                 raise
-            del self.killed[worker]
             self.outcome.note("stops that fell into a commit, with the file's lock held")
+            stopped_at = time.time()  # nobody could take over anything before now
             return False
         finally:
+            self.killed.setdefault(worker, []).append(stopped_at)
             child.send(signal.SIGCONT)
         self.outcome.pauses += 1
         self.outcome.note("attempts taken over from stopped workers", held)
