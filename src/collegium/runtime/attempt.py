@@ -341,7 +341,7 @@ class Attempt:
         now, usage = self._clock.now(), self.limits.spent
 
         def proposal(state: RunState) -> Sequence[Decision]:
-            bodies = asked(state, stop, task=self.task.id, usage=usage, now=now, caller=caller)
+            bodies = asked(state, stop, usage=usage, now=now, caller=caller)
             return [self._decision(x) for x in bodies]
 
         await self._close(proposal)

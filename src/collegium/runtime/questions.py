@@ -20,15 +20,12 @@ Stop = ApprovalNeeded | UnknownOutcome | TooEarly | Escalated
 """What stops an attempt without failing it: the task goes on when somebody has answered, or later."""
 
 
-def asked(
-    state: RunState, stop: Stop, *, task: str, usage: Usage, now: datetime, caller: str = ""
-) -> tuple[b.Body, ...]:
-    """What an attempt of ``task`` that was stopped leaves behind, given the state it is appended to.
+def asked(state: RunState, stop: Stop, *, usage: Usage, now: datetime, caller: str = "") -> tuple[b.Body, ...]:
+    """What an attempt that was stopped leaves behind, given the state it is appended to.
 
     Args:
-        state: Ids of questions are counted in it; what was asked already is not asked again.
+        state: Ids of questions are counted in it.
         stop: What stopped the attempt.
-        task: The task that waits.
         usage: What the attempt took.
         now: When the call was made, where this attempt made it.
         caller: What is known of the worker whose call it was, as a sentence.
@@ -38,10 +35,10 @@ def asked(
         return (msgspec.structs.replace(parked, reason="delay", wake_at=stop.at),)
     if isinstance(stop, UnknownOutcome):
         unknown = b.ToolOutcomeUnknown(key=stop.intended.key, tool=stop.intended.tool, detail=stop.message)
-        requests = _numbered(state, [_outcome(stop, now, caller)], task)
+        requests = _numbered(state, [_outcome(stop, now, caller)])
         return (unknown, *requests, msgspec.structs.replace(parked, reason="outcome_unknown"))
     judged = (b.TaskJudged(judgement=stop.judgement),) if isinstance(stop, Escalated) else ()
-    return (*judged, *_numbered(state, stop.requests, task), parked)
+    return (*judged, *_numbered(state, stop.requests), parked)
 
 
 def verdicts(state: RunState, task: str) -> Mapping[str, b.ApprovalAnswered]:
@@ -104,12 +101,6 @@ def _outcome(stop: UnknownOutcome, now: datetime, caller: str) -> b.ApprovalRequ
     )
 
 
-def _numbered(state: RunState, requests: Sequence[b.ApprovalRequested], task: str) -> list[b.ApprovalRequested]:
-    """The requests with ids, without those that are open already."""
-    known = {_subject(a.request) for a in state.held_by(task)}
-    fresh = [r for r in requests if _subject(r) not in known]
-    return [msgspec.structs.replace(r, approval=approval_id(state, n)) for n, r in enumerate(fresh, start=1)]
-
-
-def _subject(request: b.ApprovalRequested) -> tuple[str | None, ...]:
-    return (request.kind, request.key, request.tool, request.tool_version, request.arguments_sha256)
+def _numbered(state: RunState, requests: Sequence[b.ApprovalRequested]) -> list[b.ApprovalRequested]:
+    """The requests with the run's next ids."""
+    return [msgspec.structs.replace(r, approval=approval_id(state, n)) for n, r in enumerate(requests, start=1)]

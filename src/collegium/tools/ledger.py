@@ -206,7 +206,7 @@ def decide(ledger: Ledger, call: Call, *, rule: str | None = None) -> Decision:
                 return Decision(admission="call", entry=entry, answer=answer)
     like = repeated(ledger, call)
     question = ledger.about(call)
-    if question is not None and question.answer is not None and question.answer.approval not in ledger.consumed:
+    if question is not None and question.answer is not None:
         admission: Admission = "call" if question.answer.answer == "approve" else "refused"
         return Decision(admission=admission, like=like, answer=question.answer)
     if like or rule is not None:

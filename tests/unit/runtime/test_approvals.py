@@ -238,6 +238,23 @@ async def test_an_answer_that_does_not_come_is_given_by_default_and_comes_too_la
         assert len(sent) == (default == "approve")
 
 
+async def test_who_answers_too_late_learns_that_the_default_holds_though_nobody_had_applied_it() -> None:
+    clock = FakeClock()
+    stores = memory_stores(clock)
+    policy = ApprovalPolicy(tools=("send_mail",), expires_s=3_600.0)
+    model = ScriptedModel([Step(tool_calls=(mail(),))])
+    async with team(model, tools=[mailer([])], approvals=policy, clock=clock, stores=stores) as app:
+        run = await submitted(app)
+        await until_asked(run, clock)
+        question = (await asked(run)).id
+    await clock.advance(3_600)
+    async with team(ScriptedModel([]), clock=clock, stores=stores, scope="none") as late:
+        with pytest.raises(AlreadyDecided, match="'reject' was applied"):
+            await late.answer(question, "approve", principal="bo")
+        (answer,) = await told(late, run, b.ApprovalAnswered)
+        assert (answer.answer, answer.is_default) == ("reject", True)
+
+
 async def until_asked(run: Run, clock: FakeClock) -> None:
     async with asyncio.timeout(20):
         while not (await run.state()).open_approvals:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import MemoryPresence
+from collegium.agents.roster import builtin_agents
 from collegium.app import Collegium, Run, Stores
 from collegium.domain import body as b
 from collegium.domain.chat import ModelReply, ModelRequest, ToolCall
@@ -79,7 +81,7 @@ async def asked(run: Run) -> Approval:
 
 
 def own_bus(stores: Stores) -> Stores:
-    return replace(stores, bus=MemoryBus(SystemClock()))
+    return replaced(stores, bus=MemoryBus(SystemClock()))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ async def test_a_park_from_before_there_were_questions_is_answered_too(tmp_path:
     journal = memory_stores(SystemClock()).journal
     parked = HeadChange(status="waiting", wake_at=None)
     await journal.append(run.id, [_draft(e) for e in events], expected=0, head=parked).durable()
-    old = replace(own_bus(stores), journal=journal)
+    old = replaced(own_bus(stores), journal=journal)
     async with team(ScriptedModel([Step(reply="Done.")]), tools=[payer(outside)], stores=old) as heir:
         assert (await heir.run(run.id).state()).open_approvals == ()
         await heir.inbox.settle(run.id, "done", principal="ada", tenant="default")
@@ -188,7 +190,7 @@ class Dying:
         self.pay = pay
 
     def heir_stores(self, worker: str) -> Stores:
-        return replace(self.stores, bus=MemoryBus(self.clock), presence=Mourning(worker))
+        return replaced(self.stores, bus=MemoryBus(self.clock), presence=Mourning(worker))
 
 
 async def test_an_open_call_of_a_dead_worker_is_judged_when_its_time_is_over_and_not_before() -> None:
@@ -326,7 +328,9 @@ FALSE = "The order service was sold to Quay in 1851 [1]."
 @pytest.mark.parametrize("answer", ["approve", "reject"])
 async def test_an_answer_that_nothing_bears_out_is_handed_out_if_somebody_says_so(answer: str) -> None:
     model = ScriptedModel([Step(reply="Harbour."), Step(reply=FALSE), Step(reply=FALSE)])
-    async with team(model, approvals=ApprovalPolicy(is_escalating=True)) as app:
+    # Nobody else may try what a person has turned down.
+    another = replace(next(a for a in builtin_agents() if a.name == "writer"), name="scribe")
+    async with team(model, agents=[another], approvals=ApprovalPolicy(is_escalating=True)) as app:
         run = await waiting(app, plan=WRITE, files=NOTES)
         question = await asked(run)
         assert question.request.kind == "verdict"
