@@ -29,7 +29,7 @@ from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
 from collegium.runtime import history
 from collegium.runtime.agenda import Proposal
-from collegium.runtime.funding import WAIT_S, Funding, lack
+from collegium.runtime.funding import MAX_WAIT_S, WAIT_S, Funding
 from collegium.runtime.gate import Gate
 from collegium.runtime.inheritance import inherited
 from collegium.runtime.pins import tools_of
@@ -292,13 +292,15 @@ class Attempt:
     async def _without_means(self, error: LimitReached) -> None:
         """Closes an attempt that cannot start: what its agent may take is used up, or held by others for now."""
         if error.fields.get("is_held"):
-            await self._wait(error, WAIT_S)
+            await self._wait(error, min(WAIT_S * self.number, MAX_WAIT_S))
         else:
             await self._settle_limited(error.message, None)
 
     async def _wait(self, error: LimitReached, seconds: float) -> None:
         wake_at, usage = self._clock.now() + timedelta(seconds=seconds), self.limits.spent
-        parked = b.TaskParked(reason="delay", wake_at=wake_at, error=lack(error), detail=error.message, usage=usage)
+        parked = b.TaskParked(
+            reason="delay", wake_at=wake_at, error=self.purse.lack(error), detail=error.message, usage=usage
+        )
         await self._close([self._decision(parked)])
 
     async def _state(self) -> RunState:
@@ -367,6 +369,11 @@ class Attempt:
 
     async def _close(self, decisions: Sequence[Decision] | Proposal) -> None:
         proposal = decisions if callable(decisions) else lambda _: decisions
+        closed = self._closed(proposal)
+        # Whoever ends the work once the attempt is closed must not keep from the accounts what is theirs.
+        await (asyncio.shield(asyncio.create_task(closed)) if self.purse.is_drawn else closed)
+
+    async def _closed(self, proposal: Proposal) -> None:
         try:
             await self._scheduler.propose(self.run, proposal, fence=self.fence)
         except Fenced:

@@ -26,6 +26,8 @@ from collegium.runtime.accounts import Account, Accounts, Book
 
 WAIT_S = 1.0
 """A run that waits for others to give back what they hold looks again after so long."""
+MAX_WAIT_S = 30.0
+"""A task that waits for what others hold of its agent's account looks again after so long at most."""
 _TASK = Usage(cost_usd=Decimal("0.0001"), input_tokens=4_096, output_tokens=1_024, tool_calls=4)
 """A task that has less than this of an account's cap can hardly make one call."""
 _MICRO_USD = Decimal("0.000001")
@@ -93,8 +95,9 @@ class Funding:
             return False
         mine, need = getattr(state.tasks[task].allotment, cap), Decimal(str(error.fields["need"]))
         others = sum(1 for t in state.tasks.values() if not t.is_settled and not t.is_open)
+        rounded_off = sum(1 for t in state.tasks.values() if not t.is_settled)  # what even parts leave, at most
         own = getattr(_own_rest(state), cap)
-        if own is not None and own <= mine * others:
+        if own is not None and own < mine * others + rounded_off * (_MICRO_USD if cap == "cost_usd" else 1):
             return False  # the run's own limit is what holds
         used = getattr(draw.allotted.allotment.of(state.usage - draw.before + spent), cap)
         return all(
@@ -127,7 +130,7 @@ class Funding:
             size = partial(self._sized, least=account.caps.of(_TASK).plus(must), must=must)
             book = await self.accounts.draw(account, name, run, size)
             if name not in book.draws:
-                is_held = _is_held(book, account)
+                is_held = _may_come_back(book, account, must)
                 raise LimitReached(self._nothing_left(account, book), limit="account", is_held=is_held)
             given = given.least(book.draws[name])
         return given
@@ -143,15 +146,21 @@ class Funding:
         return True
 
     async def _draw(self, state: RunState, accounts: Sequence[Account], need: _Need) -> Funded:
-        name, given, own = _draw_id(state), Allotment(), _own_rest(state)
-        for account in accounts:
-            size = partial(self._sized, least=need.least, must=need.must, own=own, held=need.held)
+        name, given = _draw_id(state), Allotment()
+        size = partial(self._sized, least=need.least, must=need.must, own=_own_rest(state), held=need.held)
+        # All are looked at before one is drawn on: who waits for one account must not keep others from another.
+        books = [(account, await self.accounts.book(account.id)) for account in accounts]
+        short = [(a, book) for a, book in books if name not in book.draws and size(book.left(a.caps)) is None]
+        for account in accounts if not short else ():
             book = await self.accounts.draw(account, name, state.id, size)
             if name not in book.draws:
-                if _is_held(book, account, but=state.id) or _is_any_open(state):
-                    return HOLD
-                return Funded(verdict="none", task=need.last, reason=self._nothing_left(account, book))
+                short = [(account, book)]
+                break
             given = given.least(book.draws[name])
+        if short and (_is_any_open(state) or all(_may_come_back(k, a, need.must, but=state.id) for a, k in short)):
+            return HOLD
+        if short:
+            return Funded(verdict="none", task=need.last, reason=self._nothing_left(*short[0]))
         if _is_any_open(state) and _short(given, need.held.plus(need.must)):
             return HOLD  # drawn when less was needed; it is taken up once nothing is held
         allotted = b.RunAllotted(draw=name, accounts=tuple(a.id for a in accounts), allotment=given)
@@ -254,7 +263,8 @@ class _Need(msgspec.Struct, frozen=True, kw_only=True):
 
 def lack(error: LimitReached) -> str:
     """The code of a park that waits for more out of accounts: the cap and what the next call needs of it."""
-    return f"{LimitReached.code}:{error.fields.get('limit')}:{error.fields.get('need')}"
+    cap = error.fields.get("limit")
+    return f"{error.code}:{cap}:{error.fields.get('need')}" if cap in CAPS else error.code
 
 
 def _lacked(task: TaskState) -> Allotment:
@@ -298,12 +308,14 @@ def _is_some(left: Allotment) -> bool:
     return all(getattr(left, cap) is None or getattr(left, cap) > 0 for cap in CAPS)
 
 
-def _is_held(book: Book, account: Account, *, but: str = "") -> bool:
-    """Whether what is missing may come back: somebody else than the run ``but`` holds some of it."""
-    held, left = book.held(but=but), book.left(account.caps)
-    return any(
-        (getattr(held, cap) or 0) > 0 for cap in CAPS if getattr(left, cap) is not None and getattr(left, cap) <= 0
-    )
+def _may_come_back(book: Book, account: Account, must: Allotment, *, but: str = "") -> bool:
+    """Whether enough is left once others than the run ``but`` give back what they hold and do not use."""
+    held, rest, need = book.held(but=but), account.caps.left(account.caps.of(book.settled)), account.caps.of(_TASK)
+    return _is_any(held) and not _short(rest, _most(need, must))
+
+
+def _is_any(held: Allotment) -> bool:
+    return any((getattr(held, cap) or 0) > 0 for cap in CAPS)
 
 
 def _has(rest: Allotment, caps_: Sequence[str]) -> bool:

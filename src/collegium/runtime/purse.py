@@ -13,7 +13,7 @@ from collegium.domain.usage import CAPS, Allotment, Usage
 from collegium.oversight.limits import SOFT_SHARE, AttemptLimits
 from collegium.ports import Clock
 from collegium.runtime.accounts import Account
-from collegium.runtime.funding import Funding, attempt_draw
+from collegium.runtime.funding import Funding, attempt_draw, lack
 
 
 class Purse:
@@ -64,13 +64,18 @@ class Purse:
         task = self._task.task.id
         return await self._funding.may_have_more(state, error, task=task, spent=self.limits.spent)
 
+    def lack(self, error: LimitReached) -> str:
+        """The code of a park for ``error``; while it only waits for others, what the task lacked before is kept."""
+        before = self._task.error or ""
+        return before if error.fields.get("is_held") and before.startswith(f"{error.code}:") else lack(error)
+
     async def explained(self, error: LimitReached) -> str:
         """The sentence of ``error``, with the account it comes from where it is not the run's own limit."""
         cap = str(error.fields.get("limit"))
         if self._funding is None or cap not in CAPS or getattr(self.limits.allotment, cap) is None:
             return error.message
         given, own = getattr(self.limits.allotment, cap), getattr(self._task.allotment, cap)
-        if given == own and getattr(self._state.goal.limits, cap) is None:
+        if given == own and self._is_account_tighter(cap):
             accounts = self._funding.of_run(self._state)
         elif given == getattr(self._drawn, cap):
             accounts = self._of
@@ -78,6 +83,17 @@ class Purse:
             return error.message
         account = await self._funding.explain(accounts, cap)
         return f"{error.message.rpartition(': ')[0]}: {account}" if account else error.message
+
+    def _is_account_tighter(self, cap: str) -> bool:
+        """Whether the run holds less of an account than its own limits would let it."""
+        own, draw = getattr(self._state.goal.limits, cap), self._state.draw
+        drawn = None if draw is None else getattr(draw.allotted.allotment, cap)
+        return drawn is not None and (own is None or drawn < own)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether something of an account is set aside for the attempt."""
+        return bool(self._of)
 
     def _advice(self, allotment: Allotment, own: Allotment, agent: str) -> dict[str, str]:
         """What a person can do about each cap that is not the run's."""

@@ -23,6 +23,8 @@ from collegium.runtime.questions import open_writes
 from collegium.runtime.scheduler import Scheduler
 
 _log = logging.getLogger("collegium.recovery")
+_FEW_RUNS = 50
+"""Up to so many runs are looked at one by one, beyond that the store is asked for all that are due."""
 Held = Callable[[], frozenset[tuple[str, str]]]
 """Gives ``(run, task)`` of what a worker works on."""
 
@@ -80,6 +82,9 @@ class Recovery:
         now = self._clock.now()
         if only is None:
             return await self._all(HeadQuery(due_before=now))
+        if len(only) > _FEW_RUNS:
+            # A process may have begun very many runs that wait; of those few are due at any moment.
+            return [h for h in await self._all(HeadQuery(due_before=now)) if h.run in only]
         heads = [h for run in only if (h := await self._journal.head(run)) is not None]
         return [h for h in heads if h.wake_at is not None and h.wake_at <= now]
 
