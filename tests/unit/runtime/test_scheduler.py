@@ -8,6 +8,7 @@ import pytest
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.presence import MemoryPresence
 from collegium.adapters.sqlite.store import SqliteStore, open_store
 from collegium.domain import body as b
 from collegium.domain.decision import Decision
@@ -17,7 +18,9 @@ from collegium.domain.head import Fence
 from collegium.domain.ids import Ids
 from collegium.domain.message import work_topic
 from collegium.domain.plan import Plan, Task
+from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
+from collegium.testing.clock import FakeClock
 
 PLAN = Plan(tasks=tuple(Task(id=f"t{n}", title="T", capability="look", instructions="Look.") for n in range(3)))
 
@@ -79,3 +82,17 @@ async def test_a_fenced_proposal_fails_alone_also_when_its_caller_is_gone(store:
     assert (await fine).said == ("quick",)
     with pytest.raises(Fenced):
         await fenced
+
+
+@pytest.mark.parametrize("own", [3, 51, 60])
+async def test_a_sweep_looks_at_the_due_ones_of_its_own_runs_and_at_no_others(store: SqliteStore, own: int) -> None:
+    clock = FakeClock()
+    one = Scheduler(store.journal, MemoryBus(clock), clock=clock, ids=Ids(lambda: 1_000))
+    recovery = Recovery(one, journal=store.journal, presence=MemoryPresence(), clock=clock)
+    runs = [f"run_{n:034x}" for n in range(60)]
+    for run in runs:
+        await one.submit(run, "acme", b.RunSubmitted(goal=Goal(text="Look", plan=PLAN)))
+    mine = frozenset(runs[:own])
+    assert await recovery.sweep(mine) == 0
+    await clock.advance(2)
+    assert await recovery.sweep(mine) == own
