@@ -18,6 +18,8 @@ NOT_WRITTEN_YET: Final = frozenset(
     }
 )
 """Types of events that nothing writes; a test requires that this is still so."""
+OUT_OF_REACH: Final = frozenset({"context.compacted"})
+"""Types that the team writes, and no simulated world does yet: its conversations are short."""
 ACTS: Final = (
     "bus.publish",
     "bus.claim",
@@ -40,7 +42,7 @@ ACTS: Final = (
 
 def all_failpoints() -> tuple[str, ...]:
     """Every name: before and after each act, and before and after each type of event is stored."""
-    appends = tuple(f"append:{type_}" for type_ in sorted(BODIES) if type_ not in NOT_WRITTEN_YET)
+    appends = tuple(f"append:{type_}" for type_ in sorted(BODIES) if type_ not in NOT_WRITTEN_YET | OUT_OF_REACH)
     return tuple(f"{act}:{when}" for act in (*appends, *ACTS) for when in ("before", "after"))
 
 

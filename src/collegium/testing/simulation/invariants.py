@@ -65,6 +65,8 @@ class History:
     def __init__(self, run: str) -> None:
         self.run = run
         self.rows: list[EventRow] = []
+        self.inherited: list[EventRow] = []
+        """The events that a fork shares with its parent."""
         self.state: RunState | None = None
         self.attempts = _Attempts()
         self.steps: dict[tuple[str, int], int] = {}
@@ -72,6 +74,19 @@ class History:
         self.ended: set[str] = set()
         self.items: dict[tuple[str, int, int], str] = {}
         self.finished_items: dict[tuple[str, str], int] = {}
+
+    def inherit(self, parent: History, at_event: str) -> None:
+        """Begins as a fork of ``parent`` behind the event ``at_event``: what was done there is not done again."""
+        whole = [*parent.inherited, *parent.rows]
+        upto = next(n for n, row in enumerate(whole, start=1) if row.id == at_event)
+        self.inherited = whole[:upto]
+        for row in self.inherited:
+            event = to_event(row)
+            self.state = apply(self.state, event)
+            if event.task is not None:
+                _once(self, event)
+        self.steps = dict.fromkeys(self.steps, 0)
+        self.finished_items = dict.fromkeys(self.finished_items, 0)
 
     def task(self, name: str) -> TaskState | None:
         """What is known of a task."""
@@ -130,7 +145,7 @@ class Watch:
         self._slack_s = slack_s
         self._stopped_s: dict[tuple[str, str], float] = {}
         self._digest = hashlib.sha256()
-        self._runs: dict[str, str] = {}
+        self._runs: dict[str, list[str]] = {}
         self._spent: Counter[str] = Counter()
 
     @property
@@ -206,17 +221,18 @@ class Watch:
         """Checks that the model may be asked now."""
         self.say(f"{self._when()} {ask.machine.name} asks for step {ask.step} of {ask.mark}")
         mark = ask.mark.partition("/")[0]
-        history = self.histories[self._runs[mark]]
-        self._may_begin(history, ask.machine, "the model")
-        for task in _asking(history.state, ask):
-            finished = history.steps.get((task, ask.step))
-            if finished is not None and finished < history.attempts.began(task, ask.machine):
-                self.broken(Violation("a finished step is not repeated", f"step {ask.step} of {task} in {mark}"))
+        runs = [self.histories[run] for run in self._runs[mark]]
+        if len(runs) == 1:  # of a run and its forks nobody can tell here which of them asks
+            self._may_begin(runs[0], ask.machine, "the model")
+            for task in _asking(runs[0].state, ask):
+                finished = runs[0].steps.get((task, ask.step))
+                if finished is not None and finished < runs[0].attempts.began(task, ask.machine):
+                    self.broken(Violation("a finished step is not repeated", f"step {ask.step} of {task} in {mark}"))
         self._spent[mark] += ask.usage.tokens
         if self._cap_tokens is not None and sum(self._spent.values()) > self._cap_tokens:
             self.broken(Violation("limits hold", f"all runs took {sum(self._spent.values())} of {self._cap_tokens}"))
-        limit = history.state.goal.limits.tokens if history.state is not None else None
-        if limit is not None and self._spent[mark] > limit:
+        limit = runs[0].state.goal.limits.tokens if runs[0].state is not None else None
+        if limit is not None and self._spent[mark] > limit * len(runs):
             self.broken(Violation("limits hold", f"{mark} took {self._spent[mark]} of {limit} tokens"))
 
     def happened(self, tool: str, key: str) -> None:
@@ -256,6 +272,11 @@ class Watch:
         _chained(history, row)
         history.rows.append(row)
         event = to_event(row)
+        if isinstance(event.body, b.RunForked):
+            history.inherit(self.histories[event.body.parent], event.body.at_event)
+            history.state = apply(history.state, event)
+            self._runs[_mark(history.state.goal.text)].append(event.run)
+            return
         state = history.state
         if state is not None and state.finished is not None and event.type not in AFTER_THE_END:
             raise Violation("nothing after the end", f"{event.type} at seq {event.seq} of {event.run}")
@@ -265,7 +286,7 @@ class Watch:
         _once(history, event)
         history.state = apply(state, event)
         if isinstance(event.body, b.RunSubmitted):
-            self._runs[_mark(event.body.goal.text)] = event.run
+            self._runs[_mark(event.body.goal.text)] = [event.run]
         if len(history.rows) % SCRATCH_EVERY == 0 or event.type == "run.finished":
             from_scratch(history)
         _spent(history.state)
@@ -302,7 +323,7 @@ def _mark(text: str) -> str:
 
 def from_scratch(history: History) -> None:
     """The state folded as the run grew is the state folded from its stored bytes."""
-    again = fold(to_event(row) for row in history.rows)
+    again = fold(to_event(row) for row in (*history.inherited, *history.rows))
     if msgspec.json.encode(again) != msgspec.json.encode(history.state):
         raise Violation("fold is the same from scratch", f"{history.run} at seq {len(history.rows)}")
 

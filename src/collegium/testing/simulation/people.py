@@ -93,9 +93,18 @@ class People:
             await asyncio.sleep(submission.says_after_s)
             with suppress(UsageError):
                 await self.persist(lambda app: app.inbox.say(run.id, "Be quick.", principal="local", tenant="default"))
+        if submission.fork_after_s is not None:
+            self._loop.start(None, self._fork(run.id, submission.fork_after_s))
         if submission.cancel_after_s is not None:
             await asyncio.sleep(submission.cancel_after_s)
             await self.persist(lambda app: app.cancel(run.id))
+
+    async def _fork(self, run: str, after_s: float) -> None:
+        """Goes on from some event of the run a second time."""
+        await asyncio.sleep(after_s)
+        at = self._rng.randint(1, len(self._watch.histories[run].rows))
+        with suppress(UsageError):  # nothing is left to do behind that event
+            await self.persist(lambda app: app.fork(run, at=at))
 
     async def _drain(self, at_s: float) -> None:
         """A host is stopped in good order, and another one takes its place."""

@@ -28,6 +28,7 @@ class Submission:
     limits: Limits = field(default_factory=Limits)
     cancel_after_s: float | None = None
     says_after_s: float | None = None
+    fork_after_s: float | None = None
     is_reviewed: bool = False
 
     @property
@@ -113,6 +114,7 @@ def _submission(rng: Random, mark: str) -> Submission:
         cancel_after_s=rng.uniform(0.0, 6.0) if rng.random() < 0.2 else None,
         says_after_s=rng.uniform(0.0, 6.0) if rng.random() < 0.2 else None,
         is_reviewed=rng.random() < 0.15,
+        fork_after_s=rng.uniform(0.0, 10.0) if rng.random() < 0.15 else None,
     )
 
 
@@ -131,17 +133,20 @@ def directed(seed: int, armed: dict[str, frozenset[int]] | None = None) -> Scena
         ]
     )
     saved = plan_of(
-        [(Program(mark="r1/t0", steps=((("look", "r1/a"),),)), (), "operate")]
-        + [(Program(mark="r1/t1"), ("t0",), "write")]
+        [
+            (Program(mark="r1/t0", steps=((("look", "r1/a"),),)), (), "operate"),
+            (Program(mark="r1/t1"), ("t0",), "write"),
+        ]
     )
+    stuck = plan_of([(Program(mark="r6/t0", failures=99), (), "operate"), (Program(mark="r6/t1"), (), "operate")])
     submissions = (
-        Submission(mark="r0", plan=planned, is_planned=True),
-        Submission(mark="r1", plan=saved, at_s=0.2),
-        Submission(mark="r2", plan=one("r2", (("note", "r2/a"),), failures=1), at_s=0.4),
+        Submission(mark="r0", plan=planned, is_planned=True, is_reviewed=True),
+        Submission(mark="r1", plan=saved, at_s=0.2, fork_after_s=0.3),
+        Submission(mark="r2", plan=one("r2", (("note", "r2/a"),), failures=1), at_s=0.4, says_after_s=0.1),
         Submission(mark="r3", plan=one("r3", (("pay", "r3/after"),), (("pay", "r3/before"),)), at_s=1.0),
         Submission(mark="r4", plan=one("r4", (("mail", "r4/lost"),)), at_s=1.2),
         Submission(mark="r5", plan=one("r5", (("look", "r5/a"),)), at_s=1.4, limits=Limits(tokens=900)),
-        Submission(mark="r6", plan=one("r6", failures=99), at_s=1.6),
+        Submission(mark="r6", plan=stuck, at_s=1.6, is_planned=True),
         Submission(mark="r7", plan=one("r7", failures=99), at_s=2.0, cancel_after_s=0.3),
         Submission(mark="r8", plan=one("r8", poison=True), at_s=8.0),
     )
@@ -151,5 +156,8 @@ def directed(seed: int, armed: dict[str, frozenset[int]] | None = None) -> Scena
         chaos_s=30.0,
         shows_death=seed % 2 == 0,
         drains_at_s=(6.0,),
+        switchings=(Switching(kind="agent", name="operator", at_s=2.5, seconds=2.0),),
+        approvals=ApprovalPolicy(tools=("put",)),
+        tenant_tokens=1_000_000,
         armed=armed or {},
     )
