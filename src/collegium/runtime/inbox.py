@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ import msgspec
 from collegium.domain import body as b
 from collegium.domain.asking import approval_id, run_of
 from collegium.domain.decision import Decision
-from collegium.domain.errors import AlreadyDecided, NotAllowed, NotFound, UsageError
+from collegium.domain.errors import AlreadyDecided, NotAllowed, NotFound, StoreCorrupt, UsageError
 from collegium.domain.head import HeadQuery
 from collegium.domain.plan import Plan, validate
 from collegium.domain.run import Approval, RunState
@@ -29,6 +30,7 @@ _ABOUT = {
     "verdict": "whether an answer is handed out",
     "outcome": "what became of a call",
 }
+_log = logging.getLogger("collegium.inbox")
 _ASKING = frozenset({"waiting", "running", "queued"})
 """Runs that may ask: a question of one task does not stop the others."""
 MAX_TEXT_CHARS = 20_000
@@ -62,7 +64,11 @@ class Inbox:
         """Open questions, those of the newest runs first; only runs that go on or wait are looked into."""
         found: list[Question] = []
         async for run in self._asking(tenant):
-            state = await self._load(run, tenant)
+            try:
+                state = await self._load(run, tenant)
+            except StoreCorrupt as error:  # perhaps a newer version's: it must not hide the others
+                _log.warning("the questions of run %s cannot be read: %s", run, error)
+                continue
             found += [_question(state, a) for a in state.open_approvals if state.finished is None]
             if len(found) >= limit:
                 break

@@ -15,11 +15,13 @@ from collegium.app import Collegium, Run, Stores
 from collegium.domain import body as b
 from collegium.domain.asking import NOBODY
 from collegium.domain.chat import ToolCall
-from collegium.domain.errors import AlreadyDecided, CollegiumError, NotAllowed, NotFound, UsageError
+from collegium.domain.errors import AlreadyDecided, CollegiumError, NotAllowed, NotFound, StoreCorrupt, UsageError
+from collegium.domain.event import Event
 from collegium.domain.plan import Plan, Task
 from collegium.domain.report import RunReport
 from collegium.domain.run import Approval
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.ports import Journal
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel, Step
@@ -329,3 +331,28 @@ async def test_a_waiting_run_holds_nothing_in_the_process() -> None:
             await waiting(app)
         assert len(asyncio.all_tasks()) <= before
         assert len(await app.approvals()) == 6
+
+
+class OneUnreadable:
+    """A journal in which one run was written by a newer version."""
+
+    def __init__(self, inner: Journal, run: str) -> None:
+        self._inner, self._run = inner, run
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
+        if run == self._run:
+            raise StoreCorrupt("written by a newer collegium")
+        return await self._inner.read(run, after, limit)
+
+
+async def test_a_run_that_cannot_be_read_hides_no_other_question() -> None:
+    stores = memory_stores(SystemClock())
+    model = ScriptedModel([Step(tool_calls=(mail(),), times=2)])
+    async with team(model, tools=[mailer([])], approvals=ASKING, stores=stores) as app:
+        newer, other = await waiting(app), await waiting(app)
+    torn = replace(stores, journal=OneUnreadable(stores.journal, newer.id))  # type: ignore[arg-type]
+    async with team(ScriptedModel([]), stores=torn, scope="none") as reader:
+        assert [q.run for q in await reader.approvals()] == [other.id]
