@@ -62,7 +62,7 @@ class FarSide:
     def state(self, key: str) -> KeyState | None:
         """What became of ``key``."""
         try:
-            return json.loads((self._keys / key).read_text())["state"]  # type: ignore[no-any-return]
+            return json.loads((self._keys / key).read_text())["state"]
         except FileNotFoundError:
             return None
 

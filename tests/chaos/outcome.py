@@ -92,7 +92,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         "p50 s",
         "p95 s",
     )
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     kinds = list(dict.fromkeys(o.kind for o in outcomes))
     rows += [_row(kind, [o for o in outcomes if o.kind == kind]) for kind in kinds]
     if len(kinds) > 1:

@@ -87,7 +87,7 @@ def write_store(folder: Path, seed: int, told: Connection) -> None:
     told.send([tuple(op) for op in disk.ops])
 
 
-async def _check_store(path: Path, acknowledged: Sequence[dict[str, object]], outcome: Outcome, where: str) -> None:
+async def _check_store(path: Path, acknowledged: Sequence[dict[str, Any]], outcome: Outcome, where: str) -> None:
     opened = open_store(path)
     try:
         events = {f"run_{n}": await opened.journal.read(f"run_{n}", limit=100_000) for n in range(RUNS)}
@@ -99,11 +99,11 @@ async def _check_store(path: Path, acknowledged: Sequence[dict[str, object]], ou
         ids = {(run, e.seq): e.id for run, history in events.items() for e in history}
         for said in acknowledged:
             match said:
-                case {"run": run, "seq": seq, "id": id_}:
+                case {"run": named, "seq": seq, "id": id_}:
                     outcome.acknowledged += 1
-                    found = ids.get((str(run), int(str(seq))))
+                    found = ids.get((named, seq))
                     if found is None or id_ not in (None, found):
-                        outcome.wrong("lost", f"{where}: event {seq} of {run} was acknowledged and is gone")
+                        outcome.wrong("lost", f"{where}: event {seq} of {named} was acknowledged and is gone")
                 case {"blob": name}:
                     await opened.blobs.get("acme", str(name))
                 case {"record": key, "n": number}:
@@ -199,10 +199,10 @@ def _record_synced_folders(disk: RecordedDisk, place: Place) -> None:
     """Notes what stands in the folder of the workers whenever this process syncs it, which SQLite never does."""
     usual, folder = os.fsync, place.data / "workers"
 
-    def fsync(descriptor: int) -> None:
-        usual(descriptor)
-        if Path(f"/proc/self/fd/{descriptor}").resolve() == folder.resolve():
+    def fsync(file: Any) -> None:
+        usual(file)
+        if Path(f"/proc/self/fd/{file}").resolve() == folder.resolve():
             names = [p.name for p in folder.glob("wrk_*.lock")]
             disk.mark(json.dumps({"what": "synced", "folder": folder.name, "names": names}))
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]  # watched in this child process, and nowhere else

@@ -113,7 +113,7 @@ class RecordedDisk:
         found = self._library.sqlite3_vfs_find(None)
         if not found:
             raise NoRecorder("SQLite has no VFS")
-        return found.contents  # type: ignore[no-any-return]
+        return found.contents
 
     def _open(self, _: int, name: int | None, file: int, flags: int, out: Any) -> int:
         # The name goes on as the pointer it is: SQLite keeps it, and reads what stands around it.
