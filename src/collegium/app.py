@@ -355,7 +355,7 @@ class Collegium:
 
     async def resume(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Run:
         """Sets a run going that was stopped half way. Raises ``NotFound``."""
-        await self.state(run, tenant=tenant)
+        self._worker.serve(await self.pins.roster(tenant, (await self.state(run, tenant=tenant)).pins))
         await self._breaker.require_started(tenant, run)
         self._own.add(run)
         state = await self._recovery.resume(run)

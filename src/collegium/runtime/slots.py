@@ -22,6 +22,11 @@ class Slots:
         self._promises: dict[object, str] = {}
         self._promised: Counter[str] = Counter()
 
+    def serve(self, roster: Roster) -> None:
+        """Takes tasks as well whose capability nobody has any more but agents of ``roster``, kept for old runs."""
+        for capability in roster.capabilities:
+            self._able.setdefault(capability, roster.able(capability))
+
     def open(self) -> dict[str, int]:
         """The capabilities for which somebody has room, and how many more tasks fit."""
         room = {c: self._room(c) for c in self._able}

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from collegium.agents.roster import Roster
 from collegium.domain.errors import (
     NotFound,
     StoreUnavailable,
@@ -121,6 +122,11 @@ class Worker:
     async def interrupt(self, run: str, *, task: str | None = None) -> None:
         """Ends this worker's calls for ``run``, or for one task of it, and closes their attempts."""
         await self._interrupt([t for t, (r, name) in self._tasks.items() if r == run and task in (None, name)])
+
+    def serve(self, roster: Roster) -> None:
+        """Takes tasks as well whose capability only agents of ``roster`` have, kept for old runs."""
+        self._slots.serve(roster)
+        self._freed.set()
 
     @property
     def held(self) -> frozenset[tuple[str, str]]:
