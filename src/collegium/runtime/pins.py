@@ -30,13 +30,14 @@ _MAX_ROSTERS = 64
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One pin that is not what there is now.
 
-    ``kept``: the run goes on with what it began with. ``gone``: it cannot, what needs it waits.
+    ``kept``: the run goes on with what it began with. ``replaced``: with what there is now. ``gone``: it cannot, what
+    needs it waits.
     """
 
     what: str
     pinned: str
     present: str | None
-    outcome: Literal["kept", "gone"]
+    outcome: Literal["kept", "replaced", "gone"]
 
 
 class Pins:
@@ -86,7 +87,8 @@ class Pins:
             return self._roster
         key = (tenant, repr(sorted(mine.items())))
         if key not in self._rosters:
-            found = [await self._agent(tenant, name, d) for name, d in mine.items()]
+            now = {a.name: a for a in self._roster}
+            found = [await self._agent(tenant, name, d) or now.get(name) for name, d in mine.items()]
             self._rosters[key] = Roster(a for a in found if a is not None)
             while len(self._rosters) > _MAX_ROSTERS:
                 del self._rosters[next(iter(self._rosters))]
@@ -120,10 +122,17 @@ class Pins:
             present = self.present.get(what)
             if present == pinned or what.startswith("model:"):
                 continue
-            kind, _, name = what.partition(":")
-            is_kept = kind != "tool" and (kind != "agent" or await self._agent(tenant, name, pinned) is not None)
-            found.append(Difference(what=what, pinned=pinned, present=present, outcome="kept" if is_kept else "gone"))
+            outcome = await self._outcome(tenant, what, pinned, present)
+            found.append(Difference(what=what, pinned=pinned, present=present, outcome=outcome))
         return tuple(found)
+
+    async def _outcome(
+        self, tenant: str, what: str, pinned: str, present: str | None
+    ) -> Literal["kept", "replaced", "gone"]:
+        kind, _, name = what.partition(":")
+        if kind == "agent" and await self._agent(tenant, name, pinned) is not None:
+            return "kept"
+        return "gone" if kind == "tool" or (kind == "agent" and present is None) else "replaced"
 
     async def _agent(self, tenant: str, name: str, wanted: str) -> Agent | None:
         present = next((a for a in self._roster if a.name == name and digest(a) == wanted), None)
