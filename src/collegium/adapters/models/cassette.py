@@ -41,6 +41,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: ModelRequest | None = None
     reply: ModelReply | None = None
     error: _Failure | None = None
+    n: int = 0
+    """In which order calls began, from 1: the lines stand in the order in which they ended."""
 
 
 _DECODE = msgspec.json.Decoder(_Line).decode
@@ -56,6 +58,7 @@ class CassetteWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: set[str] = set()
+        self._begun = 0
         try:
             path.write_bytes(b"")
         except OSError as error:
@@ -67,9 +70,14 @@ class CassetteWriter:
             self._known.add(profile.name)
             self._write(_Line(kind="model", model=profile.name, profile=profile))
 
-    def call(self, model: str, request: ModelRequest, outcome: ModelReply | ModelError) -> None:
-        """Writes one call."""
-        line = _Line(kind="call", model=model, hash=_hash(request), request=request)
+    def begin(self) -> int:
+        """A number for a call that begins now."""
+        self._begun += 1
+        return self._begun
+
+    def call(self, model: str, request: ModelRequest, outcome: ModelReply | ModelError, *, n: int) -> None:
+        """Writes one call that has ended; ``n`` is its number from ``begin``."""
+        line = _Line(kind="call", model=model, hash=_hash(request), request=request, n=n)
         if isinstance(outcome, ModelReply):
             line = msgspec.structs.replace(line, reply=outcome)
         else:
@@ -103,24 +111,26 @@ class CassetteRecorder:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """The whole reply. See ``ports.Model``."""
+        n = self._writer.begin()
         try:
             reply = await self._inner.complete(request)
         except ModelError as error:
-            self._writer.call(self.profile.name, request, error)
+            self._writer.call(self.profile.name, request, error, n=n)
             raise
-        self._writer.call(self.profile.name, request, reply)
+        self._writer.call(self.profile.name, request, reply, n=n)
         return reply
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta | ModelReply]:
         """Pieces of text, then the whole reply. See ``ports.Model``."""
+        n = self._writer.begin()
         try:
             async with closing(self._inner.stream(request)) as items:
                 async for item in items:
                     if isinstance(item, ModelReply):
-                        self._writer.call(self.profile.name, request, item)
+                        self._writer.call(self.profile.name, request, item, n=n)
                     yield item
         except ModelError as error:
-            self._writer.call(self.profile.name, request, error)
+            self._writer.call(self.profile.name, request, error, n=n)
             raise
 
     async def aclose(self) -> None:
@@ -131,7 +141,8 @@ class CassetteRecorder:
 class Cassette:
     """A cassette that is played.
 
-    Equal requests get their recorded outcomes in the order in which they were recorded, each once.
+    Equal requests get their recorded outcomes in the order in which the calls began, each once: tasks that ask the same
+    at the same time each get their own again.
 
     Raises:
         UnreadableInput: the file cannot be read or is no cassette.
@@ -147,6 +158,8 @@ class Cassette:
                 self.profiles[line.model] = line.profile
             else:
                 self._calls[line.model, line.hash].append(line)
+        for calls in self._calls.values():
+            calls.sort(key=lambda line: line.n)
 
     def play(self, model: str, request: ModelRequest) -> ModelReply:
         """The next recorded reply to ``request``; raises the recorded error.
