@@ -190,6 +190,11 @@ class Collegium:
         return self._stores
 
     @property
+    def limits(self) -> Limits:
+        """Limits of goals that bring none."""
+        return self._team.limits
+
+    @property
     def breaker(self) -> Breaker:
         """Kill switches of tenants, runs, agents and tools."""
         return self._breaker

@@ -39,6 +39,7 @@ from collegium.adapters.tools.workspace import FolderWorkspaces
 from collegium.agents.roster import Roster, builtin_agents, builtin_prompt, parse
 from collegium.app import Collegium, Scope, Stores
 from collegium.config import Settings, load_settings
+from collegium.config.limits import account_caps, run_limits
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreError, StoreReadOnly, UsageError
@@ -128,6 +129,8 @@ async def open_collegium(
             embedder=embedder,
             rooms=_rooms(settings, store, embedder, on_indexing),
             approvals=_approvals(settings),
+            limits=run_limits(settings.limits),
+            caps=account_caps(settings.limits),
             other_model=settings.models.other,
             send_off=_send_off(
                 settings,

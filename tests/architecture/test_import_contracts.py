@@ -31,7 +31,7 @@ STAIRCASE = [
     ["ports"],
     ["domain"],
 ]
-SINGLE_FILES = {"wiring", "config", "app", "telemetry", "ports"}
+SINGLE_FILES = {"wiring", "app", "telemetry", "ports"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ ALLOWED = [
     ("server.planted", "import starlette.routing"),
     ("client.planted", "import httpx"),
     ("cli.planted", "import click, rich.live, collegium.wiring"),
-    ("config", "import pydantic_settings"),
+    ("config.planted", "import pydantic_settings"),
     ("wiring", "import collegium.adapters.planted"),
     ("testing.planted", "import collegium.adapters.planted"),
     ("runtime.planted", "import msgspec, asyncio, collegium.bus.planted"),

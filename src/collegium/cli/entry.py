@@ -21,6 +21,8 @@ COMMANDS = {
     "run": Lazy("collegium.cli.run:run", "Do a goal, over files if you like."),
     "runs": Lazy("collegium.cli.runs:runs", "Look at runs, cancel them, resume them."),
     "approvals": Lazy("collegium.cli.approvals:approvals", "What runs ask people: look, answer."),
+    "stop": Lazy("collegium.cli.stop:stop", "Stop a tenant, a run, an agent or a tool."),
+    "start": Lazy("collegium.cli.stop:start", "Let go on what was stopped."),
     "agents": Lazy("collegium.cli.agents:agents", "Look at the team, check declarations."),
     "tools": Lazy("collegium.cli.tools:tools", "Look at tools, call one by hand."),
     "models": Lazy("collegium.cli.models:models", "Look at models, fetch one, try one."),

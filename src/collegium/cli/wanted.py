@@ -9,6 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from collegium.domain.errors import UnreadableInput, UsageError
 from collegium.domain.goal import check_text
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collegium.app import Collegium, Run
     from collegium.cli.display import Display
     from collegium.config import Settings
+    from collegium.domain.usage import Limits
 
 PRIORITIES = {"low": 3, "normal": 2, "high": 1, "urgent": 0}
 
@@ -30,6 +33,8 @@ class Wanted:
     agents: Path | None
     limit_usd: Decimal | None
     limit_tokens: int | None
+    limit_tool_calls: int | None
+    parallel: int | None
     deadline_s: float | None
     priority: int
     is_plan_only: bool
@@ -75,14 +80,13 @@ async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
     """Submits the goal; whatever is wrong with it or its model is said before there is a run."""
     from collegium.cli.approvals import user
     from collegium.cli.find import find_run
-    from collegium.domain.usage import Limits
 
     continues = None if wanted.continues is None else await find_run(app, wanted.continues)
     display.note("opening the model" + (", reading " + ", ".join(wanted.files) if wanted.files else ""))
     return await app.submit(
         wanted.goal,
         files=wanted.files,
-        limits=Limits(cost_usd=wanted.limit_usd, tokens=wanted.limit_tokens, deadline_s=wanted.deadline_s),
+        limits=_limits(wanted, app.limits),
         priority=wanted.priority,
         is_plan_only=wanted.is_plan_only,
         is_plan_reviewed=wanted.is_plan_reviewed,
@@ -91,6 +95,18 @@ async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
         continues=continues,
         goes_on=not wanted.is_new and not wanted.is_detached,
     )
+
+
+def _limits(wanted: Wanted, usual: Limits) -> Limits:
+    """The limits of the settings, with those that were given as options in their place."""
+    given = {
+        "cost_usd": wanted.limit_usd,
+        "tokens": wanted.limit_tokens,
+        "tool_calls": wanted.limit_tool_calls,
+        "parallel": wanted.parallel,
+        "deadline_s": wanted.deadline_s,
+    }
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 def with_agents(settings: Settings, agents: Path | None) -> Settings:

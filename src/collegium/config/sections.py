@@ -1,0 +1,154 @@
+"""The sections of ``collegium.toml``: one class per table, every key with its meaning and bounds."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AgentsSection(_Section):
+    """``[agents]``: who there is beside the built-in team."""
+
+    files: list[Path] = Field(
+        default=[],
+        description="TOML files that declare agents; `agents/*.toml` beside the configuration file are read too.",
+    )
+
+
+class InputsSection(_Section):
+    """``[inputs]``: what ``--files`` may bring."""
+
+    max_files: int = Field(default=20_000, ge=1, description="More files than this are refused as a whole.")
+    max_file_bytes: int = Field(
+        default=52_428_800, ge=1, description="A larger file is skipped, with the reason in the report."
+    )
+
+
+class WorkerSection(_Section):
+    """``[worker]``: how much one process does at once."""
+
+    concurrency: int = Field(default=64, ge=1, le=10_000, description="Tasks one process works on at the same time.")
+    lease_s: float = Field(
+        default=10.0, ge=0.2, description="A worker that gave no sign of life for so long loses its tasks to others."
+    )
+    grace_s: float = Field(
+        default=10.0, ge=0, description="So long the end of a worker waits for writes of tools that have begun."
+    )
+
+
+class PriceSetting(_Section):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input_usd: Decimal = Field(ge=0)
+    output_usd: Decimal = Field(ge=0)
+
+
+class ProfileSetting(_Section):
+    """What is known better of a model than collegium guesses; what is left out stays as guessed."""
+
+    tool_mode: Literal["native", "schema", "none"] | None = None
+    can_plan: bool | None = None
+    can_write: bool | None = None
+    context_tokens: int | None = Field(default=None, ge=256)
+    max_output_tokens: int | None = Field(default=None, ge=16)
+
+
+class ModelsSection(_Section):
+    """``[models]``: how models are called."""
+
+    max_attempts: int = Field(default=4, ge=1, le=20, description="Tries of one call, the first included.")
+    timeout_s: float = Field(default=600.0, gt=0, description="A hosted model's call is given up after so long.")
+    other: str | None = Field(
+        default=None, description="Model that is asked where the usual one has failed at a task for good, or twice."
+    )
+    cache: bool = Field(default=False, description="Keep replies, and answer the same request again from there.")
+    idle_s: float = Field(default=300.0, gt=0, description="A local model's server ends when not asked for so long.")
+    context_tokens: int | None = Field(
+        default=None, ge=256, description="Context of local models; by default 4,096, from a billion weights on 8,192."
+    )
+    prices: dict[str, PriceSetting] = Field(
+        default={},
+        description="Price by model name, in US dollars for a million tokens: `input_usd`, `output_usd`.",
+    )
+    profiles: dict[str, ProfileSetting] = Field(
+        default={},
+        description="Abilities by model name or pattern: `tool_mode`, `can_plan`, `can_write`, `context_tokens`, "
+        "`max_output_tokens`.",
+    )
+
+
+class ApprovalsSection(_Section):
+    """``[approvals]``: what a person is asked before it is done."""
+
+    tools: list[str] = Field(
+        default=[], description="Names and patterns (`send_*`) of tools whose every call a person has to allow."
+    )
+    expires_s: float | None = Field(default=None, gt=0, description="An answer is waited for so long; then `default`.")
+    default: Literal["approve", "reject"] = Field(default="reject", description="The answer when nobody gave one.")
+    four_eyes: bool = Field(default=False, description="Whoever asked for the run may not answer.")
+    assignee: str | None = Field(default=None, description="The only one who may answer.")
+
+
+class OversightSection(_Section):
+    """``[oversight]``: how answers are checked."""
+
+    escalate: bool = Field(
+        default=False, description="Ask a person about answers with sentences that the evidence does not bear out."
+    )
+
+
+class JournalSection(_Section):
+    """``[journal]``: the runs' journals."""
+
+    chain_key_file: Path | None = Field(
+        default=None,
+        description="File with the secret key of the journal's chain; without one it shows accidents, not forgery.",
+    )
+
+
+class RunLimitsSection(_Section):
+    """``[limits.run]``: limits of goals that bring none; an option of `collegium run` wins."""
+
+    usd: Decimal | None = Field(default=None, ge=0, description="US dollars.")
+    tokens: int | None = Field(default=None, ge=1, description="Input and output tokens together.")
+    input_tokens: int | None = Field(default=None, ge=1, description="Input tokens.")
+    output_tokens: int | None = Field(default=None, ge=1, description="Output tokens.")
+    tool_calls: int | None = Field(default=None, ge=1, description="Calls of tools.")
+    deadline_s: float | None = Field(default=None, gt=0, description="Seconds from its acceptance.")
+    steps_per_task: int = Field(default=24, ge=1, description="Model calls of one task.")
+    tasks: int = Field(default=64, ge=1, description="Tasks of a plan.")
+    parallel: int | None = Field(default=None, ge=1, description="Tasks worked on at the same time.")
+
+
+class AccountSection(_Section):
+    """What may be taken in a day and in a month (UTC)."""
+
+    day_usd: Decimal | None = Field(default=None, ge=0, description="US dollars a day.")
+    day_tokens: int | None = Field(default=None, ge=0, description="Input and output tokens together, a day.")
+    day_input_tokens: int | None = Field(default=None, ge=0, description="Input tokens a day.")
+    day_output_tokens: int | None = Field(default=None, ge=0, description="Output tokens a day.")
+    day_tool_calls: int | None = Field(default=None, ge=0, description="Calls of tools a day.")
+    month_usd: Decimal | None = Field(default=None, ge=0, description="US dollars a month.")
+    month_tokens: int | None = Field(default=None, ge=0, description="Input and output tokens together, a month.")
+    month_input_tokens: int | None = Field(default=None, ge=0, description="Input tokens a month.")
+    month_output_tokens: int | None = Field(default=None, ge=0, description="Output tokens a month.")
+    month_tool_calls: int | None = Field(default=None, ge=0, description="Calls of tools a month.")
+
+
+class LimitsSection(_Section):
+    """``[limits]``: caps that hold before each call."""
+
+    run: RunLimitsSection = RunLimitsSection()
+    tenant: AccountSection = Field(default=AccountSection(), description="What each tenant may take.")
+    user: AccountSection = Field(default=AccountSection(), description="What each user of a tenant may take.")
+    agent: AccountSection = Field(default=AccountSection(), description="What each agent of a tenant may take.")
+    slice_share: float = Field(
+        default=0.05, gt=0, le=1, description="A run without limits of its own sets aside this share of what is left."
+    )
