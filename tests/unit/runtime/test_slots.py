@@ -18,7 +18,8 @@ from collegium.domain.goal import Goal
 from collegium.domain.head import Fence
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, Task
-from collegium.runtime.scheduler import Proposal, Scheduler
+from collegium.runtime.agenda import Proposal
+from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.slots import Slots
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel, Step
