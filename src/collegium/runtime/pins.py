@@ -51,6 +51,7 @@ class Pins:
         self._roster = roster
         self._tools = {d.name: d for d in tools}
         self._wanted: list[tuple[str, str, object]] = [(AGENT, digest(a), a) for a in roster]
+        self._digests = {a.name: digest(a) for a in roster}
         self._wanted += [(TOOL, f"{d.name}@{d.version}", d) for d in tools]
         self._kept: set[tuple[str, str, str]] = set()
         self._rosters: dict[tuple[str, str], Roster] = {}
@@ -82,8 +83,7 @@ class Pins:
     async def roster(self, tenant: str, pins: Mapping[str, str]) -> Roster:
         """The agents a run is pinned to; present ones where a kept one cannot be found."""
         mine = {name.removeprefix("agent:"): d for name, d in pins.items() if name.startswith("agent:")}
-        present = {a.name: digest(a) for a in self._roster}
-        if not mine or mine == present:
+        if not mine or mine == self._digests:
             return self._roster
         key = (tenant, repr(sorted(mine.items())))
         if key not in self._rosters:
