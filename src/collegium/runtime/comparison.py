@@ -129,6 +129,8 @@ def _masked(body: b.Body, asked: dict[str, b.ApprovalRequested], *, has_crashed:
     if isinstance(body, b.TaskParked | b.TaskSettled) and (has_crashed or body.error in _ENDED_FROM_OUTSIDE):
         changes["usage"] = Usage()
     match body:
+        case b.ApprovalRequested(kind="outcome"):
+            changes["question"] = ""  # it says when the call was made, and whether its worker was heard of since
         case b.ApprovalAnswered():
             request = asked.get(body.approval)
             changes = {"approval": "" if request is None else f"{request.kind} {request.key}"}

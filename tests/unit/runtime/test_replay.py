@@ -17,10 +17,11 @@ from collegium.agents.roster import builtin_agents
 from collegium.app import Collegium
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.chat import ModelProfile, ToolCall
+from collegium.domain.chat import ModelProfile, ModelRequest, ToolCall
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import ModelAuthError, ModelUnavailable, UnreadableInput
 from collegium.domain.plan import Plan, Task
+from collegium.domain.usage import Limits
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.runtime.export import Export, export, parse
 from collegium.runtime.replay import Replayed
@@ -112,9 +113,10 @@ def call(name: str, **arguments: object) -> ToolCall:
     return ToolCall(id=f"c_{name}", name=name, arguments=arguments)
 
 
-def payer() -> ScriptedModel:
+def payer(*before: Step) -> ScriptedModel:
     return ScriptedModel(
         [
+            *before,
             Step(expect=("Pay the bill",), expect_last=("Wrote bill.txt",), reply="I paid 5.", times=None),
             Step(
                 expect=("Pay the bill",),
@@ -339,3 +341,113 @@ async def test_exports_that_were_changed_or_cut_are_found_out() -> None:
         parse([b"nonsense"])
     with pytest.raises(UnreadableInput, match="newer"):
         parse([lines[0].replace(b'"format":1', b'"format":2'), *lines[1:]])
+
+
+async def test_what_a_user_adds_half_way_is_there_at_the_same_place() -> None:
+    pay, look, _ = paying()
+
+    def look_then_say(request: ModelRequest) -> str:
+        return "Bo says it too." if any("Greet Cy" in m.text for m in request.messages) else "Bo says nothing."
+
+    model = ScriptedModel(
+        [
+            Step(expect=("Tell Bo",), expect_last=("cat is 5",), tool_calls=(call("look", what="dog"),), delay_s=0.05),
+            Step(expect=("Tell Bo",), expect_last=("dog is 5",), reply=look_then_say),
+            Step(expect=("Tell Bo",), expect_last=("Greet Cy",), reply=look_then_say),
+            Step(expect=("Tell Bo",), tool_calls=(call("look", what="cat"),)),
+            Step(expect=("Tell Ann",), reply=look_then_say),
+        ],
+        ordered=False,
+    )
+    plan = Plan(tasks=(PAYING.tasks[2], msgspec.structs.replace(PAYING.tasks[1], depends_on=("also",))))
+    async with team(model, tools=[pay, look]) as app:
+        run = await app.submit("Tell all.", plan=plan)
+        async for event in run.events():
+            if event.type == "tool.finished":
+                await app.inbox.say(run.id, "Greet Cy as well.", principal="ann", tenant="default")
+                break
+        assert await done(app, run.id) == "succeeded"
+        made = await exported(app, run.id)
+    assert_same(await replayed(made), events=10)
+
+
+async def test_a_write_of_which_nobody_knew_is_answered_as_it_was() -> None:
+    @tool(effect="write", capabilities=["operate"])
+    async def pay(amount: int) -> str:
+        """Pay an amount.
+
+        Args:
+            amount: How much.
+        """
+        raise OSError("the line went dead")
+
+    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Pay."),))
+    steps = [
+        Step(expect_last=("Pay",), tool_calls=(call("pay", amount=5),)),
+        Step(expect_last=("took place",), reply="It was paid, they say."),
+    ]
+    for outcome in ("done", "not-done"):
+        text = "confirmed that pay took place" if outcome == "done" else "pay did not take place"
+        own = [
+            steps[0],
+            msgspec.structs.replace(steps[1], expect_last=("take place",) if outcome != "done" else (text,)),
+        ]
+        async with team(ScriptedModel(own), tools=[pay], stores=memory_stores(FakeClock())) as app:
+            run = await app.submit("Pay.", plan=one)
+            assert await done(app, run.id) == "waiting"
+            (question,) = (await run.state()).open_approvals
+            await app.answer(question.id, outcome, principal="bo")
+            assert await done(app, run.id) in ("succeeded", "partial")
+            made = await exported(app, run.id)
+        for tools in ((pay,), ()):
+            assert_same(await replayed(made, tools=tools), events=8)
+
+
+async def test_a_run_under_limits_that_lost_its_worker() -> None:
+    pay, look, _ = paying()
+    stores = memory_stores(FakeClock())
+    one = Plan(tasks=PAYING.tasks[:2])
+    stuck = payer(Step(expect=("Pay the bill",), expect_last=("cat is 5",), delay_s=60, reply="late"))
+    async with team(stuck, tools=[pay, look], stores=stores) as app:
+        run = await app.submit("Pay the bill and tell all.", plan=one, limits=Limits(tokens=900_000))
+        async for event in run.events():
+            if event.type == "tool.finished" and event.body.call == 2:  # type: ignore[attr-defined]
+                break
+        await stores.presence.abandon(app._worker.id)
+        async with team(payer(), tools=[pay, look], stores=stores) as heir:
+            await heir.resume(run.id)
+            assert await done(heir, run.id) == "succeeded"
+            made = await exported(heir, run.id)
+    types = [e.type for e in await made.read(run.id)]
+    assert "task.lapsed" in types
+    assert_same(await replayed(made), events=12)
+
+
+async def test_many_tasks_side_by_side_each_get_their_own() -> None:
+    _, look, _ = paying()
+    names = [f"t{n}" for n in range(8)]
+    plan = Plan(
+        tasks=(
+            *(Task(id=n, title=n, capability="operate", instructions="Say a number.") for n in names),
+            Task(id="sum", title="Sum", capability="operate", instructions="Add.", depends_on=tuple(names)),
+        )
+    )
+    model = ScriptedModel(
+        [
+            *(
+                Step(expect_last=("Say a number",), tool_calls=(call("look", what=str(n)),), delay_s=0.01 * n)
+                for n in range(8)
+            ),
+            *(Step(expect_last=(f"{n} is 5",), reply=f"number {n}", delay_s=0.03 / (n + 1)) for n in range(8)),
+            Step(expect=("Add.",), reply="Together."),
+        ],
+        ordered=False,
+    )
+    async with team(model, tools=[look]) as app:
+        run = await app.submit("Count.", plan=plan)
+        assert await done(app, run.id) in ("succeeded", "partial")
+        made = await exported(app, run.id)
+    for _ in range(3):
+        result = await replayed(made)
+        assert_same(result, events=50)
+        assert (result.replies, result.results) == (17, 8)
