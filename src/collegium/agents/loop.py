@@ -29,7 +29,11 @@ async def work(desk: Desk, *opening: ChatMessage) -> ModelReply:
         is_last = talk.step >= most - 1 or talk.limits.is_nearly_spent
         if is_last and talk.step:
             added = (*added, ChatMessage(role="user", text=_WRAP_UP))
+        is_old = talk.is_catching_up
         reply = await talk.ask(*added, tools=() if is_last else specs, temperature=desk.agent.temperature)
+        if is_old:
+            # What an earlier attempt was offered counts: its calls are begun, whatever this one may spend.
+            is_last = bool(specs) and not talk.turns[-1].proposed.tools
         if not reply.tool_calls or is_last:
             return reply
         # Its own results are nobody's grant: who was shown less than all of them may look at them again.

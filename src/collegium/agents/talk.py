@@ -93,6 +93,11 @@ class Talk:
         return last[-1].proposed.step if last else 0
 
     @property
+    def is_catching_up(self) -> bool:
+        """Whether the next step is one that an earlier attempt has made."""
+        return self._at < len(self._past)
+
+    @property
     def may_recall(self) -> bool:
         """Whether the last step was offered ``recall``, because it did not see all of the conversation."""
         return bool(self._turns) and recall.NAME in self._turns[-1].proposed.tools
