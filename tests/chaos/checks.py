@@ -123,7 +123,13 @@ def _check_end(
         seen = {c["label"] for c in calls if c["what"] in ("fired", "read")}
         refused = {c["label"] for c in calls if c["what"] == "refused"} - seen
         outcome.note("refused after it was voided", len(refused))
-        missing = goals.labels(tag, kind).keys() - seen - refused
+        failed = {
+            goals.label(tag, e.task or "", e.body.step, e.body.call)
+            for e in events
+            if isinstance(e.body, b.ToolFinished) and not e.body.result.is_ok
+        } - seen
+        outcome.note("calls that gave no result in time, as their agent was told", len(failed - refused))
+        missing = goals.labels(tag, kind).keys() - seen - refused - failed
         # Near a limit a model is asked to end, and ends without the calls that were left.
         if missing and not is_forgiving:
             outcome.wrong("lost", f"{run} ended well, but the far side never saw {sorted(missing)}")

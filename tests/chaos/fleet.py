@@ -112,6 +112,7 @@ class Fleet:
         await until(
             lambda: self.started() >= LEAST_IN_FLIGHT and self.steps() >= self._steps + STEPS_BETWEEN,
             "so many runs are worked on",
+            timeout_s=SETTLE_S,
             again=self.top_up,
         )
         self._steps = self.steps()
