@@ -11,6 +11,7 @@ from collegium.domain import body as b
 from collegium.domain.document import Citation
 from collegium.domain.result import Answer, TaskResult
 from collegium.domain.run import RunState
+from collegium.domain.task import TaskState
 
 EndStatus = Literal["succeeded", "partial", "failed", "cancelled", "limited"]
 _MARK = re.compile(r"\[(\d+)\]")
@@ -22,7 +23,7 @@ def finish(state: RunState) -> b.RunFinished:
     lost = [t for t in state.planned if t.status != "succeeded"]
     limited = next((t for t in lost if t.error == "limited"), None)
     if limited is not None:
-        return b.RunFinished(status="limited", answer=answer, missing=missing, error="limited", reason=limited.reason)
+        return b.RunFinished(status="limited", answer=answer or _so_far(state), missing=missing, error="limited", reason=limited.reason)
     doubtful = _doubtful(state)
     if not lost:
         status: EndStatus = "partial" if doubtful or missing else "succeeded"
@@ -36,7 +37,7 @@ def finish(state: RunState) -> b.RunFinished:
 
 def cut_short(state: RunState, error: Literal["cancelled", "limited"], reason: str) -> b.RunFinished:
     """The end of a run before its tasks have ended, with what there is."""
-    return b.RunFinished(status=error, answer=_answer(state), missing=_missing(state), error=error, reason=reason)
+    return b.RunFinished(status=error, answer=_answer(state) or _so_far(state), missing=_missing(state), error=error, reason=reason)
 
 
 def _missing(state: RunState) -> tuple[str, ...]:
@@ -61,7 +62,25 @@ def _answer(state: RunState) -> Answer | None:
     if state.plan is None:
         return None
     sinks = [state.tasks[t.id] for t in state.plan.sinks()]
-    results = [t.result for t in sinks if t.status == "succeeded" and t.result is not None]
+    return _joined(state, [r for t in sinks if (r := _given(t)) is not None])
+
+
+def _so_far(state: RunState) -> Answer | None:
+    """What a run has that ends before its last tasks have given anything: the texts nobody has worked on yet."""
+    if state.goal.output_schema is not None:
+        return None  # half of it would not fit
+    given = {t.task.id: r for t in state.planned if (r := _given(t)) is not None and r.text}
+    used = {d for t in state.planned if t.task.id in given for d in t.task.depends_on}
+    return _joined(state, [r for name, r in given.items() if name not in used])
+
+
+def _given(task: TaskState) -> TaskResult | None:
+    """What a task gave: its result, or what it had written when it was cut short."""
+    is_cut = task.error in ("limited", "cancelled")
+    return task.result if task.status == "succeeded" or is_cut else None
+
+
+def _joined(state: RunState, results: list[TaskResult]) -> Answer | None:
     if not results:
         return None
     artifacts = {a.path: a for t in state.tasks.values() if t.result is not None for a in t.result.artifacts}
