@@ -135,7 +135,7 @@ class Collegium:
             journal=stores.journal,
             bus=stores.bus,
             clock=clock,
-            gate=gate or Gate(stores.presence, self._scheduler, clock=clock, stops=stops),
+            gate=gate or Gate(stores.presence, self._scheduler, clock=clock, dead=self._recovery.dead, stops=stops),
             pins=self.pins,
             stops=stops,
             funding=funding,
@@ -317,7 +317,7 @@ class Collegium:
                 tenant=tenant,
                 journal=self._stores.journal,
                 scheduler=self._scheduler,
-                presence=self._stores.presence,
+                dead=await self._recovery.dead(),
             )
             if found is not None:
                 await self.resume(found, tenant=tenant)

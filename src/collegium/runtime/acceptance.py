@@ -12,7 +12,7 @@ from collegium.domain.head import HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.record import Record
 from collegium.domain.run import RunState
-from collegium.ports import Journal, Presence, Records
+from collegium.ports import Journal, Records
 from collegium.runtime.scheduler import Scheduler
 
 LOOKED_AT = 20
@@ -42,15 +42,14 @@ async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: st
 
 
 async def interrupted(
-    goal: Goal, *, tenant: str, journal: Journal, scheduler: Scheduler, presence: Presence
+    goal: Goal, *, tenant: str, journal: Journal, scheduler: Scheduler, dead: frozenset[str]
 ) -> str | None:
     """The newest unfinished run of exactly this goal that nobody works on, or None.
 
-    A run that waits for a person's answer was not interrupted.
+    A run that waits for a person's answer was not interrupted. ``dead``: workers that are taken for dead now.
     """
     query = HeadQuery(tenant=tenant, statuses=frozenset({"queued", "running", "waiting"}), limit=LOOKED_AT)
     heads = await journal.heads(query)
-    dead = frozenset(await presence.dead()) if heads else frozenset()
     for head in heads:
         try:
             state = await scheduler.load(head.run, is_fresh=True)

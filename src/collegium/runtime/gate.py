@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from collegium.domain.errors import Fenced
@@ -47,10 +48,22 @@ class Gate:
 
     Others take a worker for dead a lease after its last beat; half a lease after it no call is started any more. A
     process that was stopped in between first shows that it lives and then looks whether its attempt is still its own.
+
+    Args:
+        dead: Workers that are taken for dead now.
     """
 
-    def __init__(self, presence: Presence, scheduler: Scheduler, *, clock: Clock, stops: Stops | None = None) -> None:
+    def __init__(
+        self,
+        presence: Presence,
+        scheduler: Scheduler,
+        *,
+        clock: Clock,
+        dead: Callable[[], Awaitable[frozenset[str]]],
+        stops: Stops | None = None,
+    ) -> None:
         self._presence = presence
+        self._dead = dead
         self._scheduler = scheduler
         self._clock = clock
         self._stops = stops
@@ -90,7 +103,7 @@ class Gate:
 
     async def is_silent(self, worker: str) -> bool:
         """Whether ``worker`` was taken for dead and has not been heard of since."""
-        return worker in await self._presence.dead()
+        return worker in await self._dead()
 
     async def _beaten(self) -> None:
         while self._presence.fresh_s() <= 0:

@@ -135,6 +135,12 @@ class Recovery:
         found = {name: open_writes(await self._converse(state.id, name)) for name in parked}
         return {name: writes for name, writes in found.items() if writes}
 
+    async def dead(self) -> frozenset[str]:
+        """Workers that are taken for dead now."""
+        # Never while somebody buries: whoever asks renews what a burial goes by.
+        async with self._burying:
+            return frozenset(await self._presence.dead())
+
     async def bury(self, only: frozenset[str] | None) -> None:
         """Lapses the open attempts of workers that live no more, in the runs of ``only`` or in all of them.
 

@@ -44,6 +44,10 @@ class Place:
     held: Held
 
 
+async def nobody() -> frozenset[str]:
+    return frozenset()
+
+
 async def begun() -> Place:
     clock = FakeClock()
     stores, ids = memory_stores(clock), Ids(lambda: 1)
@@ -55,7 +59,7 @@ async def begun() -> Place:
     await one.advance(held.run)
     started = b.TaskStarted(worker="wrk_1", agent="operator", agent_version="1", model="m")
     await one.propose(held.run, lambda _: [Decision(body=started, task="do", attempt=1)], fence=held.fence)
-    return Place(clock, presence, one, two, Gate(presence, one, clock=clock), held)
+    return Place(clock, presence, one, two, Gate(presence, one, clock=clock, dead=nobody), held)
 
 
 async def lapse(place: Place) -> None:
