@@ -11,7 +11,9 @@ import click
 
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
+from collegium.cli.person import user
 from collegium.cli.session import Session, pass_session
+from collegium.cli.text import short_id, short_question
 from collegium.domain.errors import UsageError
 from collegium.domain.head import FINISHED
 
@@ -95,7 +97,7 @@ def _answered(
     code = session.execute(_answer(session, text, answer, reason, plan, user(as_user), is_told=not is_resumed))
     if code != 0 or not is_resumed or session.answered is None:
         return code
-    from collegium.cli.runs import resumed
+    from collegium.cli.resumption import resumed
 
     return session.execute(resumed(session, session.answered, None))
 
@@ -104,8 +106,6 @@ async def _answer(
     session: Session, text: str, answer: str, reason: str, plan: Path | None, principal: str, *, is_told: bool
 ) -> int:
     """Answers; ``is_told``: prints that, because nothing follows."""
-    from collegium.cli.text import short_id
-
     edited = None if plan is None else read_plan(plan)
     async with session.open() as app:
         approval = await find_question(app, text)
@@ -146,26 +146,6 @@ async def find_question(app: Collegium, text: str) -> str:
         )
     shown = ", ".join(short_question(a) for a in found)
     raise UsageError(f"run {run} asks {len(found)} questions: say which of {shown}", run=run, approvals=found)
-
-
-def short_question(approval: str) -> str:
-    """The part of a question's id that people type."""
-    from collegium.cli.text import short_id
-
-    run, _, number = approval.rpartition("_")
-    return f"{short_id(run)}_{number}"
-
-
-def user(given: str | None) -> str:
-    """Who acts: the name that was given, or that of this machine's user. Nothing on one machine proves it."""
-    import getpass
-
-    if given is not None and given.strip():
-        return given.strip()
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name
-        return str(os.getuid())
 
 
 def read_plan(path: Path) -> Plan:

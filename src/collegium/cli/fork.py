@@ -55,12 +55,13 @@ async def _fork(
     effects: Literal["ask", "allow"],
     as_user: str | None,
 ) -> int:
-    from collegium.cli.approvals import read_plan, user
+    from collegium.cli.approvals import read_plan
     from collegium.cli.display import display_for
     from collegium.cli.find import find_run
     from collegium.cli.follow import follow
     from collegium.cli.outcome import hand_out
     from collegium.cli.past import bring_up
+    from collegium.cli.person import user
     from collegium.cli.view import RunView
     from collegium.cli.wanted import with_agents
 

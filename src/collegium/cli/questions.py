@@ -10,9 +10,8 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from collegium.cli.approvals import short_question
 from collegium.cli.columns import print_indented
-from collegium.cli.text import ago, one_line, seconds, short_id
+from collegium.cli.text import ago, one_line, seconds, short_id, short_question
 from collegium.domain.chat import Json
 from collegium.domain.report import ReportedQuestion
 

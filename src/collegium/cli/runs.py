@@ -161,6 +161,8 @@ def resume(
     With --as it is said what became of calls that may or may not have taken place: they did (done), they did not
     (not-done), or each is to be made once more (retry).
     """
+    from collegium.cli.resumption import resumed
+
     answer = None if outcome is None else (outcome, reason, as_user)
     return session.execute(resumed(session, run, agents, answer))
 
@@ -176,8 +178,8 @@ def say(session: Session, run: str, text: str, as_user: str | None) -> int:
 
 
 async def _say(session: Session, run: str, text: str, as_user: str | None) -> int:
-    from collegium.cli.approvals import user
     from collegium.cli.find import find_run
+    from collegium.cli.person import user
     from collegium.cli.text import short_id
 
     async with session.open() as app:
@@ -188,34 +190,3 @@ async def _say(session: Session, run: str, text: str, as_user: str | None) -> in
     else:
         print(f"run {short_id(run)} was told")
     return 0
-
-
-async def resumed(
-    session: Session, text: str, agents: Path | None, answer: tuple[str, str, str | None] | None = None
-) -> int:
-    """Works on a run that was stopped until it ends or waits for a person; see ``resume``."""
-    from collegium.cli.approvals import user
-    from collegium.cli.display import display_for
-    from collegium.cli.find import find_run
-    from collegium.cli.follow import follow
-    from collegium.cli.outcome import hand_out
-    from collegium.cli.past import bring_up
-    from collegium.cli.view import RunView
-    from collegium.cli.wanted import with_agents
-
-    view = RunView(session.now)
-    display = display_for(session.err, view)
-    settings = with_agents(session.settings, agents)
-    async with session.open("own", settings=settings, on_indexing=display.indexed, on_pull=display.pulled) as app:
-        run = await find_run(app, text)
-        with display:
-            session.run = run
-            if answer is not None:
-                word, reason, name = answer
-                await app.inbox.settle(run, word, principal=user(name), tenant="default", reason=reason)
-            handle = await app.resume(run)
-            await bring_up(app, run, view)
-            report = await follow(handle, display)
-    if session.err.is_terminal and not session.is_json:
-        session.err.print()
-    return hand_out(session, report)

@@ -27,6 +27,12 @@ def short_id(run: str) -> str:
     return run[-SHORT_ID_CHARS - 2 : -2]
 
 
+def short_question(approval: str) -> str:
+    """The part of a question's id that people type: that of its run, and its number."""
+    run, _, number = approval.rpartition("_")
+    return f"{short_id(run)}_{number}"
+
+
 def seconds(value: float) -> str:
     """``3.1 s``, ``1:23``, ``1:02:03``."""
     if value < 59.95:

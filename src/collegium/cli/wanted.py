@@ -78,8 +78,8 @@ def read_wanted(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
 
 async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
     """Submits the goal; whatever is wrong with it or its model is said before there is a run."""
-    from collegium.cli.approvals import user
     from collegium.cli.find import find_run
+    from collegium.cli.person import user
 
     continues = None if wanted.continues is None else await find_run(app, wanted.continues)
     display.note("opening the model" + (", reading " + ", ".join(wanted.files) if wanted.files else ""))
