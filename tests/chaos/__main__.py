@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,9 +102,10 @@ def main() -> int:
     async def lanes() -> None:
         await asyncio.gather(*(lane() for _ in range(arguments.lanes)))
 
-    asyncio.run(lanes())
+    with suppress(KeyboardInterrupt):  # the table of what there is
+        asyncio.run(lanes())
     print(table(done))
-    return 0 if all(o.is_right for o in done) else 1
+    return 0 if all(o.is_right for o in done) and not waiting else 1
 
 
 def _note(outcome: Outcome, file: Path | None, folder: Path) -> None:
