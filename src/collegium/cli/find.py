@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from collegium.cli.past import tombstone_of
 from collegium.cli.text import short_id
-from collegium.domain.errors import UnknownName, UsageError
+from collegium.domain.errors import NotFound, UnknownName, UsageError
 from collegium.domain.head import Head, HeadQuery
 
 if TYPE_CHECKING:
@@ -16,14 +17,21 @@ PAGE = 500
 MIN_PART = 4
 
 
-async def find_run(app: Collegium, text: str) -> str:
+async def find_run(app: Collegium, text: str, *, may_be_pruned: bool = False) -> str:
     """The id of the run that ``text`` means.
 
     Raises:
+        NotFound: it was pruned, with what is left of it; not where it ``may_be_pruned``.
         UnknownName: no run, with the newest ones.
         UsageError: several runs, or a part too short to mean one.
     """
-    text = text.strip()
+    run = await _find(app, text.strip())
+    if not may_be_pruned and (tombstone := await tombstone_of(app, run)) is not None:
+        raise NotFound(str(tombstone), run=run, pruned=True)
+    return run
+
+
+async def _find(app: Collegium, text: str) -> str:
     if await app.stores.journal.head(text) is not None:
         return text
     if text == "last":

@@ -25,7 +25,7 @@ _STYLES = {"succeeded": "green", "partial": "yellow", "failed": "bold red", "lim
 async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, after: str | None) -> int:
     """Prints the newest runs."""
     async with session.open() as app:
-        behind = None if after is None else await find_run(app, after)
+        behind = None if after is None else await find_run(app, after, may_be_pruned=True)
         query = HeadQuery(tenant="default", statuses=frozenset(statuses) or None, after=behind, limit=limit + 1)
         heads = await app.runs(query)
         states = [await _state(app, head.run) for head in heads[:limit]]

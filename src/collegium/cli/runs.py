@@ -69,7 +69,7 @@ async def _show(session: Session, text: str) -> int:
 
     async with session.open() as app:
         view = RunView(session.now)
-        run = await find_run(app, text)
+        run = await find_run(app, text, may_be_pruned=True)
         if (tombstone := await tombstone_of(app, run)) is not None:
             session.emit(tombstone_document(tombstone)) if session.is_json else print(tombstone)
             return 0

@@ -36,6 +36,7 @@ from collegium.tools.toolbox import AdmittedCall, Toolbox
 LOOK_S: Final = 0.01
 STALL_S: Final = 20.0
 """A replay that does nothing for so long waits for what will never come."""
+_WORK: Final = (b.StepProposed, b.ToolFinished, b.TaskSettled, b.ApprovalRequested, b.RunFinished)
 _ASKING: ContextVar[str] = ContextVar("asking")
 """The task on whose behalf this line of execution asks; set by the gate, immediately before the call."""
 
@@ -94,6 +95,13 @@ class ReplayGate(Gate):
         self._progress.recording.enter(task, held.fence.attempt)
         await self._progress.until(lambda told: self._progress.recording.may_call(task, tool, told))
         _ASKING.set(task)
+
+    async def go_on(self, held: Held) -> None:
+        """Returns at once: what was stopped then stands in the recording."""
+
+    async def is_silent(self, worker: str) -> bool:
+        """Nobody is asked: the only worker is this one."""
+        return False
 
 
 class ReplayBus:
@@ -385,14 +393,15 @@ class Driver:
 
 
 def _work(events: Iterable[Event]) -> dict[tuple[str | None, str], int]:
-    """How often each task has done what only work brings about."""
+    """How often each task has done what only work brings about; that it was begun counts once, crashes aside."""
     counted: dict[tuple[str | None, str], int] = {}
     for event in events:
-        body = event.body
-        if isinstance(body, b.StepProposed | b.ToolFinished | b.TaskSettled | b.ApprovalRequested | b.RunFinished) or (
+        body, key = event.body, (event.task, event.type)
+        if isinstance(body, b.TaskStarted):
+            counted[key] = 1
+        elif isinstance(body, _WORK) or (
             isinstance(body, b.TaskParked) and body.reason in ("retry", "approval", "outcome_unknown")
         ):
-            key = (event.task, event.type)
             counted[key] = counted.get(key, 0) + 1
     return counted
 
