@@ -103,10 +103,16 @@ def tight(scenario: Scenario) -> Scenario:
 @pytest.mark.parametrize(
     ("planted", "invariants"),
     [
-        (Planted(shared_journal=Unfenced), {"no stale append", "a finished step is not repeated", "nothing after the end"}),
-        (Planted(journal=Hasty), {"no write fires twice", "events fold", "the ledger tells the truth", "a known outcome is not unknown"}),
+        (Planted(shared_journal=Unfenced), {"no stale append", "no effect without its cause", "nothing after the end"}),
+        (
+            Planted(journal=Hasty),
+            {"no write fires twice", "events fold", "the ledger tells the truth", "a known outcome is not unknown"},
+        ),
         (Planted(journal=Unordered), {"no effect without its cause", "events fold", "a finished step is not repeated"}),
-        (Planted(shared_journal=Careless), {"attempts in order", "no attempt after a cancel", "events fold", "head agrees"}),
+        (
+            Planted(shared_journal=Careless),
+            {"attempts in order", "no attempt after a cancel", "events fold", "head agrees", "nothing after the end"},
+        ),
         (Planted(journal=Forgiving), {"limits hold"}),
         (Planted(presence=Blind), {"every accepted run ends"}),
         (Planted(journal=Forgetful), {"a finished step is not repeated", "no write fires twice"}),
@@ -116,7 +122,11 @@ def tight(scenario: Scenario) -> Scenario:
 )
 def test_a_planted_fault_is_found(planted: Planted, invariants: set[str]) -> None:
     for seed in range(WITHIN_SEEDS):
-        violation = World(tight(random_scenario(seed)) if "limits hold" in invariants else random_scenario(seed), seed, planted).run().violation
+        violation = (
+            World(tight(random_scenario(seed)) if "limits hold" in invariants else random_scenario(seed), seed, planted)
+            .run()
+            .violation
+        )
         if violation is not None:
             assert violation.invariant in invariants
             return

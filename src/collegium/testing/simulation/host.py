@@ -142,7 +142,7 @@ class Host:
     def start(self) -> None:
         """Starts the process."""
         for work in (self._journal.write(), self._presence.beat(), self._main()):
-            self._loop.start(self.machine, work)
+            self._loop.spawn(self.machine, work)
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs ``work`` in the process. Raises ``CancelledError`` when it dies."""

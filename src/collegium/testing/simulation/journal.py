@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from collegium.adapters.admission import Append, Doubts, admit, prepare
 from collegium.adapters.memory.journal import MemoryJournal
-from collegium.adapters.rows import Entropy, EventRow, sealed_event
+from collegium.adapters.rows import Entropy, EventRow, sealed_event, to_event
 from collegium.domain.errors import CollegiumError, StoreUnavailable
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
@@ -26,8 +26,16 @@ class SharedJournal(MemoryJournal):
     def __init__(self, *, entropy: Entropy, on_stored: Stored) -> None:
         super().__init__(entropy=entropy)
         self._on_stored = on_stored
+        self._read: dict[str, list[Event]] = {}
         self.writing = ""
         """Name of the process whose writer is at work."""
+
+    async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
+        """Events of ``run``; each is read from its bytes once."""
+        start = max(0, after)
+        events = self._read.setdefault(run, [])
+        events += map(to_event, self._events.get(run, ())[len(events) :])
+        return tuple(events[start : start + max(0, limit)])
 
     def commit(self, request: Append, doubts: Doubts, ticket: int) -> list[EventRow]:
         """Stores ``request`` or raises the refusal, as a store does in a transaction."""

@@ -45,6 +45,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self, rng: Random) -> None:
         super().__init__()
         self._elapsed_s = 0.0
+        self._spawned: dict[asyncio.Task[Any], None] = {}
         self._ready = _Drawn(rng)
         self._selector = _Jump(self)
 
@@ -68,12 +69,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self,
         coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
         *,
-        name: str | None = None,
+        name: object = None,
         context: Context | None = None,
     ) -> asyncio.Task[T]:
         """A task that belongs to whoever owns the task that makes it."""
         owner = OWNER.get() if context is None else context.get(OWNER)
-        task: asyncio.Task[T] = super().create_task(coro, name=name, context=context)
+        task: asyncio.Task[T] = super().create_task(coro, name=None if name is None else str(name), context=context)
         if owner is not None:
             owner.tasks[task] = None
             task.add_done_callback(owner.forget)
@@ -84,6 +85,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context = copy_context()
         context.run(OWNER.set, owner)
         return self.create_task(coro, context=context)
+
+    def spawn(self, owner: Owner | None, coro: Coroutine[Any, Any, object]) -> None:
+        """Starts ``coro`` likewise, for nobody to wait for."""
+        task = self.start(owner, coro)
+        self._spawned[task] = None
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._spawned.pop(task, None)
 
     def _process_events(self, event_list: object) -> None:
         """There is no input or output."""

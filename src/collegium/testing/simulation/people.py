@@ -58,7 +58,7 @@ class People:
         if self._scenario.is_answering:
             works += [self._answer(), self._answer()]
         for work in (*works, self._resume()):
-            self._loop.start(None, work)
+            self._loop.spawn(None, work)
 
     async def any_host(self) -> Host:
         """Some host that lives, as soon as there is one."""
@@ -94,7 +94,7 @@ class People:
             with suppress(UsageError):
                 await self.persist(lambda app: app.inbox.say(run.id, "Be quick.", principal="local", tenant="default"))
         if submission.fork_after_s is not None:
-            self._loop.start(None, self._fork(run.id, submission.fork_after_s))
+            self._loop.spawn(None, self._fork(run.id, submission.fork_after_s))
         if submission.cancel_after_s is not None:
             await asyncio.sleep(submission.cancel_after_s)
             await self.persist(lambda app: app.cancel(run.id))
@@ -126,9 +126,8 @@ class People:
             for history in list(self._watch.histories.values()):
                 state = history.state
                 if state is not None and any(t.park == "drain" and t.wake_at is None for t in state.tasks.values()):
-                    run = history.run
                     with suppress(UsageError):
-                        await self.persist(lambda app, run=run: app.resume(run))
+                        await self.persist(_resuming(history.run))
 
     async def _switch(self, switching: Switching) -> None:
         """Something is stopped, and started again a while later."""
@@ -149,7 +148,7 @@ class People:
                 if word is not None:
                     id_ = question.approval.request.approval
                     with suppress(AlreadyDecided, NotFound):
-                        await self.persist(lambda app, id_=id_, word=word: app.answer(id_, word))
+                        await self.persist(_answering(id_, word))
 
     def _word(self, question: Question) -> str | None:
         """The answer; None as long as nobody can know."""
@@ -162,3 +161,11 @@ class People:
         if self._outside.effects[str(request.tool), str(request.key)]:
             return "done"
         return self._rng.choice(("not-done", "retry"))
+
+
+def _resuming(run: str) -> Act:
+    return lambda app: app.resume(run)
+
+
+def _answering(approval: str, word: str) -> Act:
+    return lambda app: app.answer(approval, word)

@@ -92,8 +92,11 @@ def asked(request: ModelRequest) -> tuple[str, int, Program | GoalProgram]:
         at = message.text.find(_MARK)
         if message.role == "user" and at >= 0:
             line = message.text[at:].partition("\n")[0]
-            kind = GoalProgram if request.output_schema is not None else Program
-            program: Program | GoalProgram = msgspec.json.decode(line, type=kind)
+            program: Program | GoalProgram
+            if request.output_schema is not None:
+                program = msgspec.json.decode(line, type=GoalProgram)
+            else:
+                program = msgspec.json.decode(line, type=Program)
             return program.mark, step, program
     raise ModelReplyError("the conversation has no program")
 

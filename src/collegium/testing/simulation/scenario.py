@@ -97,7 +97,13 @@ def random_scenario(seed: int) -> Scenario:
 
 
 def _switching(rng: Random, chaos_s: float) -> Switching:
-    kind, name = rng.choice((("tenant", "default"), ("run", "r0"), ("agent", "operator"), ("tool", "pay")))
+    places: tuple[tuple[Kind, str], ...] = (
+        ("tenant", "default"),
+        ("run", "r0"),
+        ("agent", "operator"),
+        ("tool", "pay"),
+    )
+    kind, name = rng.choice(places)
     return Switching(kind=kind, name=name, at_s=rng.uniform(0.0, chaos_s), seconds=rng.uniform(0.5, 20.0))
 
 

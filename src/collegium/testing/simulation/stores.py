@@ -63,11 +63,11 @@ class HostBus:
         if faults.strikes("lose"):
             pass
         elif faults.strikes("reorder"):
-            loop.start(None, self._shared.deliver(message, after_s=faults.delay_s()))
+            loop.spawn(None, self._shared.deliver(message, after_s=faults.delay_s()))
         else:
             is_new = await self._shared.deliver(message)
         if faults.strikes("duplicate"):
-            loop.start(None, self._shared.deliver(message, after_s=3 * faults.delay_s()))
+            loop.spawn(None, self._shared.deliver(message, after_s=3 * faults.delay_s()))
         await machine.reach("bus.publish:after")
         return is_new
 
@@ -183,7 +183,7 @@ class HostBlobs:
 class Beat(NamedTuple):
     """What others see of a worker; its machine stands for the lock that is freed when a process ends."""
 
-    count: int
+    number: int
     machine: Machine
 
 
@@ -247,8 +247,8 @@ class HostPresence:
         await self._machine.reach("presence.dead:before")
         now = self._machine.loop.time()
         for worker, beat in self._beats.items():
-            if self._seen.get(worker, (-1, 0.0))[0] != beat.count:
-                self._seen[worker] = (beat.count, now)
+            if self._seen.get(worker, (-1, 0.0))[0] != beat.number:
+                self._seen[worker] = (beat.number, now)
         self._ended = frozenset(w for w, beat in self._beats.items() if not beat.machine.is_alive)
         found = tuple(sorted(w for w in self._beats if w != self._worker and self._is_dead(w, now)))
         await self._machine.reach("presence.dead:after")

@@ -17,8 +17,9 @@ from collegium.domain.errors import StoreUnavailable
 from collegium.domain.usage import Allotment
 from collegium.runtime.accounts import AccountCaps, PeriodCaps
 from collegium.testing.simulation.failpoints import Failpoints
+from collegium.testing.simulation.history import Violation, from_scratch
 from collegium.testing.simulation.host import Host, Shared
-from collegium.testing.simulation.invariants import Violation, Watch, from_scratch
+from collegium.testing.simulation.invariants import Watch
 from collegium.testing.simulation.journal import HostJournal, SharedJournal
 from collegium.testing.simulation.loop import SimulatedClock, Stuck, VirtualLoop
 from collegium.testing.simulation.outside import Outside
@@ -136,7 +137,7 @@ class World:
 
     async def _until(self, at_s: float) -> None:
         """Returns at ``at_s``, or as soon as all is done or something is broken."""
-        while self._loop.time() < at_s and self._watch.violation is None and self._pending():
+        while self._loop.time() < at_s and self._watch.violation is None and self._pending():  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(LOOK_S)
 
     def _calm(self) -> None:
@@ -160,10 +161,10 @@ class World:
         for history in self._watch.histories.values():
             from_scratch(history)
             self._watch.check_ledger(history)
-        for history in (*self._watch.histories.values(), *self._watch.accounts.values()):
-            wrong = _done(self._shared.journal.verify(history.run))
+        for run in (*self._watch.histories, *self._watch.accounts):
+            wrong = _done(self._shared.journal.verify(run))
             if wrong is not None:
-                raise Violation("chain verifies", f"{history.run} at seq {wrong}")
+                raise Violation("chain verifies", f"{run} at seq {wrong}")
 
     def _boot(self) -> None:
         if self._is_over:
@@ -178,7 +179,7 @@ class World:
         self._hosts.remove(host)
         self._watch.say(f"{self._say_when()} {host.machine.name} dies")
         if not self._is_over:
-            self._loop.start(None, self._reboot(self._rng.uniform(0.1, 3.0)))
+            self._loop.spawn(None, self._reboot(self._rng.uniform(0.1, 3.0)))
 
     async def _reboot(self, after_s: float) -> None:
         await asyncio.sleep(after_s)
