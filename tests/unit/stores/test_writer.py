@@ -218,11 +218,15 @@ def test_a_loop_that_is_gone_harms_nobody(tmp_path):
 
 
 async def opened(path, **options) -> Writer:
-    """A writer that has its connection."""
+    """A writer that has its connection, and whose thread is at rest."""
     writer = open_writer(path, **options)
     first = Note(1)
     writer.put(first)
     await writer.settled(first)
+    async with asyncio.timeout(10):
+        # Its thread ends with the first item a little later than it says so.
+        while writer._at_work.locked() or not writer._is_idle:  # noqa: ASYNC110 - a thread has no event of asyncio
+            await asyncio.sleep(0.001)
     return writer
 
 
