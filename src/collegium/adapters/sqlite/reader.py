@@ -30,11 +30,14 @@ class Reader:
         self._local = threading.local()
         self._connections = [self._near]
         self._is_closed = False
+        # A connection that is closed by one thread while another reads from it takes the process down.
+        self._reading = threading.Lock()
 
     def near(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """The result of a read that is bounded to a few rows; runs on the caller's thread. Raises ``StoreError``."""
         try:
-            return read(self._near)
+            with self._reading:
+                return read(self._near)
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
 
@@ -66,5 +69,6 @@ class Reader:
         """Ends the threads and closes all connections; twice is harmless."""
         self._is_closed = True
         self._far.shutdown(wait=True)
-        for connection in self._connections:
-            connection.close()
+        with self._reading:
+            for connection in self._connections:
+                connection.close()
