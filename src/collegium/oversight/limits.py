@@ -141,13 +141,17 @@ class AttemptLimits:
 
     def take_call(self, tool: str) -> None:
         """Counts a call of ``tool`` that is about to be made. Raises LimitReached when it is one too many."""
-        one = Usage(tool_calls=1)
-        try:
-            self._require(one, f"the next call of {tool}")
-        except LimitReached as error:
+        cap = self._allotment.tool_calls
+        if cap is not None and self._spent.tool_calls >= cap:
+            error = LimitReached(
+                f"{tool} was not called, the task's {cap:,} calls of tools are made: {self._advice['tool_calls']}",
+                limit="tool_calls",
+                need="1",
+                left="0",
+            )
             self._refused = self._refused or error
-            raise
-        self._spent += one
+            raise error
+        self._spent += Usage(tool_calls=1)
 
     def charge(self, usage: Usage) -> None:
         """Adds something that needed no reservation (a finished step of an earlier look)."""

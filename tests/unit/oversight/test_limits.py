@@ -79,3 +79,53 @@ def test_most_of_an_allotment_spent_is_noticed() -> None:
     assert not limits.is_nearly_spent
     limits.charge(Usage(input_tokens=80))
     assert limits.is_nearly_spent
+
+
+def test_every_cap_holds_by_itself_and_says_what_to_do() -> None:
+    asked = request(100, output=300)
+    need = upper_bound_tokens(asked)
+    for allotment, cap, advice in (
+        (Allotment(input_tokens=need - 1), "input_tokens", "limits.run.input_tokens"),
+        (Allotment(output_tokens=299), "output_tokens", "limits.run.output_tokens"),
+        (Allotment(cost_usd=Decimal("0.002")), "cost_usd", "--limit-usd"),
+    ):
+        with pytest.raises(LimitReached, match=f"are left: raise {advice}") as refused:
+            AttemptLimits(allotment).reserve(asked, PRICED)
+        assert refused.value.fields["limit"] == cap
+    AttemptLimits(Allotment(input_tokens=need, output_tokens=300)).reserve(asked, PRICED)
+
+
+def test_the_output_cap_is_lowered_to_what_output_tokens_and_money_leave() -> None:
+    asked = request(10, output=5_000)
+    assert AttemptLimits(Allotment(output_tokens=120)).fit(asked, PRICED).max_output_tokens == 120
+    assert AttemptLimits(Allotment(output_tokens=60)).fit(asked, PRICED).max_output_tokens == 5_000
+    limits = AttemptLimits(Allotment(cost_usd=Decimal("0.004")))
+    fitted = limits.fit(asked, PRICED)
+    assert 64 <= fitted.max_output_tokens < 500
+    assert limits.reserve(fitted, PRICED).cost_usd <= Decimal("0.004")
+
+
+def test_calls_of_tools_are_counted_before_they_are_made() -> None:
+    limits = AttemptLimits(Allotment(tool_calls=5))
+    for _ in range(3):
+        limits.take_call("look")
+    assert not limits.is_nearly_spent
+    limits.take_call("look")
+    assert limits.is_nearly_spent
+    limits.take_call("look")
+    assert limits.refused is None
+    with pytest.raises(LimitReached, match="look was not called, the task's 5 calls of tools are made"):
+        limits.take_call("look")
+    assert limits.refused is not None
+    assert limits.spent.tool_calls == 5
+
+
+def test_late_is_as_good_as_nearly_spent() -> None:
+    assert AttemptLimits(Allotment(), is_late=lambda: True).is_nearly_spent
+    assert not AttemptLimits(Allotment(), is_late=lambda: False).is_nearly_spent
+
+
+def test_who_can_raise_the_cap_is_named() -> None:
+    limits = AttemptLimits(Allotment(tokens=10), advice={"tokens": "raise the limit of agent 'writer'"})
+    with pytest.raises(LimitReached, match="raise the limit of agent 'writer'"):
+        limits.reserve(request(1), PRICED)
