@@ -142,16 +142,7 @@ class Collegium:
             concurrency=concurrency,
             hands_over=scope == "all" if hands_over is None else hands_over,
         )
-        self._forks = Forks(
-            self._scheduler,
-            journal=stores.journal,
-            records=stores.records,
-            blobs=stores.blobs,
-            rooms=team.rooms,
-            clock=clock,
-            ids=ids,
-            capabilities=team.roster.capabilities,
-        )
+        self._forks = Forks(self._scheduler, stores, team.rooms, clock=clock, ids=ids, roster=team.roster)
         self._inbox = Inbox(self._scheduler, stores.journal, clock=clock, capabilities=team.roster.capabilities)
         self._breaker = Breaker(stops, self._worker, scheduler=self._scheduler, journal=stores.journal)
         orphans = Orphans(accounts, journal=stores.journal, clock=clock, load=self._scheduler.load)

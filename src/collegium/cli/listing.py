@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from collegium.cli.find import find_run
-from collegium.cli.past import tombstone_of
+from collegium.cli.past import tombstone_document, tombstone_of
 from collegium.cli.text import ago, count, one_line, seconds, short_id, size, usd
 from collegium.domain.head import HeadQuery
 from collegium.domain.report import report
@@ -78,7 +78,6 @@ def _print_runs(session: Session, states: list[RunState | Tombstone]) -> None:
 
 
 def _item(session: Session, state: RunState | Tombstone) -> dict[str, Any]:
-    from collegium.cli.runs import tombstone_document
     from collegium.domain.tombstone import Tombstone
 
     if isinstance(state, Tombstone):

@@ -24,3 +24,10 @@ async def bring_up(app: Collegium, run: str, view: RunView) -> None:
 async def tombstone_of(app: Collegium, run: str) -> Tombstone | None:
     """What is left of ``run`` if it was pruned."""
     return None if app.stores.archive is None else await app.stores.archive.tombstone(run)
+
+
+def tombstone_document(tombstone: Tombstone) -> dict[str, object]:
+    """What is left of a pruned run, as a document."""
+    import msgspec
+
+    return {"run_id": tombstone.run, "status": tombstone.status, "pruned": msgspec.to_builtins(tombstone)}

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
-
-if TYPE_CHECKING:
-    from collegium.domain.tombstone import Tombstone
 
 runs = LazyGroup(
     "runs",
@@ -62,7 +58,7 @@ def show(session: Session, run: str) -> int:
 async def _show(session: Session, text: str) -> int:
     from collegium.cli.find import find_run
     from collegium.cli.outcome import hand_out
-    from collegium.cli.past import bring_up, tombstone_of
+    from collegium.cli.past import bring_up, tombstone_document, tombstone_of
     from collegium.cli.tree import draw, glyphs_for
     from collegium.cli.view import RunView
     from collegium.domain.report import report
@@ -84,13 +80,6 @@ async def _show(session: Session, text: str) -> int:
         console.print()
     hand_out(session, report(state, session.now()))
     return 0
-
-
-def tombstone_document(tombstone: Tombstone) -> dict[str, object]:
-    """What is left of a pruned run, as a document."""
-    import msgspec
-
-    return {"run_id": tombstone.run, "status": tombstone.status, "pruned": msgspec.to_builtins(tombstone)}
 
 
 @command("events")

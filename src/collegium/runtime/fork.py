@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
+from collegium.agents.roster import Roster
 from collegium.domain import body as b
 from collegium.domain.decide import decide
 from collegium.domain.errors import Conflict, NotFound, UsageError
@@ -16,9 +17,10 @@ from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, validate
 from collegium.domain.record import Record
 from collegium.domain.run import RunState, apply
-from collegium.ports import Blobs, Clock, Journal, Records
+from collegium.ports import Clock, Records
 from collegium.runtime.history import past
 from collegium.runtime.inheritance import files_of
+from collegium.runtime.kept import Kept
 from collegium.runtime.room import Rooms
 from collegium.runtime.scheduler import Scheduler
 
@@ -39,23 +41,21 @@ class Forks:
     def __init__(
         self,
         scheduler: Scheduler,
-        *,
-        journal: Journal,
-        records: Records,
-        blobs: Blobs,
+        stores: Kept,
         rooms: Rooms,
+        *,
         clock: Clock,
         ids: Ids,
-        capabilities: Collection[str],
+        roster: Roster,
     ) -> None:
         self._scheduler = scheduler
-        self._journal = journal
-        self._records = records
-        self._blobs = blobs
+        self._journal = stores.journal
+        self._records = stores.records
+        self._blobs = stores.blobs
         self._rooms = rooms
         self._clock = clock
         self._ids = ids
-        self._capabilities = capabilities
+        self._roster = roster
 
     async def fork(
         self,
@@ -97,7 +97,7 @@ class Forks:
             effects=effects,
         )
         if plan is not None:
-            validate(plan, capabilities=self._capabilities, limit_tasks=point.state.goal.limits.tasks)
+            validate(plan, capabilities=self._roster.capabilities, limit_tasks=point.state.goal.limits.tasks)
         fork = self._ids.run()
         await self._check_left(run, at, point, forked, fork)
         await self._claim(fork, run, at, tenant)

@@ -35,18 +35,17 @@ from collegium.runtime.export import Export
 from collegium.runtime.performer import Team
 from collegium.runtime.pins import AGENT, tools_of
 from collegium.runtime.recording import Recording
-from collegium.runtime.replay import (
-    Driver,
+from collegium.runtime.replay import Driver, Replayed
+from collegium.runtime.room import Rooms
+from collegium.runtime.stand_ins import (
     Progress,
     ReplayBus,
     ReplayClock,
-    Replayed,
     ReplayGate,
     ReplayModels,
     ReplayToolbox,
     recorded_policy,
 )
-from collegium.runtime.room import Rooms
 from collegium.tools.definition import Tool
 
 
