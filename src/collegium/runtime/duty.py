@@ -117,7 +117,7 @@ class Duty:
 
     async def _end_lost(self) -> None:
         """Ends the work on runs that another process has cancelled, and on tasks that another worker has taken."""
-        for run in self._worker.runs:
+        for run in sorted(self._worker.runs):
             head = await self._journal.head(run)
             if head is None:
                 continue

@@ -99,6 +99,9 @@ class Funding:
         own = getattr(_own_rest(state), cap)
         if own is not None and own < mine * others + rounded_off * (_MICRO_USD if cap == "cost_usd" else 1):
             return False  # the run's own limit is what holds
+        books = [await self.accounts.book(a.id) for a in self.of_run(state)]
+        if _was_short(state.tasks[task], error, mine) and not any(_is_some_held(b, state.id) for b in books):
+            return False  # the last draw was made knowing what it needs, and nobody will give anything back
         used = getattr(draw.allotted.allotment.of(state.usage - draw.before + spent), cap)
         return all(
             (rest := getattr(account.caps.left(account.caps.of(book.settled)), cap)) is None or rest - used >= need
@@ -217,6 +220,18 @@ class Funding:
             f"{account.ends_at:%Y-%m-%d %H:%M} UTC: wait, or raise limits.{account.scope}.{account.period}_"
             f"{'usd' if cap == 'cost_usd' else cap}"
         )
+
+
+def _was_short(task: TaskState, error: LimitReached, given: Any) -> bool:
+    """Whether the task had stopped for the same cap before, and was given less than it needed then."""
+    code, _, need = (task.error or "").rpartition(":")
+    return code == f"{error.code}:{error.fields.get('limit')}" and given < Decimal(need)
+
+
+def _is_some_held(book: Book, but: str) -> bool:
+    """Whether other runs than ``but`` hold anything that may come back."""
+    held = book.held(but=but)
+    return any((getattr(held, cap) or 0) > 0 for cap in CAPS)
 
 
 def attempt_draw(run: str, task: str, attempt: int) -> str:

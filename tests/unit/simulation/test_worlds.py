@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
 from collegium.testing.simulation.__main__ import run_seed
 
 BATCH = 25
-DIGESTS = "from collegium.testing.simulation.__main__ import run_seed\nprint([run_seed(s).digest for s in range(8)])"
+ONCE_BROKEN = (359, 370, 475)
+"""Seeds of tasks that were tried for ever: each draw on an account gave them the same part, which was too small."""
+DIGESTS = "from collegium.testing.simulation.__main__ import run_seed\nprint([run_seed(s).digest for s in range(12)])"
 
 
-@pytest.mark.parametrize("first", range(0, 150, BATCH))
-def test_promises_hold_in_the_worlds_of_many_seeds(first: int) -> None:
-    for seed in range(first, first + BATCH):
+@pytest.mark.parametrize("seeds", [*(range(n, n + BATCH) for n in range(0, 150, BATCH)), ONCE_BROKEN], ids=str)
+def test_promises_hold_in_the_worlds_of_many_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
         result = run_seed(seed)
         told = "\n".join(result.trace[-30:])
         again = f"python -m collegium.testing.simulation --seed {seed} -v"
@@ -34,5 +37,5 @@ def test_the_same_seed_gives_the_same_world_in_any_process() -> None:
         ).stdout
         for hash_seed in ("1", "2")
     }
-    assert outputs == {f"{[run_seed(seed).digest for seed in range(8)]}\n"}
-    assert len({run_seed(seed).digest for seed in range(8)}) == 8
+    assert outputs == {f"{[run_seed(seed).digest for seed in range(12)]}\n"}
+    assert len({run_seed(seed).digest for seed in range(12)}) == 12

@@ -95,6 +95,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._spawned.pop(task, None)
 
+    def _asyncgen_finalizer_hook(self, agen: object) -> None:
+        """A generator that nobody goes on with is dropped, and ends nothing at some later moment."""
+
     def _process_events(self, event_list: object) -> None:
         """There is no input or output."""
 
