@@ -15,7 +15,7 @@ from collegium.domain.asking import answer_on_plan, ask_for_plan, expired
 from collegium.domain.decision import Decision
 from collegium.domain.ending import EndStatus, cut_short, finish
 from collegium.domain.plan import PLAN_TASK, Plan
-from collegium.domain.replan import failures_to_plan_around, is_held, new_plan, replanning
+from collegium.domain.replan import failures_to_plan_around, is_held, merged, new_plan, replanning
 from collegium.domain.run import RunState
 from collegium.domain.task import STOPS, TaskState
 
@@ -141,7 +141,8 @@ def _adopt(state: RunState) -> tuple[Decision, ...]:
             return (ask_for_plan(state, plan),)
         if isinstance(answer, b.ApprovalRequested):
             return ()
-        plan = _kept(state) if answer.answer != "approve" else answer.plan or plan
+        edited = plan if answer.plan is None else merged(state, answer.plan)
+        plan = edited if answer.answer == "approve" else _kept(state)
     return (Decision(body=b.RunReplanned(plan=plan, reason=reason)),)
 
 

@@ -23,7 +23,9 @@ def finish(state: RunState) -> b.RunFinished:
     lost = [t for t in state.planned if t.status != "succeeded"]
     limited = next((t for t in lost if t.error == "limited"), None)
     if limited is not None:
-        return b.RunFinished(status="limited", answer=answer or _so_far(state), missing=missing, error="limited", reason=limited.reason)
+        return b.RunFinished(
+            status="limited", answer=answer or _so_far(state), missing=missing, error="limited", reason=limited.reason
+        )
     doubtful = _doubtful(state)
     if not lost:
         status: EndStatus = "partial" if doubtful or missing else "succeeded"
@@ -37,7 +39,9 @@ def finish(state: RunState) -> b.RunFinished:
 
 def cut_short(state: RunState, error: Literal["cancelled", "limited"], reason: str) -> b.RunFinished:
     """The end of a run before its tasks have ended, with what there is."""
-    return b.RunFinished(status=error, answer=_answer(state) or _so_far(state), missing=_missing(state), error=error, reason=reason)
+    return b.RunFinished(
+        status=error, answer=_answer(state) or _so_far(state), missing=_missing(state), error=error, reason=reason
+    )
 
 
 def _missing(state: RunState) -> tuple[str, ...]:

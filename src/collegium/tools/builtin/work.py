@@ -14,7 +14,7 @@ from collegium.tools.definition import tool
 from collegium.tools.path import work_path
 
 
-@tool(effect="idempotent_write", capabilities=["operate", "write"])
+@tool(effect="idempotent_write", capabilities=["operate", "write"], timeout_s=5.0)
 async def write_file(path: str, text: str, context: ToolContext) -> ToolResult:
     """Create or replace a text file in your work folder. The user receives the files you write.
 
