@@ -365,6 +365,7 @@ class Attempt:
 
     async def _said(self) -> tuple[str, ...]:
         """What the user has added by now; what another process took in is known within a second."""
+        await self._gate.listen(self)
         return (await self._state()).said
 
     async def _close(self, decisions: Sequence[Decision] | Proposal) -> None:

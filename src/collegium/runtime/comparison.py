@@ -20,8 +20,9 @@ _ASIDE = (
     b.LimitSettled,
     b.FeedbackGiven,
     b.RunResumed,
+    b.RunSaid,
 )
-"""Bookkeeping of limits, and what came after the end."""
+"""Bookkeeping of limits, what came after the end, and what users added: who heard it has it in a step."""
 _ENDED_FROM_OUTSIDE = frozenset({"cancelled", "limited"})
 """A call may have been under way then; what it took is only guessed."""
 _PER_ATTEMPT = (b.TaskReady, b.TaskRouted, b.TaskStarted)

@@ -12,7 +12,7 @@ import msgspec
 
 from collegium.domain import body as b
 from collegium.domain.chat import ChatMessage, Json, ModelReply, ModelRequest
-from collegium.domain.errors import CollegiumError, ContextTooLong
+from collegium.domain.errors import CollegiumError, ContextTooLong, ModelRateLimited
 from collegium.domain.event import Event
 from collegium.tools.canonical import arguments_sha256
 from collegium.tools.ledger import is_write
@@ -75,6 +75,8 @@ class Recording:
         for event in events:
             if event.task is not None:
                 self._note(event, event.task, arguments)
+        for key, calls in self._reads.items():  # recorded as they ended, and asked for as they were proposed
+            self._reads[key] = deque(sorted(calls, key=_place))
         self.outside = tuple(self._outside())
 
     def enter(self, task: str, attempt: int) -> None:
@@ -90,6 +92,15 @@ class Recording:
     def may_call(self, task: str, tool: str | None, told: int) -> bool:
         """The same of the next call of a model, or of ``tool``."""
         return self._is_told(self._next_seq(task, tool), told)
+
+    def may_listen(self, task: str, told: int) -> bool:
+        """Whether everything that a user had added by the next request of ``task`` is there."""
+        step = self._lines[task][0].event.body if self._lines[task] else None
+        if not isinstance(step, b.StepProposed):
+            return True
+        to_come = (one.event.body for one in self.outside[told:])
+        texts = [said.text for said in to_come if isinstance(said, b.RunSaid)]
+        return not any(text in message.text for text in texts for message in step.added)
 
     def reply(self, task: str, request: ModelRequest, sha256: str) -> tuple[ModelReply, bool]:
         """The recorded reply to the next request of ``task``, and whether tools were offered with it.
@@ -135,7 +146,9 @@ class Recording:
             self.miss = self.miss or ReplayMiss(f"task {task!r} calls {tool} with {arguments}: that is not recorded")
             raise self.miss
         self.results += 1
-        return line.popleft()
+        event = line.popleft()
+        self._said(event)
+        return event
 
     def refusal(self, task: str, tool: str, arguments: Json) -> str | None:
         """Why the next call of a tool that writes was refused before it began; None when it was not."""
@@ -247,6 +260,11 @@ class Recording:
         return "\n".join([f"step {step.step} of task {task!r} is not what is recorded:", *(diff or [others])])
 
 
+def _place(event: Event) -> tuple[int, int]:
+    body = event.body
+    return (body.step, body.call) if isinstance(body, b.ToolFinished) else (0, 0)
+
+
 def request_sha256(request: ModelRequest) -> str:
     """What ``step.proposed`` has as ``request_sha256``."""
     plain = msgspec.structs.replace(request, cached_prefix=0)
@@ -259,8 +277,10 @@ def _error(event: Event) -> CollegiumError:
     assert isinstance(body, b.TaskParked | b.TaskSettled)  # noqa: S101 - nothing else is kept of an attempt's end
     code, text = body.error or "error", body.detail if isinstance(body, b.TaskParked) else body.reason
     kind = next((k for k in _tree(CollegiumError) if k.code == code), CollegiumError)
-    error = CollegiumError.__new__(kind)
-    CollegiumError.__init__(error, text)
+    if kind is ModelRateLimited:
+        return ModelRateLimited(text, retry_after_s=None)
+    error = kind.__new__(kind)
+    CollegiumError.__init__(error, text)  # some make their text of other things
     return error
 
 

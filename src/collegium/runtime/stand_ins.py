@@ -62,6 +62,12 @@ class ReplayGate(Gate):
         await self._progress.until(lambda told: self._progress.recording.may_call(task, tool, told))
         _ASKING.set(task)
 
+    async def listen(self, held: Held) -> None:
+        """Returns when what a user had added by then is there."""
+        task = held.fence.task
+        self._progress.recording.enter(task, held.fence.attempt)
+        await self._progress.until(lambda told: self._progress.recording.may_listen(task, told))
+
     async def go_on(self, held: Held) -> None:
         """Returns at once: what was stopped then stands in the recording."""
 
