@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from collegium.domain.errors import NotFound, StoreError, StoreUnavailable
+from collegium.domain.errors import NotFound, StoreError, StoreFull, StoreUnavailable
 from collegium.domain.head import HeadQuery
 from collegium.ports import Clock, Journal, Presence
 from collegium.runtime.recovery import Recovery
@@ -59,7 +59,7 @@ class Duty:
         await self._presence.announce(self._worker.id)
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._look_after())]
         if is_claiming:
-            self._tasks.append(asyncio.create_task(self._worker.work()))
+            self._tasks.append(asyncio.create_task(self._work()))
 
     async def end(self) -> None:
         """Parks what is being worked on, stores it, and stops."""
@@ -96,6 +96,23 @@ class Duty:
         while True:
             await self._clock.sleep(self._presence.tick())
 
+    async def _work(self) -> None:
+        while True:
+            try:
+                return await self._worker.work()
+            except (StoreFull, StoreUnavailable) as error:
+                self._bear(error)
+            await self._clock.sleep(SWEEP_S)
+
+    def _bear(self, error: StoreError) -> None:
+        """Nothing, where this process works for everybody: it goes on when there is room again. Else raises ``error``.
+
+        Whoever waits for runs of this process alone is told instead: they can be resumed.
+        """
+        if self._scope() is not None:
+            raise error
+        _log.warning("the store takes nothing, it is tried again in %g s: %s", SWEEP_S, error)
+
     async def _look_after(self) -> None:
         """Looks for dead workers as often as beats come, and for due runs once a second."""
         swept_s = float("-inf")
@@ -113,6 +130,8 @@ class Duty:
                         await chore()
             except StoreUnavailable as error:
                 _log.warning("the store is away, it is looked at again in %g s: %s", look_s, error)
+            except StoreFull as error:
+                self._bear(error)
             await self._clock.sleep(look_s)
 
     async def _end_lost(self) -> None:

@@ -209,8 +209,9 @@ class Worker:
             self._failed = error
 
     def _raise_failed(self) -> None:
-        if self._failed is not None:
-            raise self._failed
+        error, self._failed = self._failed, None
+        if error is not None:
+            raise error
 
     async def _handle(self, claim: Claim) -> None:
         try:

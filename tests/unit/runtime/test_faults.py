@@ -24,6 +24,7 @@ from collegium.domain.message import Claim, Message
 from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Limits
 from collegium.ports import Receipt
+from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel, Step
 from collegium.tools.definition import tool
@@ -200,6 +201,38 @@ async def test_the_sweep_goes_on_when_the_store_comes_back() -> None:
     async with team(model, stores=stores, scope="all") as app:
         run = await app.submit("x", plan=ONE)
         assert await status(app, run.id) == "succeeded"
+
+
+class FullFor(Wrapped):
+    """A journal or a bus that takes and finds nothing from its ``first`` call of a kind on, ``times`` times."""
+
+    def __init__(self, inner: Any, *, call: str, first: int, times: int) -> None:
+        super().__init__(inner)
+        self._call, self._left = call, iter([False] * first + [True] * times)
+        self.was_full = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._call and next(self._left, False):
+            self.was_full = True
+            raise StoreFull("no space left")
+        return super().__getattr__(name)
+
+
+@pytest.mark.parametrize(
+    ("part", "call", "first"),
+    [("journal", "append", 2), ("journal", "append", 3), ("journal", "heads", 3), ("bus", "claim", 3)],
+)
+async def test_a_worker_for_everybody_goes_on_when_a_full_disk_has_room_again(part: str, call: str, first: int) -> None:
+    clock = FakeClock()
+    stores = memory_stores(clock)
+    full = FullFor(getattr(stores, part), call=call, first=first, times=2)
+    model = ScriptedModel([Step(reply="Done.", times=None)])
+    async with team(model, stores=replace(stores, **{part: full}), scope="all", clock=clock) as app:
+        run = await app.submit("x", plan=ONE)
+        async with asyncio.timeout(20):
+            while (await app.state(run.id)).status != "succeeded":
+                await clock.advance(0.5)
+    assert full.was_full
 
 
 @pytest.mark.parametrize("error", [StoreFull("no space left for bus.db"), OSError(28, "No space left on device")])
