@@ -31,7 +31,7 @@ FAULTS = (
 FAULTY_SHARE = 0.15
 LIMIT_TOKENS = 20_000
 DEADLINE_S = 20.0
-DISK_MB = 4
+DISK_MB = 32
 
 
 async def network(place: Place, outcome: Outcome, kills: int) -> None:
