@@ -351,8 +351,10 @@ class Collegium:
 
     async def resume(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Run:
         """Sets a run going that was stopped half way. Raises ``NotFound``."""
-        self._worker.serve(await self.pins.roster(tenant, (await self.state(run, tenant=tenant)).pins))
-        await self._breaker.require_started(tenant, run)
+        before = await self.state(run, tenant=tenant)
+        self._worker.serve(await self.pins.roster(tenant, before.pins))
+        if before.finished is None and before.cancel is None:
+            await self._breaker.require_started(tenant, run)
         self._own.add(run)
         state = await self._recovery.resume(run)
         if state.finished is None:

@@ -39,7 +39,7 @@ from collegium.runtime.room import Room
 from collegium.runtime.router import Route
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.setback import done_by_others, setback_of
-from collegium.runtime.stops import Stopped
+from collegium.runtime.stops import Stopped, Switch
 from collegium.tools import ledger as books
 from collegium.tools.context import ToolContext
 from collegium.tools.toolbox import Toolbox
@@ -68,6 +68,7 @@ class Attempt:
         self.fence = Fence(task=task.task.id, attempt=task.attempt)
         self.purse = Purse(state, task, funding=funding, clock=clock)
         self.agent: str | None = None
+        self.switch: Switch | None = None
         self.worker = worker
         self.approvals = approvals or ApprovalPolicy()
         self.lapsed_at = task.lapsed_at

@@ -60,7 +60,8 @@ class Breaker:
         """Ends what this process does of what is stopped."""
         ended = []
         for attempt in self._worker.attempts:
-            if self._stops.seen(attempt) is not None:
+            if (switch := self._stops.seen(attempt)) is not None:
+                attempt.switch = switch
                 ended.append(self._worker.interrupt(attempt.run, task=attempt.fence.task))
             for tool in self._stops.tools:
                 attempt.end_calls(tool)

@@ -30,7 +30,7 @@ from collegium.runtime.failure import next_try
 from collegium.runtime.pins import Pins
 from collegium.runtime.room import Rooms
 from collegium.runtime.scheduler import Scheduler
-from collegium.runtime.stops import Stops
+from collegium.runtime.stops import Stops, Switch
 from collegium.tools.toolbox import Toolbox
 
 _log = logging.getLogger("collegium.performer")
@@ -117,10 +117,13 @@ class Performer:
         state = await self._scheduler.load(attempt.run, is_fresh=True)
         if state.cancel is not None:
             await attempt.settle_failed("cancelled", "the run was cancelled")
-        elif self._stops is not None and (switch := await self._stops.over(attempt)) is not None:
+        elif (switch := attempt.switch or await self._switch(attempt)) is not None:
             await attempt.park_stopped(str(switch))
         else:
             await attempt.drain(goes_on=self._hands_over)
+
+    async def _switch(self, attempt: Attempt) -> Switch | None:
+        return None if self._stops is None else await self._stops.over(attempt)
 
     async def _perform(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
         rooms = self._team.rooms

@@ -170,12 +170,15 @@ class Scheduler:
                 one.done.cancel()
 
     async def _decide(self, run: str, batch: Sequence[_Proposed]) -> None:
-        is_fresh, is_done = False, False
+        is_fresh, is_done, was_late = False, False, False
         while not is_done:
             try:
                 state, heard, is_done = await self._append(await self.load(run, is_fresh=is_fresh), batch)
+                if was_late and state.finished is not None and self._funding is not None:
+                    # Others ended it meanwhile: what was drawn for it here is not wanted any more.
+                    await self._give_back(self._funding, state)
             except Conflict:
-                is_fresh = True
+                is_fresh = was_late = True
                 continue
             except Fenced as error:
                 if len(batch) == 1:

@@ -117,7 +117,7 @@ async def process(
 async def test_in_a_fan_out_of_a_hundred_nothing_more_happens_two_seconds_after_the_stop(kind: Kind) -> None:
     """The switch is thrown in a process that works on nothing; it outlives all of them; a new one goes on."""
     clock = FakeClock()
-    stores, post = memory_stores(clock), Post(clock)
+    stores, post = memory_stores(clock), Post(clock, takes_s=3.0)
     async with process(stores, clock, [post.tool]) as one, process(stores, clock, [post.tool]):
         run = await one.submit("x", plan=letters(100), limits=Limits(tasks=100, parallel=10))
         name = {"tenant": "default", "run": run.id, "agent": "operator"}[kind]
@@ -212,7 +212,10 @@ async def test_started_before_the_park_was_stored_the_task_goes_on_all_the_same(
     """The switch is thrown and taken away before the worker has parked what it ended."""
     clock = FakeClock()
     stores, post = memory_stores(clock), Post(clock, takes_s=5)
-    async with process(stores, clock, [post.tool]) as app, process(stores, clock, scope="none") as console:
+    async with (
+        process(stores, clock, [post.tool], scope="own") as app,
+        process(stores, clock, scope="none") as console,
+    ):
         run = await app.submit("x", plan=letters(1))
         await until(lambda: len(post.begun) == 1, clock)
         stopping = asyncio.create_task(app.breaker.stop("run", run.id))
@@ -233,3 +236,16 @@ async def test_twice_stopped_keeps_the_first_reason_and_what_is_not_stopped_star
         assert await app.breaker.start("tool", "send") == (True, ())
         assert await app.breaker.start("tool", "send") == (False, ())
         assert await app.breaker.switches() == ()
+
+
+async def test_what_is_stopped_can_be_cancelled() -> None:
+    clock = FakeClock()
+    stores, post = memory_stores(clock), Post(clock, takes_s=5)
+    async with process(stores, clock, [post.tool]) as app:
+        run = await app.submit("x", plan=letters(2))
+        await until(lambda: len(post.begun) == 2, clock)
+        await app.breaker.stop("run", run.id)
+        await run.cancel()
+        assert (await run.result()).status == "cancelled"
+        await app.resume(run.id)
+    assert not post.sent

@@ -11,7 +11,7 @@ import pytest
 from collegium.adapters.clock import SystemClock
 from collegium.agents.roster import builtin_agents
 from collegium.domain.agent import Agent
-from collegium.domain.chat import ModelRequest, ToolCall
+from collegium.domain.chat import ModelReply, ModelRequest, ToolCall
 from collegium.domain.plan import Plan
 from collegium.domain.usage import Limits, Price, Usage
 from collegium.testing.clock import FakeClock
@@ -42,9 +42,8 @@ async def test_at_eighty_per_cent_of_the_tool_calls_the_agent_answers_with_what_
 
 async def test_calls_beyond_the_cap_are_refused_and_the_run_ends_limited_with_its_answer() -> None:
     three = Step(tool_calls=(LOOK, LOOK, LOOK))
-    model = ScriptedModel(
-        [three, Step(expect=("look was not called, the task's 2 calls of tools are made",), when=is_told, reply="Two looks gave nothing.")]
-    )
+    refused = "look was not called, the task's 2 calls of tools are made"
+    model = ScriptedModel([three, Step(expect=(refused,), when=is_told, reply="Two looks gave nothing.")])
     async with model, team(model, tools=[look]) as app:
         run = await app.submit("x", plan=ONE, limits=Limits(tool_calls=2))
         report = await run.result()
@@ -74,7 +73,7 @@ async def test_whatever_is_capped_a_greedy_model_gets_no_more(cap: str) -> None:
     limit = 9 if cap == "tool_calls" else 60_000
     model = GreedyModel(50)
     async with team(model, tools=[look]) as app:
-        run = await app.submit("x", plan=fan(4), limits=Limits(**{cap: limit}))
+        run = await app.submit("x", plan=fan(4), limits=msgspec.structs.replace(Limits(), **{cap: limit}))
         report = await run.result()
         spent = getattr((await run.state()).usage, cap)
     assert 0 < spent <= limit
@@ -135,7 +134,7 @@ async def test_no_more_tasks_at_once_than_the_fan_out_allows() -> None:
     running = 0
 
     class Counting(GreedyModel):
-        async def complete(self, request: ModelRequest):  # type: ignore[no-untyped-def]
+        async def complete(self, request: ModelRequest) -> ModelReply:
             nonlocal running
             running += 1
             at_once.append(running)
