@@ -107,12 +107,11 @@ def test_the_output_cap_is_lowered_to_what_output_tokens_and_money_leave() -> No
 
 def test_calls_of_tools_are_counted_before_they_are_made() -> None:
     limits = AttemptLimits(Allotment(tool_calls=5))
-    for _ in range(3):
+    told = []
+    for _ in range(5):
         limits.take_call("look")
-    assert not limits.is_nearly_spent
-    limits.take_call("look")
-    assert limits.is_nearly_spent
-    limits.take_call("look")
+        told.append(limits.is_nearly_spent)
+    assert told == [False, False, False, True, True]
     with pytest.raises(LimitReached, match="look was not called, the task's 5 calls of tools are made"):
         limits.take_call("look")
     assert limits.refused is not None
