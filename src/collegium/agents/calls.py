@@ -21,7 +21,7 @@ from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Receipt
 from collegium.tools import ledger as books
-from collegium.tools.canonical import arguments_sha256, canonical_arguments, idempotency_key
+from collegium.tools.canonical import arguments_sha256, canonical_arguments, idempotency_key, next_key
 from collegium.tools.context import ToolContext
 from collegium.tools.outcome import OutcomeUnknown
 from collegium.tools.toolbox import AdmittedCall, Toolbox
@@ -180,9 +180,10 @@ class Calls:
 
         Gives the result, and the key unless the call was refused and so never intended.
         """
-        intended, wanted = self._intent(index, admitted)
+        ledger = await self._recorder.ledger()
+        intended, wanted = self._intent(index, admitted, ledger)
         rule = self._recorder.approvals.rule(admitted.definition)
-        decision = books.decide(await self._recorder.ledger(), wanted, rule=rule)
+        decision = books.decide(ledger, wanted, rule=rule)
         entry, answer = decision.entry, decision.answer
         if decision.admission == "known" and entry is not None and entry.result is not None:
             return entry.result, intended.key
@@ -197,6 +198,9 @@ class Calls:
             settled = await self._settled(admitted, intended, entry)
             if settled is not None:
                 return settled, intended.key
+            if intended.effect == "write":  # voided: the far side knows the old key as refused
+                intended = msgspec.structs.replace(intended, key=next_key(intended.key))
+                await self._recorder.record(intended).durable()
         if decision.admission == "call":
             if answer is not None:
                 self._judge(index, "allow", f"{answer.approval}: {answer.answer} by {answer.principal}")
@@ -237,7 +241,7 @@ class Calls:
                 making.caller.cancel()
 
     async def _settled(self, admitted: AdmittedCall, intended: b.ToolIntended, entry: books.Entry) -> ToolResult | None:
-        """The result of a call that an earlier attempt left open; None where it may be made again.
+        """The result of a call that an earlier attempt left open; None where it may be made again, a write anew.
 
         Raises ``TooEarly``, or ``UnknownOutcome`` where only a person can say.
         """
@@ -255,7 +259,7 @@ class Calls:
         act = books.after_lapse(definition.effect, reconciled)
         if act == "finish" and reconciled.result is not None:
             return reconciled.result
-        if act != "again":
+        if act != "anew":
             why = "the attempt that called it ended before its result was stored"
             raise UnknownOutcome(intended, f"{why} ({reconciled.detail})" if reconciled.detail else why, entry)
         return None
@@ -266,7 +270,7 @@ class Calls:
         policy = self._recorder.approvals
         requests = []
         for index, admitted in self._to_come(granted):
-            intended, wanted = self._intent(index, admitted)
+            intended, wanted = self._intent(index, admitted, ledger)
             rule = policy.rule(admitted.definition)
             decision = books.decide(ledger, wanted, rule=rule)
             if decision.admission != "approval":
@@ -299,13 +303,14 @@ class Calls:
             if self._is_weighed(admitted.definition):
                 yield index, admitted
 
-    def _intent(self, index: int, admitted: AdmittedCall) -> tuple[b.ToolIntended, books.Call]:
+    def _intent(self, index: int, admitted: AdmittedCall, ledger: books.Ledger) -> tuple[b.ToolIntended, books.Call]:
         """What is written before the call, and the call as the ledger knows it."""
         call, definition, context = admitted.call, admitted.definition, self._context(None)
         intended = b.ToolIntended(
             step=self._step,
             call=index,
-            key=idempotency_key(context.run, context.task, step=self._step, call=index),
+            key=ledger.key_of(context.task, self._step, index)
+            or idempotency_key(context.run, context.task, step=self._step, call=index),
             tool=call.name,
             tool_version=definition.version,
             effect=definition.effect,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ LIMIT_DEPTH: Final = 64
 EXACT_INT: Final = 2**53
 """Up to here a float holds every whole number."""
 
+_COUNTED: Final = re.compile(r"(.*-[0-9a-f]{32})-(\d+)\Z", re.DOTALL)
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 
 
@@ -51,6 +53,12 @@ def idempotency_key(run: str, task: str, *, step: int, call: int) -> str:
     """
     digest = hashlib.sha256(msgspec.json.encode((run, task, step, call))).hexdigest()
     return f"{run}-{digest[:32]}"
+
+
+def next_key(key: str) -> str:
+    """The key of a call that is made anew because the far side has voided ``key``: ``K``, ``K-2``, ``K-3`` ..."""
+    match = _COUNTED.match(key)
+    return f"{match[1]}-{int(match[2]) + 1}" if match else f"{key}-2"
 
 
 def _object(value: dict[Any, Any], path: str, depth: int) -> Json:

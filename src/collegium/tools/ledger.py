@@ -30,7 +30,7 @@ State = Literal["open", "finished", "unknown", "retry", "void"]
 """What became of a call.
 
 ``open``: no result yet. ``unknown``: a person is asked. ``retry``: that person wants it made once more. ``void``: was
-open in the run this one is a fork of.
+open in the run this one is a fork of, or was voided at the far side and made anew under another key.
 """
 
 
@@ -98,6 +98,17 @@ class Ledger(msgspec.Struct, frozen=True):
         done = (e for e in self.entries.values() if e.state == "finished" and e.has_happened)
         return tuple(e for e in done if is_write(e.effect))
 
+    def key_of(self, task: str, step: int, call: int) -> str | None:
+        """The key under which a call of this run was intended last, or None."""
+        return next(
+            (
+                e.key
+                for e in reversed(self.entries.values())
+                if (e.task, e.step, e.call) == (task, step, call) and e.state != "void"
+            ),
+            None,
+        )
+
     def about(self, call: Call) -> Question | None:
         """The last question about exactly this call: the same arguments, and the same version of the tool."""
         wanted = (call.tool, call.tool_version, call.arguments_sha256)
@@ -136,8 +147,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.answer is None else self.answer.approval
 
 
-NextAct = Literal["again", "reconcile", "finish", "ask"]
-"""Call again with the same key, ask the tool, take its answer as the result, ask a person."""
+NextAct = Literal["again", "anew", "reconcile", "finish", "ask"]
+"""Call again with the same key, or with a new one; ask the tool, take its answer as the result, ask a person."""
 
 
 def is_write(effect: Effect) -> bool:
@@ -252,8 +263,8 @@ def judge_at(lapsed_at: datetime, timeout_s: float) -> datetime:
 def after_lapse(effect: Effect, reconciled: Reconciled | None = None) -> NextAct:
     """How a call goes on whose worker is dead, not before ``judge_at``.
 
-    ``pure``, ``read`` and ``idempotent_write`` run again. A ``write`` only after ``reconcile`` has said that
-    the far side will refuse the first one; what nobody knows, a person is asked.
+    ``pure``, ``read`` and ``idempotent_write`` run again. A ``write`` only after ``reconcile`` has said that the far
+    side refuses its key from now on, and so under another one; what nobody knows, a person is asked.
     """
     if effect != "write":
         return "again"
@@ -263,7 +274,7 @@ def after_lapse(effect: Effect, reconciled: Reconciled | None = None) -> NextAct
         case "done":
             return "finish"
         case "voided":
-            return "again"
+            return "anew"
         case "unknown":
             return "ask"
 
@@ -290,7 +301,8 @@ def _intended(ledger: Ledger, body: ToolIntended, *, task: str, at: datetime | N
         attempt=attempt,
     )
     consumed = ledger.consumed if body.approval is None else ledger.consumed | {body.approval}
-    return msgspec.structs.replace(ledger, entries={**ledger.entries, body.key: entry}, consumed=consumed)
+    before = {k: _replaced(e, entry) for k, e in ledger.entries.items()}
+    return msgspec.structs.replace(ledger, entries={**before, body.key: entry}, consumed=consumed)
 
 
 def _answered(ledger: Ledger, body: ApprovalAnswered) -> Ledger:
@@ -323,6 +335,12 @@ def _changed(ledger: Ledger, key: str, state: State, result: ToolResult | None) 
 
 def _void(entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, state="void")
+
+
+def _replaced(old: Entry, new: Entry) -> Entry:
+    """An open call that was voided and is made anew under another key is over."""
+    is_same_call = (old.task, old.step, old.call) == (new.task, new.step, new.call)
+    return _void(old) if is_same_call and old.key != new.key and old.state == "open" else old
 
 
 def _check_same(entry: Entry, tool: str, sha256: str) -> None:

@@ -23,7 +23,7 @@ from collegium.domain.errors import StoreCorrupt, ToolError
 from collegium.domain.event import Draft
 from collegium.domain.tool import Effect, ToolResult
 from collegium.tools import ledger as lg
-from collegium.tools.canonical import arguments_sha256, idempotency_key
+from collegium.tools.canonical import arguments_sha256, idempotency_key, next_key
 from collegium.tools.ledger import Call, Ledger, decide
 from collegium.tools.outcome import Reconciled
 
@@ -258,7 +258,7 @@ def test_what_was_allowed_in_the_parent_is_not_allowed_in_a_fork():
         ("idempotent_write", None, "again"),
         ("write", None, "reconcile"),
         ("write", Reconciled(state="done", result=OK), "finish"),
-        ("write", Reconciled(state="voided"), "again"),
+        ("write", Reconciled(state="voided"), "anew"),
         ("write", Reconciled(state="unknown"), "ask"),
     ],
 )
@@ -323,6 +323,7 @@ class FarSide(RuleBasedStateMachine):
     @rule(step=st.integers(1, 4), amount=st.integers(1, 2), arrives=st.booleans(), returns=st.booleans())
     def call(self, step: int, amount: int, arrives: bool, returns: bool) -> None:
         call = a_call(step=step, amount=amount)
+        call = msgspec.structs.replace(call, key=self.ledger.key_of(call.task, step, 0) or call.key)
         try:
             decision = decide(self.ledger, call)
         except ToolError:
@@ -373,10 +374,10 @@ class FarSide(RuleBasedStateMachine):
                 self._apply(finish(call))
             case "ask":
                 self._apply(lose(call))
-            case "again":
-                # The far side refuses the first one; what is sent now is another request under the same key.
-                self.in_flight = [c for c in self.in_flight if c.key != call.key]
-                self.voided.discard(call.key)
+            case "anew":
+                # The far side refuses the first key for good; what is still on its way under it arrives in vain.
+                call = msgspec.structs.replace(call, key=next_key(call.key))
+                self._apply(intent(call))
                 self._send(call, arrives=arrives, returns=returns)
 
     def _ask(self, key: str, can_tell: bool) -> Reconciled:
@@ -407,3 +408,15 @@ class FarSide(RuleBasedStateMachine):
 
 
 TestFarSide = FarSide.TestCase
+
+
+def test_a_voided_call_is_made_anew_under_another_key_and_is_the_same_call_from_then_on() -> None:
+    first = a_call()
+    second = msgspec.structs.replace(first, key=next_key(first.key))
+    ledger = lg.apply(lg.apply(Ledger(), intent(first), task="t1"), intent(second), task="t1")
+    assert (ledger.entries[first.key].state, ledger.entries[second.key].state) == ("void", "open")
+    assert ledger.key_of("t1", 1, 0) == second.key
+    assert decide(ledger, second).admission == "settle"
+    # What was voided has not happened: the same call of another step repeats the second one alone.
+    assert [e.key for e in decide(ledger, a_call(step=2)).like] == [second.key]
+    assert next_key(second.key) == f"{first.key}-3"
