@@ -22,7 +22,7 @@ from tests.chaos.processes import Child, Place, start, work
 IN_FLIGHT = 30
 LEAST_IN_FLIGHT = 20
 STEPS_BETWEEN = 20
-SETTLE_S = 90.0
+SETTLE_S = 240.0
 STOP_S = 15.0
 OPEN = frozenset({"queued", "running", "cancelling"})
 

@@ -11,6 +11,7 @@ from tests.chaos.outcome import Outcome, load, table
 from tests.chaos.recorded_disk import NoRecorder, RecordedDisk
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", TRIALS)
 async def test_nothing_is_lost_repeated_or_done_twice(kind: str, tmp_path: Path) -> None:
     if kind.startswith("power"):
