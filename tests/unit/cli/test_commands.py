@@ -57,6 +57,8 @@ GOOD: dict[tuple[str, ...], list[str]] = {
     ("runs", "export"): ["last", "--out", "run.jsonl"],
     ("runs", "prune"): ["--keep", "0"],
     ("runs", "check"): [],
+    ("stop",): [],
+    ("start",): ["tool", "send_mail"],
     ("approvals", "ls"): [],
     ("approvals", "approve"): ["last"],
     ("approvals", "reject"): ["last"],
@@ -87,6 +89,8 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("runs", "export"): (["abcdef"], 2),
     ("runs", "prune"): (["--older-than", "long"], 2),
     ("runs", "check"): (["--agents", "none.toml"], 2),
+    ("stop",): (["run"], 2),
+    ("start",): (["agent", "writr"], 2),
     ("approvals", "ls"): (["more"], 2),
     ("approvals", "approve"): (["abcdef"], 2),
     ("approvals", "reject"): (["abcdef_1"], 2),
@@ -267,7 +271,7 @@ def test_the_starter_shows_true_defaults(place: Path, capsys: pytest.CaptureFixt
     (place / "collegium.toml").unlink()
     real = {row["key"]: row for row in document(capsys, "config", "show")[1]["settings"]}
     for key, row in real.items():
-        if key.rpartition(".")[2] in keys or key in ("config", "models.context_tokens", "agents.files"):
+        if row["value"] is None or key.rpartition(".")[2] in keys or key in ("config", "models.context_tokens", "agents.files"):
             continue
         if key in ("models.prices", "models.profiles"):
             assert told[key]["value"]
