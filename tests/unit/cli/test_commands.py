@@ -271,7 +271,11 @@ def test_the_starter_shows_true_defaults(place: Path, capsys: pytest.CaptureFixt
     (place / "collegium.toml").unlink()
     real = {row["key"]: row for row in document(capsys, "config", "show")[1]["settings"]}
     for key, row in real.items():
-        if row["value"] is None or key.rpartition(".")[2] in keys or key in ("config", "models.context_tokens", "agents.files"):
+        if (
+            row["value"] is None
+            or key.rpartition(".")[2] in keys
+            or key in ("config", "models.context_tokens", "agents.files")
+        ):
             continue
         if key in ("models.prices", "models.profiles"):
             assert told[key]["value"]
