@@ -22,7 +22,7 @@ async def uniform(place: Place, outcome: Outcome, kills: int) -> None:
         for _ in range(kills):
             await team.ready()
             await asyncio.sleep(team.rng.uniform(0.8, 1.6))
-            await team.top_up(LEAST_IN_FLIGHT)
+            await team.top_up(LEAST_IN_FLIGHT + 6)
             await _replace(team, team.rng.choice(list(team.workers)))
         await team.end()
 
@@ -33,6 +33,7 @@ async def aimed(place: Place, outcome: Outcome, kills: int) -> None:
         for _ in range(kills):
             await asyncio.sleep(team.rng.uniform(0.3, 1.2))
             await team.ready()
+            await team.top_up()
             worker = await team.intent()
             await asyncio.sleep(team.rng.uniform(0.0, 0.12))
             await _replace(team, worker)
@@ -45,7 +46,7 @@ async def both(place: Place, outcome: Outcome, kills: int) -> None:
         while outcome.kills < kills:
             await team.ready()
             await asyncio.sleep(team.rng.uniform(0.8, 1.6))
-            await team.top_up(LEAST_IN_FLIGHT)
+            await team.top_up(LEAST_IN_FLIGHT + 6)
             for worker in list(team.workers):
                 team.kill(worker)
             await team.hire(2)
