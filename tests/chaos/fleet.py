@@ -170,15 +170,16 @@ class Fleet:
         return True
 
     def _is_locked(self) -> bool:
-        """Whether nobody can write to the store for a second."""
-        connection = sqlite3.connect(self.place.store, isolation_level=None, timeout=1.0)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return True
-        finally:
-            connection.close()
+        """Whether nobody can write to the store, or to the bus, for a second."""
+        for path in (self.place.store, self.place.data / "bus.db"):
+            connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return True
+            finally:
+                connection.close()
         return False
 
     async def settle(self) -> None:
