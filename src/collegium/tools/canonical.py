@@ -61,6 +61,12 @@ def next_key(key: str) -> str:
     return f"{match[1]}-{int(match[2]) + 1}" if match else f"{key}-2"
 
 
+def first_key(key: str) -> str:
+    """The key that the call of ``key`` had first."""
+    match = _COUNTED.match(key)
+    return match[1] if match else key
+
+
 def _object(value: dict[Any, Any], path: str, depth: int) -> Json:
     for name in value:
         if not isinstance(name, str):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """A world's warnings are part of its faults; thousands of them would only cost time."""
     logging.disable(logging.CRITICAL)

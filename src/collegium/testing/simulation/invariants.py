@@ -142,7 +142,7 @@ class Watch:
     def happened(self, tool: str, key: str) -> None:
         """Checks that an effect has not happened before."""
         self.say(f"{self._when()} {tool} {key} takes effect")
-        if self.outside.effects[tool, key] > 1:
+        if self.outside.times(tool, key) > 1:
             self.broken(Violation("no write fires twice", f"{tool} {key} for {self.outside.items[tool, key]}"))
 
     def check_ledger(self, history: History) -> None:

@@ -12,6 +12,7 @@ from collegium.domain.tool import ToolResult
 from collegium.domain.usage import Usage
 from collegium.testing.simulation.loop import OWNER
 from collegium.testing.simulation.machine import Machine
+from collegium.tools.canonical import first_key
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import Tool, tool
 from collegium.tools.outcome import Reconciled
@@ -75,6 +76,11 @@ class Outside:
         self.items[name, key] = item
         self.on_effect(name, key)
         return True
+
+    def times(self, name: str, key: str) -> int:
+        """How often the call of ``key`` took effect, under all the keys that it was made anew with."""
+        call = first_key(key)
+        return sum(n for (tool, other), n in self.effects.items() if tool == name and first_key(other) == call)
 
     def has_done(self, name: str, key: str) -> bool:
         """What the far side says when it is asked after a key."""
