@@ -229,7 +229,8 @@ def test_a_body_of_a_newer_version_says_to_upgrade() -> None:
 @given(SEEDS)
 @settings(max_examples=100)
 def test_a_finished_result_never_changes_whatever_is_planned_again(seed: int) -> None:
-    state, results = None, {}
+    state = None
+    results: dict[str, TaskResult | None] = {}
     for event in play(seed).events:
         state = apply(state, event)
         for name, result in results.items():
