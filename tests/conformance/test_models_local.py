@@ -62,7 +62,7 @@ class TestLocal(ModelConformance):
         assert reply.is_price_known
 
     def check_same(self, reply: ModelReply, streamed: ModelReply) -> None:
-        # The second time the prompt comes out of the server's cache: sums in another order, and so, rarely, other words.
+        # The second time the prompt comes out of the server's cache: summed in another order, it may give other words.
         assert streamed.finish == reply.finish == "stop"
 
     async def test_what_does_not_fit_says_so(self) -> None:
