@@ -134,7 +134,9 @@ class Scheduler:
         waiting: asyncio.Future[RunState] = asyncio.get_running_loop().create_future()
         self._changed.setdefault(run, set()).add(waiting)
         try:
-            return await asyncio.wait_for(waiting, timeout_s)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
+            async with asyncio.timeout(timeout_s):
+                return await waiting
         except TimeoutError:
             return None
         finally:

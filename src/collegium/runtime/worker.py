@@ -157,7 +157,8 @@ class Worker:
         attempt = self._attempts.get(task)
         if attempt is not None and attempt.is_writing:
             with suppress(TimeoutError):
-                await asyncio.wait_for(attempt.quiet(), grace_s)
+                async with asyncio.timeout(grace_s):
+                    await attempt.quiet()
         await self._interrupt([task], grace_s)
 
     async def _interrupt(self, tasks: Sequence[asyncio.Task[None]], grace_s: float = GRACE_S) -> None:

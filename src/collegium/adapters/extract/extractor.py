@@ -108,7 +108,8 @@ class FileExtractor:
         if len(data) < _LARGE_BYTES:
             return read(kind, data)
         try:
-            return await asyncio.wait_for(asyncio.to_thread(read, kind, data), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.to_thread(read, kind, data)
         except TimeoutError:
             raise ValueError(f"reading it took longer than {self._timeout_s:g} s") from None
 
@@ -119,7 +120,8 @@ class FileExtractor:
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )  # fmt: skip
         try:
-            out, _ = await asyncio.wait_for(child.communicate(data), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                out, _ = await child.communicate(data)
         except TimeoutError:
             raise ValueError(f"reading it took longer than {self._timeout_s:g} s") from None
         finally:
