@@ -7,6 +7,7 @@ import asyncio
 from collegium.agents import recall
 from collegium.agents.calls import MAX_CALLS_PER_STEP
 from collegium.agents.desk import Desk
+from collegium.agents.hearing import untold
 from collegium.domain.chat import ChatMessage, ModelReply, ToolCall
 from collegium.domain.tool import Effect, ToolResult
 
@@ -49,8 +50,8 @@ async def _heard(desk: Desk, added: tuple[ChatMessage, ...]) -> tuple[ChatMessag
     said = desk.said if desk.hear is None else await desk.hear()
     if not said:
         return ()
-    told = [m.text for turn in desk.talk.turns for m in turn.proposed.added] + [m.text for m in added]
-    return tuple(ChatMessage(role="user", text=f"The user adds: {x}") for x in said if not any(x in t for t in told))
+    steps = [m.text for turn in desk.talk.turns for m in turn.proposed.added if m.role == "user"]
+    return untold(said, [*steps, *(m.text for m in added if m.role == "user")])
 
 
 async def _carry_out(desk: Desk, calls: tuple[ToolCall, ...], granted: set[str]) -> tuple[ToolResult, ...]:

@@ -166,6 +166,8 @@ def apply(state: RunState | None, event: Event) -> RunState:
     if event.task is None or event.task not in state.tasks:
         raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
     task = apply_to_task(state.tasks[event.task], event)
+    if isinstance(body, b.TaskStarted):
+        task = msgspec.structs.replace(task, heard=len(state.said))
     return msgspec.structs.replace(state, tasks={**state.tasks, event.task: task})
 
 

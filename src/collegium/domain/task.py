@@ -34,6 +34,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
         lapsed_at: When the newest attempt was found lost; open calls are judged by it.
         barren_lapses: Lapses in a row without one new durable event of the attempt.
         wake_at: Parked: when it goes on by itself. Ready: not to be published before.
+        heard: How many things the user had added when the newest attempt began.
         usage: What all closed attempts took.
     """
 
@@ -56,6 +57,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     judgement: Judgement | None = None
     result: TaskResult | None = None
+    heard: int = 0
     usage: Usage = Usage()
     ready_at: datetime | None = None
     started_at: datetime | None = None

@@ -219,7 +219,8 @@ class Attempt:
             scorer=scorer,
             embedder=embedder,
             clock=self._clock,
-            said=state.said,
+            # What is decided together with the start comes after it, and is heard on the way.
+            said=state.said[: state.tasks[self.task.id].heard],
             hear=self._said,
             approvals=self.approvals,
             verdicts=verdicts(state, self.task.id),
@@ -366,8 +367,11 @@ class Attempt:
 
     async def _said(self) -> tuple[str, ...]:
         """What the user has added by now; what another process took in is known within a second."""
-        await self._gate.listen(self)
-        return (await self._state()).said
+
+        async def said() -> tuple[str, ...]:
+            return (await self._state()).said
+
+        return await self._gate.heard(self, said)
 
     async def _close(self, decisions: Sequence[Decision] | Proposal) -> None:
         proposal = decisions if callable(decisions) else lambda _: decisions

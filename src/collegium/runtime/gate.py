@@ -101,8 +101,9 @@ class Gate:
         if self._stops is not None and await self._stops.over(held) is None:
             await self._scheduler.propose(held.run, go_on)
 
-    async def listen(self, held: Held) -> None:
-        """Returns when what the user has added may be heard: at once, but in a replay."""
+    async def heard(self, held: Held, said: Callable[[], Awaitable[tuple[str, ...]]]) -> tuple[str, ...]:
+        """What of all that the user has ``said`` the agent may hear by now: everything, but in a replay."""
+        return await said()
 
     async def is_silent(self, worker: str) -> bool:
         """Whether ``worker`` was taken for dead and has not been heard of since."""

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from collegium.agents.hearing import heard_in
 from collegium.domain import body as b
 from collegium.domain.chat import ChatMessage, Json, ModelReply, ModelRequest
 from collegium.domain.errors import CollegiumError, ContextTooLong, ModelRateLimited
@@ -62,7 +63,8 @@ class Recording:
         self._lines: dict[str, deque[_Line]] = defaultdict(deque)
         self._reads: dict[tuple[str, str, str], deque[Event]] = defaultdict(deque)
         self._writes: dict[str, deque[Event]] = defaultdict(deque)
-        self._starts: dict[str, int] = {}
+        self._starts: dict[tuple[str, int], int] = {}
+        self._at_work: set[tuple[str, int]] = set()
         self._attempts: Counter[str] = Counter()
         self._conversation: dict[str, list[ChatMessage]] = defaultdict(list)
         arguments: dict[tuple[str, int, int], Json] = {}
@@ -72,6 +74,8 @@ class Recording:
                     arguments[event.task, event.body.step, index] = call.arguments
         for event in shared:
             self._said(event)
+            if event.task is not None:
+                self._attempts[event.task] = max(self._attempts[event.task], event.attempt or 0)
         for event in events:
             if event.task is not None:
                 self._note(event, event.task, arguments)
@@ -85,9 +89,14 @@ class Recording:
         while line and line[0].attempt < attempt and not isinstance(line[0].event.body, b.StepProposed):
             line.popleft()
 
-    def may_start(self, task: str, told: int) -> bool:
-        """Whether ``task`` had begun before anything came from outside that is not there yet (``told`` things are)."""
-        return self._is_told(self._starts.get(task, _ENDLESS), told)
+    def may_start(self, task: str, attempt: int, told: int) -> bool:
+        """Whether ``attempt`` had begun before anything came from outside that is not there yet."""
+        return self._is_told(self._starts.get((task, attempt), _ENDLESS), told)
+
+    @property
+    def starts(self) -> frozenset[int]:
+        """The ``seq`` at which attempts began; of those that a crash ended before their first step, the last."""
+        return frozenset(self._starts.values())
 
     def may_call(self, task: str, tool: str | None, told: int) -> bool:
         """The same of the next call of a model, or of ``tool``."""
@@ -99,8 +108,15 @@ class Recording:
         if not isinstance(step, b.StepProposed):
             return True
         to_come = (one.event.body for one in self.outside[told:])
-        texts = [said.text for said in to_come if isinstance(said, b.RunSaid)]
-        return not any(text in message.text for text in texts for message in step.added)
+        missing = [body.text for body in to_come if isinstance(body, b.RunSaid)]
+        return not missing or not heard_in(missing, [m.text for m in step.added if m.role == "user"])
+
+    def heard(self, task: str, said: Sequence[str]) -> tuple[str, ...]:
+        """What of ``said`` the agent of ``task`` had heard by its next request."""
+        step = self._lines[task][0].event.body if self._lines[task] else None
+        added = step.added if isinstance(step, b.StepProposed) else ()
+        before = () if isinstance(step, b.StepProposed) and step.is_fresh else self._conversation[task]
+        return heard_in(said, [m.text for m in (*before, *added) if m.role == "user"])
 
     def reply(self, task: str, request: ModelRequest, sha256: str) -> tuple[ModelReply, bool]:
         """The recorded reply to the next request of ``task``, and whether tools were offered with it.
@@ -181,10 +197,13 @@ class Recording:
         return sum(isinstance(x.event.body, b.StepProposed) for line in self._lines.values() for x in line)
 
     def _note(self, event: Event, task: str, arguments: dict[tuple[str, int, int], Json]) -> None:
-        body, line = event.body, _Line(event.seq, event, self._attempts[task] + 1)
+        attempt = self._attempts[task] + 1
+        body, line = event.body, _Line(event.seq, event, attempt)
+        if isinstance(body, b.StepProposed):
+            self._at_work.add((task, attempt))
         match body:
-            case b.TaskStarted():
-                self._starts.setdefault(task, event.seq)
+            case b.TaskStarted() if (task, attempt) not in self._at_work:
+                self._starts[task, attempt] = event.seq
             case b.StepProposed() if body.model or body.request_sha256:
                 self._lines[task].append(line)
             case b.ContextCompacted() | b.TaskParked(reason="retry") | b.TaskSettled(outcome="failed"):

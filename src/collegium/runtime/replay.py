@@ -23,7 +23,7 @@ from collegium.runtime.stand_ins import LOOK_S, Progress, ReplayClock, same_ques
 
 STALL_S: Final = 20.0
 """A replay that does nothing for so long waits for what will never come."""
-_WORK: Final = (b.StepProposed, b.ToolFinished, b.TaskSettled, b.ApprovalRequested, b.RunFinished)
+_WORK: Final = (b.TaskStarted, b.StepProposed, b.ToolFinished, b.TaskSettled, b.ApprovalRequested, b.RunFinished)
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +106,9 @@ class Driver:
 
     async def _reached(self, seq: int) -> bool:
         """Whether the replay came to where the recording was just before ``seq``; False when it stands still."""
-        wanted = _work(e for e in self._recording.events if e.seq < seq)
+        began = self._recording.starts
+        before_it = (e for e in self._recording.events if e.seq < seq)
+        wanted = _work(e for e in before_it if e.seq in began or not isinstance(e.body, b.TaskStarted))
         run = self._recording.events[0].run
         before, stood_since = -1, self._clock.monotonic()
         while True:
@@ -149,13 +151,11 @@ class Driver:
 
 
 def _work(events: Iterable[Event]) -> dict[tuple[str | None, str], int]:
-    """How often each task has done what only work brings about; that it was begun counts once, crashes aside."""
+    """How often each task has done what only work brings about."""
     counted: dict[tuple[str | None, str], int] = {}
     for event in events:
         body, key = event.body, (event.task, event.type)
-        if isinstance(body, b.TaskStarted):
-            counted[key] = 1
-        elif isinstance(body, _WORK) or (
+        if isinstance(body, _WORK) or (
             isinstance(body, b.TaskParked) and body.reason in ("retry", "approval", "outcome_unknown")
         ):
             counted[key] = counted.get(key, 0) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -62,11 +62,12 @@ class ReplayGate(Gate):
         await self._progress.until(lambda told: self._progress.recording.may_call(task, tool, told))
         _ASKING.set(task)
 
-    async def listen(self, held: Held) -> None:
-        """Returns when what a user had added by then is there."""
-        task = held.fence.task
-        self._progress.recording.enter(task, held.fence.attempt)
-        await self._progress.until(lambda told: self._progress.recording.may_listen(task, told))
+    async def heard(self, held: Held, said: Callable[[], Awaitable[tuple[str, ...]]]) -> tuple[str, ...]:
+        """What the agent had heard by then, once all of it is there; what came later is not heard earlier."""
+        task, recording = held.fence.task, self._progress.recording
+        recording.enter(task, held.fence.attempt)
+        await self._progress.until(lambda told: recording.may_listen(task, told))
+        return recording.heard(task, await said())
 
     async def go_on(self, held: Held) -> None:
         """Returns at once: what was stopped then stands in the recording."""
@@ -91,7 +92,8 @@ class ReplayBus:
         """See ``Bus``; what may not begin yet comes back a little later."""
         due = []
         for claim in await self._inner.claim(topics, group, limit):
-            if self._progress.recording.may_start(str(claim.message.body["task"]), self._progress.told):
+            task, attempt = str(claim.message.body["task"]), int(claim.message.body["attempt"])
+            if self._progress.recording.may_start(task, attempt, self._progress.told):
                 due.append(claim)
             else:
                 await self._inner.settle(claim, requeue_after_s=LOOK_S)

@@ -209,6 +209,15 @@ def test_the_third_barren_lapse_quarantines_and_the_second_isolates() -> None:
     assert history.state.status == "failed"
 
 
+def test_an_attempt_begins_with_what_was_said_before_it_and_not_with_what_came_together_with_its_start() -> None:
+    history = played(TWO_SOURCES)
+    history.write(b.RunSaid(principal="ann", text="Before."))
+    start(history, "a")
+    history.write(b.RunSaid(principal="ann", text="After."))
+    assert history.state is not None
+    assert (history.state.said, history.state.tasks["a"].heard) == (("Before.", "After."), 1)
+
+
 def test_events_that_cannot_follow_are_refused() -> None:
     history = played(TWO_SOURCES)
     with pytest.raises(StoreCorrupt, match="unknown task"):
