@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
@@ -17,7 +16,6 @@ from collegium.domain.run import RunState
 NOBODY = "collegium"
 """The principal of an answer that nobody gave: the default, when the time was over."""
 _ID = re.compile(r"apr_([0-9a-f]{34})_\d+\Z")
-Review = Literal["approved", "rejected", "waiting"]
 
 
 def approval_id(state: RunState, count: int = 1) -> str:

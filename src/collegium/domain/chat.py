@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -131,8 +130,3 @@ def upper_bound_tokens(request: ModelRequest) -> int:
     if request.output_schema is not None:
         total += 32 + len(msgspec.json.encode(request.output_schema))
     return total
-
-
-def upper_bound_usd(request: ModelRequest, price: Price) -> Decimal:
-    """What ``request`` can cost at most."""
-    return price.cost_usd(input_tokens=upper_bound_tokens(request), output_tokens=request.max_output_tokens)

@@ -52,11 +52,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         """The steps with which an attempt goes on."""
         return self.turns[self.begun :]
 
-    @property
-    def last_step(self) -> int:
-        """Number of the last step of all, 0 before the first."""
-        return self.turns[-1].proposed.step if self.turns else 0
-
     def spent(self, attempt: int) -> Usage:
         """What ``attempt`` has to be charged for when it ends without a word: its whole reservation, if it had one."""
         usage = self.usage.get(attempt, Usage())

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from collegium.domain import chain
-from collegium.domain.chain import PUBLIC_KEY, Link
+from collegium.domain.chain import Link
 from collegium.domain.head import RunStatus
 
 VERSION: Final = 1
@@ -79,11 +79,6 @@ def verify(key: bytes, links: Sequence[Link], tombstone: Tombstone, *, head: tup
         return min(len(before), tombstone.kept) + 1
     bad = chain.verify(key, before, head=last if tombstone.what == "bodies" else None)
     return chain.verify(key, behind, head=head, after=last) if bad is None else bad
-
-
-def is_secret(key: bytes) -> bool:
-    """Whether signatures under ``key`` prove anything: the public one shows accidents only."""
-    return key != PUBLIC_KEY
 
 
 def _signature(key: bytes, t: Tombstone) -> str:
