@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -11,6 +11,8 @@ RunStatus = Literal[
     "queued", "running", "waiting", "cancelling", "succeeded", "partial", "failed", "cancelled", "limited"
 ]
 FINISHED: frozenset[str] = frozenset({"succeeded", "partial", "failed", "cancelled", "limited"})
+LIVE: Final[frozenset[str]] = frozenset(get_args(RunStatus)) - FINISHED
+"""Every status of a run that has not ended."""
 
 
 class HeadChange(msgspec.Struct, frozen=True, kw_only=True):

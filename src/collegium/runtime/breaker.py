@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import msgspec
 
 from collegium.domain.errors import NotFound, StoreCorrupt, UsageError
-from collegium.domain.head import FINISHED, Head, HeadQuery, RunStatus
+from collegium.domain.head import LIVE, Head, HeadQuery
 from collegium.ports import Journal
 from collegium.runtime.accounts import is_account
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.stops import Kind, Stops, Switch, go_on
 from collegium.runtime.worker import Worker
-
-_LIVE: frozenset[str] = frozenset(RunStatus.__args__) - FINISHED  # type: ignore[attr-defined]  # of a Literal
 
 
 class Breaker:
@@ -82,7 +80,7 @@ class Breaker:
             return () if head is None else (head,)
         if kind == "tool":
             return ()  # nothing was parked for it: its calls were refused
-        query = HeadQuery(tenant=name if kind == "tenant" else None, statuses=_LIVE)
+        query = HeadQuery(tenant=name if kind == "tenant" else None, statuses=LIVE)
         found: dict[str, Head] = {}
         while page := await self._journal.heads(query):
             found |= {h.run: h for h in page if not is_account(h.run)}

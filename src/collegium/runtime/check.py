@@ -5,15 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from collegium.domain.errors import NotFound, StoreCorrupt
-from collegium.domain.head import FINISHED, Head, HeadQuery, RunStatus
+from collegium.domain.head import LIVE, Head, HeadQuery, RunStatus
 from collegium.domain.run import RunState
 from collegium.ports import Journal
 from collegium.runtime.pins import Difference, Pins
 from collegium.runtime.scheduler import Scheduler
 
 _PAGE = 200
-_LIVE: frozenset[str] = frozenset({"queued", "running", "waiting", "cancelling"})
-assert not _LIVE & FINISHED  # noqa: S101 - every status is the one or the other
 
 
 class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +32,7 @@ async def check_live(
     journal: Journal, scheduler: Scheduler, pins: Pins, *, tenant: str
 ) -> tuple[int, tuple[LiveRun, ...]]:
     """How many runs are under way, and those among them that differ, newest first."""
-    query = HeadQuery(tenant=tenant, statuses=_LIVE, limit=_PAGE)
+    query = HeadQuery(tenant=tenant, statuses=LIVE, limit=_PAGE)
     seen, found = 0, []
     while page := await journal.heads(query):
         for head in page:
