@@ -24,6 +24,7 @@ from collegium.domain.head import HeadChange, HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.usage import Allotment, Usage
 from collegium.ports import Clock, Journal
+from collegium.runtime.heads import heads_of
 
 TENANT = "~accounts"
 """The tenant of all accounts' journals: no listing of anybody's runs shows them."""
@@ -230,13 +231,8 @@ class Accounts:
 
     async def with_old_draws(self) -> tuple[str, ...]:
         """The accounts with draws that are open for longer than ``ORPHAN_S``."""
-        query, found = HeadQuery(tenant=TENANT, due_before=self._clock.now()), dict[str, None]()
-        while page := await self._journal.heads(query):
-            found |= dict.fromkeys(h.run for h in page)
-            if len(page) < query.limit:
-                break
-            query = msgspec.structs.replace(query, after=page[-1].run)
-        return tuple(found)
+        query = HeadQuery(tenant=TENANT, due_before=self._clock.now())
+        return tuple(dict.fromkeys([h.run async for h in heads_of(self._journal, query)]))
 
     def _accounts(self, scope: Scope, tenant: str, name: str, caps: PeriodCaps) -> tuple[Account, ...]:
         today = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)

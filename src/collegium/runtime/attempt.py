@@ -352,18 +352,19 @@ class Attempt:
 
     async def _caller(self, entry: books.Entry | None) -> str:
         """What is known of the worker that made a call, for the person who is asked about it."""
-        after, worker = 0, self.worker if entry is None else ""
-        while not worker and (events := await self._journal.read(self.run, after)):
-            after = events[-1].seq
-            for event in events:
-                is_it = entry is not None and (event.task, event.attempt) == (entry.task, entry.attempt)
-                if is_it and isinstance(event.body, b.TaskStarted):
-                    worker = event.body.worker
+        worker = self.worker if entry is None else await self._worker_of(entry.task, entry.attempt)
         if worker == self.worker:
             return "Its worker lives."
         if await self._gate.is_silent(worker):
             return "Its worker has not been heard of since."
         return "Its worker has ended by now, or has been heard of again."
+
+    async def _worker_of(self, task: str, attempt: int | None) -> str:
+        async for events in history.own(self._journal, self.run):
+            for event in events:
+                if isinstance(event.body, b.TaskStarted) and (event.task, event.attempt) == (task, attempt):
+                    return event.body.worker
+        return ""
 
     async def _said(self) -> tuple[str, ...]:
         """What the user has added by now; what another process took in is known within a second."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import msgspec
-
 from collegium.domain.errors import NotFound, StoreCorrupt, UsageError
 from collegium.domain.head import LIVE, Head, HeadQuery
 from collegium.ports import Journal
 from collegium.runtime.accounts import is_account
+from collegium.runtime.heads import heads_of
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.stops import Kind, Stops, Switch, go_on
 from collegium.runtime.worker import Worker
@@ -81,10 +80,5 @@ class Breaker:
         if kind == "tool":
             return ()  # nothing was parked for it: its calls were refused
         query = HeadQuery(tenant=name if kind == "tenant" else None, statuses=LIVE)
-        found: dict[str, Head] = {}
-        while page := await self._journal.heads(query):
-            found |= {h.run: h for h in page if not is_account(h.run)}
-            if len(page) < query.limit:
-                break
-            query = msgspec.structs.replace(query, after=page[-1].run)
+        found = {h.run: h async for h in heads_of(self._journal, query) if not is_account(h.run)}
         return tuple(found.values())

@@ -8,6 +8,7 @@ from collegium.domain.errors import NotFound, StoreCorrupt
 from collegium.domain.head import LIVE, Head, HeadQuery, RunStatus
 from collegium.domain.run import RunState
 from collegium.ports import Journal
+from collegium.runtime.heads import heads_of
 from collegium.runtime.pins import Difference, Pins
 from collegium.runtime.scheduler import Scheduler
 
@@ -34,15 +35,11 @@ async def check_live(
     """How many runs are under way, and those among them that differ, newest first."""
     query = HeadQuery(tenant=tenant, statuses=LIVE, limit=_PAGE)
     seen, found = 0, []
-    while page := await journal.heads(query):
-        for head in page:
-            seen += 1
-            checked = await _check(head, scheduler, pins)
-            if checked.differences or checked.breaks is not None:
-                found.append(checked)
-        if len(page) < _PAGE:
-            break
-        query = msgspec.structs.replace(query, after=page[-1].run)
+    async for head in heads_of(journal, query):
+        seen += 1
+        checked = await _check(head, scheduler, pins)
+        if checked.differences or checked.breaks is not None:
+            found.append(checked)
     return seen, tuple(found)
 
 

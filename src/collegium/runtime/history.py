@@ -28,16 +28,23 @@ async def past(source: Source, run: str) -> AsyncIterator[tuple[Event, ...]]:
     Every event keeps the run and the seq it was stored under. Raises ``StoreCorrupt`` when a parent has lost what its
     fork shares.
     """
-    events = await source.read(run, 0, PAGE)
-    if not events:
-        return
-    async for page in prefix(source, events[0]):
-        yield page
-    while events:
+    is_begun = False
+    async for events in own(source, run):
+        if not is_begun:
+            async for page in prefix(source, events[0]):
+                yield page
+        yield events
+        is_begun = True
+
+
+async def own(source: Source, run: str) -> AsyncIterator[tuple[Event, ...]]:
+    """Pages of the events of ``run`` itself, from its first on; none of its parents', where it is a fork."""
+    after = 0
+    while events := await source.read(run, after, PAGE):
         yield events
         if len(events) < PAGE:
             return
-        events = await source.read(run, events[-1].seq, PAGE)
+        after = events[-1].seq
 
 
 async def prefix(source: Source, first: Event) -> AsyncIterator[tuple[Event, ...]]:
@@ -55,14 +62,14 @@ async def prefix(source: Source, first: Event) -> AsyncIterator[tuple[Event, ...
 async def parents(source: Source, first: Event) -> list[tuple[str, int]]:
     """``(run, seq)`` of each parent, the nearest first: its events up to and with ``seq`` are shared."""
     found: list[tuple[str, int]] = []
-    while isinstance(first.body, RunForked):
-        parent = first.body.parent
+    while isinstance(forked := first.body, RunForked):
+        parent = forked.parent
         if len(found) == MAX_PARENTS or parent in {run for run, _ in found}:
             raise StoreCorrupt(f"run {first.run} is a fork of itself", run=first.run)
         begin = await source.read(parent, 0, 1)
         if not begin:
             raise _lost(parent, first.run, "its beginning")
-        found.append((parent, await _seq_of(source, parent, first)))
+        found.append((parent, await _seq_of(source, forked, first.run)))
         first = begin[0]
     return found
 
@@ -76,15 +83,12 @@ async def later(source: Source, first: Event) -> AsyncIterator[tuple[tuple[Event
         yield tuple(events), shared
 
 
-async def _seq_of(source: Source, parent: str, first: Event) -> int:
-    assert isinstance(first.body, RunForked)  # noqa: S101 - who calls has looked
-    after = 0
-    while events := await source.read(parent, after, PAGE):
+async def _seq_of(source: Source, forked: RunForked, run: str) -> int:
+    async for events in own(source, forked.parent):
         for event in events:
-            if event.id == first.body.at_event:
+            if event.id == forked.at_event:
                 return event.seq
-        after = events[-1].seq
-    raise _lost(parent, first.run, f"the event {first.body.at_event}")
+    raise _lost(forked.parent, run, f"the event {forked.at_event}")
 
 
 def _lost(parent: str, run: str, what: str) -> StoreCorrupt:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-import msgspec
 
 from collegium.domain import body as b
 from collegium.domain.asking import approval_id, run_of
@@ -17,6 +15,8 @@ from collegium.domain.head import HeadQuery
 from collegium.domain.plan import Plan, validate
 from collegium.domain.run import Approval, RunState
 from collegium.ports import Clock, Journal
+from collegium.runtime.heads import heads_of
+from collegium.runtime.history import own
 from collegium.runtime.questions import ask_about
 from collegium.runtime.scheduler import Scheduler
 from collegium.tools import ledger as books
@@ -63,11 +63,11 @@ class Inbox:
     async def open(self, tenant: str, *, limit: int = 1_000) -> tuple[Question, ...]:
         """Open questions, those of the newest runs first; only runs that go on or wait are looked into."""
         found: list[Question] = []
-        async for run in self._asking(tenant):
+        async for head in heads_of(self._journal, HeadQuery(tenant=tenant, statuses=_ASKING)):
             try:
-                state = await self._load(run, tenant)
+                state = await self._load(head.run, tenant)
             except StoreCorrupt as error:  # perhaps a newer version's: it must not hide the others
-                _log.warning("the questions of run %s cannot be read: %s", run, error)
+                _log.warning("the questions of run %s cannot be read: %s", head.run, error)
                 continue
             found += [_question(state, a) for a in state.open_approvals if state.finished is None]
             if len(found) >= limit:
@@ -189,15 +189,6 @@ class Inbox:
     def _is_late(self, request: b.ApprovalRequested) -> bool:
         return request.expires_at is not None and request.expires_at <= self._clock.now()
 
-    async def _asking(self, tenant: str) -> AsyncIterator[str]:
-        query = HeadQuery(tenant=tenant, statuses=_ASKING)
-        while heads := await self._journal.heads(query):
-            for head in heads:
-                yield head.run
-            if len(heads) < query.limit:
-                return
-            query = msgspec.structs.replace(query, after=heads[-1].run)
-
     async def _known(self, run: str, tenant: str) -> RunState | None:
         try:
             return await self._load(run, tenant)
@@ -211,9 +202,9 @@ class Inbox:
         return state
 
     async def _ledger(self, run: str) -> books.Ledger:
-        ledger, after = books.Ledger(), 0
-        while events := await self._journal.read(run, after):
-            ledger, after = books.fold(events, ledger), events[-1].seq
+        ledger = books.Ledger()
+        async for events in own(self._journal, run):
+            ledger = books.fold(events, ledger)
         return ledger
 
 

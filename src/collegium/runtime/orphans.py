@@ -12,6 +12,7 @@ from collegium.domain.run import RunState
 from collegium.domain.usage import Usage
 from collegium.ports import Clock, Journal
 from collegium.runtime.accounts import ORPHAN_S, Accounts
+from collegium.runtime.history import own
 
 _log = logging.getLogger("collegium.orphans")
 Load = Callable[[str], Awaitable[RunState]]
@@ -71,9 +72,8 @@ class Orphans:
 
     async def _usage_of(self, run: str, task: str, attempt: int) -> Usage:
         """What an attempt took, as the event says that closed it; nothing for one that was never begun."""
-        after, usage = 0, Usage()
-        while events := await self._journal.read(run, after):
-            after = events[-1].seq
+        usage = Usage()
+        async for events in own(self._journal, run):
             for event in events:
                 body, is_its = event.body, event.task == task and event.attempt == attempt
                 if is_its and isinstance(body, (b.TaskParked, b.TaskSettled, b.TaskLapsed)):

@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from msgspec.structs import replace
-
 from collegium.domain import body as b
 from collegium.domain.conversation import Conversation, converse
 from collegium.domain.decide import MAX_BARREN_LAPSES, resumed
@@ -18,6 +16,7 @@ from collegium.domain.run import RunState
 from collegium.domain.task import TaskState
 from collegium.ports import Clock, Journal, Presence
 from collegium.runtime.accounts import is_account
+from collegium.runtime.heads import heads_of
 from collegium.runtime.history import past
 from collegium.runtime.questions import open_writes
 from collegium.runtime.scheduler import Scheduler
@@ -90,13 +89,8 @@ class Recovery:
 
     async def _all(self, query: HeadQuery) -> list[Head]:
         """Every page of ``query``: a run further down must not wait for those before it."""
-        heads: list[Head] = []
-        while page := await self._journal.heads(query):
-            heads += page
-            if len(page) < query.limit:
-                break
-            query = replace(query, after=page[-1].run)
-        return list({h.run: h for h in heads if not is_account(h.run)}.values())
+        found = {h.run: h async for h in heads_of(self._journal, query) if not is_account(h.run)}
+        return list(found.values())
 
     async def resume(self, run: str, principal: str = "local") -> RunState:
         """Sets a run going that was drained or whose worker died. Raises ``NotFound``.

@@ -14,6 +14,7 @@ from collegium.domain.record import Record
 from collegium.domain.tombstone import Tombstone
 from collegium.ports import Archive, Clock, Journal, Workspaces
 from collegium.runtime.fork import FORK, PRUNING, ForkRecord, forks_of
+from collegium.runtime.heads import heads_of
 from collegium.runtime.kept import Kept, archive_of
 
 BLOB_AGE_S: Final = 3_600.0
@@ -162,14 +163,10 @@ class Retention:
     async def _finished(self, tenant: str, shared: Mapping[str, int], *, is_sized: bool) -> AsyncIterator[Doomed]:
         """Finished runs, the newest first."""
         query = HeadQuery(tenant=tenant, statuses=FINISHED, limit=_PAGE)
-        while page := await self._journal.heads(query):
-            for head in page:
-                one = await self._look(head, shared.get(head.run, 0), is_sized=is_sized)
-                if one is not None:
-                    yield one
-            if len(page) < _PAGE:
-                return
-            query = msgspec.structs.replace(query, after=page[-1].run)
+        async for head in heads_of(self._journal, query):
+            one = await self._look(head, shared.get(head.run, 0), is_sized=is_sized)
+            if one is not None:
+                yield one
 
     async def _look(self, head: Head, kept: int, *, is_sized: bool) -> Doomed | None:
         known = await self._archive.tombstone(head.run)
@@ -216,18 +213,14 @@ async def verify_all(journal: Journal, archive: Archive, tenant: str) -> tuple[i
     """How many runs were looked at, and those whose chain or tombstone does not hold."""
     query = HeadQuery(tenant=tenant, limit=_PAGE)
     seen, damaged = 0, []
-    while page := await journal.heads(query):
-        for head in page:
-            seen += 1
-            try:
-                bad = await archive.verify(head.run)
-            except CollegiumError:
-                bad = 1
-            if bad is not None:
-                damaged.append(Damage(run=head.run, seq=bad))
-        if len(page) < _PAGE:
-            break
-        query = msgspec.structs.replace(query, after=page[-1].run)
+    async for head in heads_of(journal, query):
+        seen += 1
+        try:
+            bad = await archive.verify(head.run)
+        except CollegiumError:
+            bad = 1
+        if bad is not None:
+            damaged.append(Damage(run=head.run, seq=bad))
     return seen, tuple(damaged)
 
 
