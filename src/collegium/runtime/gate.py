@@ -9,28 +9,13 @@ from collegium.domain.errors import Fenced
 from collegium.domain.head import Fence
 from collegium.ports import Clock, Presence
 from collegium.runtime.scheduler import Scheduler
-from collegium.runtime.stops import Stopped, Stops, go_on, refused
+from collegium.runtime.stops import Stopped, Stops, Working, go_on, refused
 
 LOOK_S = 0.05
 
 
-class Held(Protocol):
+class Held(Working, Protocol):
     """An attempt that a worker works on."""
-
-    @property
-    def run(self) -> str:
-        """Its run."""
-        ...
-
-    @property
-    def tenant(self) -> str:
-        """Whose run it is."""
-        ...
-
-    @property
-    def agent(self) -> str | None:
-        """Who works on it, once that is known."""
-        ...
 
     @property
     def worker(self) -> str:
