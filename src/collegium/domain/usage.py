@@ -114,9 +114,12 @@ class Allotment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         """Both together, of the caps that either has."""
         return Allotment(**{k: _sum(getattr(self, k), getattr(other, k)) for k in CAPS})
 
-    def share(self, parts: int) -> Allotment:
-        """One of ``parts`` even parts, rounded down, so that all of them never exceed the whole."""
-        return Allotment(**{k: _part(getattr(self, k), parts) for k in CAPS})
+    def share(self, parts: int, place: int) -> Allotment:
+        """The part at ``place`` (from 0) of ``parts`` even ones, in whole units that add up to the whole.
+
+        What does not divide goes to the first ones, a unit each.
+        """
+        return Allotment(**{k: _part(getattr(self, k), parts, place) for k in CAPS})
 
 
 CAPS = ("cost_usd", "tokens", "input_tokens", "output_tokens", "tool_calls")
@@ -137,7 +140,7 @@ def _sum(one: Any, other: Any) -> Any:
     return one if other is None else other if one is None else one + other
 
 
-def _part(cap: Any, parts: int) -> Any:
+def _part(cap: Any, parts: int, place: int) -> Any:
     if isinstance(cap, Decimal):
-        return (cap / parts).quantize(_MICRO_USD, rounding=ROUND_FLOOR)
-    return None if cap is None else cap // parts
+        return _part(int((cap / _MICRO_USD).to_integral_value(ROUND_FLOOR)), parts, place) * _MICRO_USD
+    return None if cap is None else cap // parts + (place < cap % parts)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from collegium.domain import body as b
-from collegium.domain.allot import caps, given_back
+from collegium.domain.allot import LEAST, caps, given_back
 from collegium.domain.decision import Decision
 from collegium.domain.errors import LimitReached
 from collegium.domain.run import RunState
@@ -99,6 +99,8 @@ class Funding:
         own = getattr(_own_rest(state), cap)
         if own is not None and own < mine * others + rounded_off * (_MICRO_USD if cap == "cost_usd" else 1):
             return False  # the run's own limit is what holds
+        if own is not None and need > _most_of(own + mine - getattr(spent, cap), others + 1, cap):
+            return False  # it would hold the next time
         books = [await self.accounts.book(a.id) for a in self.of_run(state)]
         if _was_short(state.tasks[task], error, mine) and not any(_is_some_held(b, state.id) for b in books):
             return False  # the last draw was made knowing what it needs, and nobody will give anything back
@@ -272,6 +274,8 @@ class _Need(msgspec.Struct, frozen=True, kw_only=True):
                 least[cap] = each if mine is None else min(each, mine)
                 if missed is not None and (mine is None or missed * waiting <= mine):
                     must[cap] = missed * waiting
+                elif missed is not None and missed <= _most_of(mine, waiting, cap):
+                    must[cap] = missed
         lacking = [n for n in wanted if _lacked(state.tasks[n]).is_capped] or list(wanted)
         return cls(held=_held(state), least=Allotment(**least), must=Allotment(**must), last=lacking[-1])
 
@@ -290,6 +294,11 @@ def _lacked(task: TaskState) -> Allotment:
         return Allotment()
     missed: dict[str, Any] = {cap: Decimal(need) if cap == "cost_usd" else int(need)}
     return Allotment(**missed)
+
+
+def _most_of(left: Any, waiting: int, cap: str) -> Any:
+    """The most that a task may get of what is ``left`` of the run's own cap while ``waiting`` of them share it."""
+    return max(left / waiting, min(left, getattr(LEAST, cap)))
 
 
 def _is_any_open(state: RunState) -> bool:

@@ -277,10 +277,10 @@ def test_never_more_tasks_at_once_than_the_limit(seed: int, parallel: int) -> No
 def test_what_was_drawn_bounds_the_attempts_and_goes_back_when_a_person_is_waited_for() -> None:
     history = History(Random(0), given=TWO_SOURCES)
     history.submit()
-    history.write(b.RunAllotted(draw="d", accounts=("acct_x",), allotment=Allotment(tokens=90)))
+    history.write(b.RunAllotted(draw="d", accounts=("acct_x",), allotment=Allotment(tokens=9_000)))
     history.settle_decisions()
     assert history.state is not None
-    assert history.state.tasks["a"].allotment.tokens == 30
+    assert history.state.tasks["a"].allotment.tokens == 3_000
     start(history, "a")
     start(history, "b")
     for name in ("a", "b"):
