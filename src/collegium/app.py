@@ -22,6 +22,7 @@ from collegium.domain.usage import Limits
 from collegium.ports import Archive, Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
 from collegium.runtime.acceptance import interrupted, run_id
 from collegium.runtime.accounts import Accounts
+from collegium.runtime.audit import Checkpoints
 from collegium.runtime.breaker import Breaker
 from collegium.runtime.duty import Duty
 from collegium.runtime.fork import Forks
@@ -92,8 +93,7 @@ class Collegium:
 
     Args:
         scope: ``own``: this process works on the runs it submits or resumes, and on no others. ``all``: on every run of
-        the
-            store. ``none``: it only submits and looks.
+            the store. ``none``: it only submits and looks.
         default_model: Name of the model for goals that name none.
         gate: What lets calls of models and tools through, if not the usual one.
         grace_s: How long ``aclose`` waits for writes under way, and for what does not let itself be ended.
@@ -157,6 +157,7 @@ class Collegium:
             scope=lambda: None if scope == "all" else frozenset(self._own),
             grace_s=grace_s,
             chores=(self._breaker.look, orphans.sweep),
+            checkpoints=Checkpoints(stores.archive, clock=clock),
         )
         self._view = View(stores.journal, self._scheduler, clock=clock, raise_failed=self._duty.raise_failed)
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from collegium.domain.errors import NotFound, StoreError, StoreFull, StoreUnavailable
 from collegium.domain.head import HeadQuery
 from collegium.ports import Clock, Journal, Presence
+from collegium.runtime.audit import Checkpoints
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.worker import Worker
@@ -26,6 +27,7 @@ class Duty:
     Args:
         grace_s: How long the end waits for what does not let itself be ended at once.
         chores: What else is done once a second.
+        checkpoints: Written every few seconds, and once more at the end.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Duty:
         scope: Scope,
         grace_s: float,
         chores: Sequence[Callable[[], Awaitable[object]]] = (),
+        checkpoints: Checkpoints,
     ) -> None:
         self._worker = worker
         self._recovery = recovery
@@ -49,7 +52,8 @@ class Duty:
         self._clock = clock
         self._scope = scope
         self._grace_s = grace_s
-        self._chores = tuple(chores)
+        self._chores = (*chores, checkpoints.write_due)
+        self._checkpoints = checkpoints
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, *, is_claiming: bool = True) -> None:
@@ -83,6 +87,8 @@ class Duty:
 
     async def _leave(self) -> None:
         """Withdraws the worker, unless it leaves attempts that could not be closed: then it has to be found dead."""
+        with suppress(StoreError):  # whoever comes next signs it
+            await self._checkpoints.write()
         try:
             is_clean = not await self._journal.heads(HeadQuery(worker=self._worker.id, limit=1))
         except StoreError:

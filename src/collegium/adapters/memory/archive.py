@@ -6,11 +6,13 @@ import re
 from datetime import datetime
 
 from collegium.adapters.memory.blobs import MemoryBlobs
+from collegium.adapters.memory.checkpoints import MemoryCheckpoints
 from collegium.adapters.memory.journal import MemoryJournal
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.adapters.rows import to_link
 from collegium.domain import chain
 from collegium.domain.chain import Link
+from collegium.domain.checkpoint import Checkpoint, Coverage
 from collegium.domain.tombstone import Tombstone, signed, verify
 
 _NAME = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -23,6 +25,7 @@ class MemoryArchive:
         self._journal = journal
         self._records = records
         self._blobs = blobs
+        self._checkpoints = MemoryCheckpoints(journal)
 
     async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
         """Events as stored, in order."""
@@ -71,6 +74,18 @@ class MemoryArchive:
         for tenant, sha256 in unnamed:
             await self._blobs.delete(tenant, sha256)
         return len(unnamed)
+
+    async def checkpoint(self, *, at: datetime, pause_s: float = 0.0) -> tuple[Checkpoint, ...]:
+        """Signs where the runs of each tenant stand that changed since the last time."""
+        return self._checkpoints.write(at=at, pause_s=pause_s)
+
+    async def checkpoints(self, tenant: str, after: int = 0, limit: int = 1_000) -> tuple[Checkpoint, ...]:
+        """The checkpoints of ``tenant`` by number."""
+        return self._checkpoints.some(tenant, after, limit)
+
+    async def covered(self, tenant: str, against: Checkpoint | None = None) -> Coverage:
+        """What all checkpoints of ``tenant`` say together."""
+        return self._checkpoints.covered(tenant, against)
 
     async def _links(self) -> list[Link]:
         return [link for run in self._journal.runs for link in await self.links(run, limit=2**62)]

@@ -22,6 +22,7 @@ from collegium.adapters.rows import (
 )
 from collegium.domain import chain
 from collegium.domain.chain import Link
+from collegium.domain.checkpoint import Entry
 from collegium.domain.errors import CollegiumError, Conflict, NotFound
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import FINISHED, Fence, Head, HeadChange, HeadQuery
@@ -129,6 +130,10 @@ class MemoryJournal:
         self._all = [row for row in self._all if row.run != run or row.seq <= tombstone.kept]
         self._fences.pop(run, None)
         self.tombstones[run] = tombstone
+
+    def standing(self) -> list[tuple[str, Entry]]:
+        """Tenant and last event of every run."""
+        return [(row.tenant, Entry(run, row.seq, row.mac.hex())) for run, row in self._heads.items()]
 
     async def head(self, run: str) -> Head | None:
         """The head of ``run`` or None."""

@@ -10,11 +10,13 @@ from datetime import datetime
 import msgspec
 
 from collegium.adapters.rows import to_us
+from collegium.adapters.sqlite.checkpoints import SqliteCheckpoints
 from collegium.adapters.sqlite.journal_part import JournalPart
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
 from collegium.domain import chain
 from collegium.domain.chain import Link
+from collegium.domain.checkpoint import Checkpoint, Coverage
 from collegium.domain.errors import Conflict, NotFound
 from collegium.domain.head import FINISHED
 from collegium.domain.tombstone import Tombstone, signed, verify
@@ -50,6 +52,7 @@ class SqliteArchive:
         self._reader = reader
         self._part = part
         self._key = chain_key
+        self._checkpoints = SqliteCheckpoints(writer, reader, chain_key=chain_key)
 
     async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
         """Events as stored, in order."""
@@ -108,6 +111,18 @@ class SqliteArchive:
         self._writer.put(item)
         await self._writer.settled(item)
         return item.count
+
+    async def checkpoint(self, *, at: datetime, pause_s: float = 0.0) -> tuple[Checkpoint, ...]:
+        """Signs where the runs of each tenant stand that changed; what was written, in one commit."""
+        return await self._checkpoints.write(at=at, pause_s=pause_s)
+
+    async def checkpoints(self, tenant: str, after: int = 0, limit: int = 1_000) -> tuple[Checkpoint, ...]:
+        """The checkpoints of ``tenant`` by number."""
+        return await self._checkpoints.some(tenant, after, limit)
+
+    async def covered(self, tenant: str, against: Checkpoint | None = None) -> Coverage:
+        """What all checkpoints of ``tenant`` say together."""
+        return await self._checkpoints.covered(tenant, against)
 
 
 class _Swept(msgspec.Struct, frozen=True):

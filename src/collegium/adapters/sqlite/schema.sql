@@ -1,4 +1,4 @@
--- The store of journals, records and blobs, version 2. docs/explanation/journal.md explains every column.
+-- The store of journals, records and blobs, version 3. docs/explanation/journal.md explains every column.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -74,3 +74,12 @@ CREATE TABLE tombstones (
     value  TEXT NOT NULL                            -- JSON, signed
 ) WITHOUT ROWID;
 CREATE INDEX tombstones_tenant ON tombstones (tenant, run);
+
+CREATE TABLE checkpoints (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,      -- the order in which they were written
+    tenant  TEXT    NOT NULL,
+    number  INTEGER NOT NULL,
+    value   TEXT    NOT NULL,                       -- JSON, signed
+    entries TEXT                                    -- JSON: what it lists; NULL once a later one lists all of it
+);
+CREATE UNIQUE INDEX checkpoints_number ON checkpoints (tenant, number);

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Version of the tables that this code reads and writes."""
 UPGRADES: Final[Mapping[int, tuple[str, ...]]] = {
     2: (
@@ -16,6 +16,16 @@ UPGRADES: Final[Mapping[int, tuple[str, ...]]] = {
             value  TEXT NOT NULL
         ) WITHOUT ROWID""",
         "CREATE INDEX tombstones_tenant ON tombstones (tenant, run)",
+    ),
+    3: (
+        """CREATE TABLE checkpoints (
+            id      INTEGER PRIMARY KEY AUTOINCREMENT,
+            tenant  TEXT    NOT NULL,
+            number  INTEGER NOT NULL,
+            value   TEXT    NOT NULL,
+            entries TEXT
+        )""",
+        "CREATE UNIQUE INDEX checkpoints_number ON checkpoints (tenant, number)",
     ),
 }
 """By version: the statements that make it of the one before."""

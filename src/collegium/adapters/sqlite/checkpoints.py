@@ -1,0 +1,210 @@
+"""Signed checkpoints in the store's SQLite file.
+
+What has changed is found behind the newest checkpoint's ``cursor``, a ``pos`` of ``events``: the cost is that of the
+new events, however many runs there are. It is read outside the writer; the transaction only looks whether another
+process was quicker.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from collegium.adapters.sqlite.reader import Reader
+from collegium.adapters.sqlite.writer import Item, Writer
+from collegium.domain.checkpoint import (
+    Checkpoint,
+    Coverage,
+    Entry,
+    cover,
+    following,
+    is_genuine,
+    is_too_long,
+    taken_in,
+)
+from collegium.domain.errors import Conflict, StoreCorrupt
+
+T = TypeVar("T")
+_LAST_POS = "SELECT coalesce(max(pos), 0) FROM events"
+LAST = "SELECT id, tenant, number, value FROM checkpoints ORDER BY id DESC LIMIT 1"
+NEWEST = "SELECT tenant, number, value FROM checkpoints WHERE tenant = ? ORDER BY number DESC LIMIT 1"
+SOME = "SELECT tenant, number, value, entries FROM checkpoints WHERE tenant = ? AND number > ? ORDER BY number LIMIT ?"
+CHANGED = (
+    "SELECT h.tenant, h.run, h.seq, h.mac FROM heads h WHERE h.run IN (SELECT e.run FROM events e WHERE e.pos > ?)"
+)
+_ALL = "SELECT tenant, run, seq, mac FROM heads"
+_ALL_OF = f"{_ALL} WHERE tenant = ?"
+_MAC = "SELECT mac FROM events WHERE run = ? AND seq = ?"
+_IS_PRUNED = "SELECT 1 FROM tombstones WHERE run = ? AND json_extract(value, '$.seq') >= ?"
+_PUT = "INSERT INTO checkpoints (tenant, number, value, entries) VALUES (?, ?, ?, ?)"
+_IS_TAKEN = "SELECT 1 FROM checkpoints WHERE tenant = ? AND number = ?"
+_DROP = "UPDATE checkpoints SET entries = NULL WHERE tenant = ? AND number >= ? AND number < ?"
+_MOVED = "another process has written checkpoints meanwhile"
+_decode = msgspec.json.Decoder(Checkpoint).decode
+_decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
+
+
+class _Made(NamedTuple):
+    """Checkpoints to be written behind the row ``last``; ``drops``: from where on older ones lose what they list."""
+
+    last: int
+    checkpoints: tuple[Checkpoint, ...]
+    drops: tuple[tuple[str, int, int], ...]
+
+
+class SqliteCheckpoints:
+    """The part of ``Archive`` that signs; made by ``SqliteArchive``."""
+
+    def __init__(self, writer: Writer, reader: Reader, *, chain_key: bytes) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._key = chain_key
+
+    async def write(self, *, at: datetime, pause_s: float) -> tuple[Checkpoint, ...]:
+        """Signs what has changed; see ``Archive.checkpoint``."""
+        if not self._reader.near(lambda c: self._is_due(c, at, pause_s)):
+            return ()
+        made = await self._reader.far(lambda c: _at_once(c, lambda: self._make(c, at)))
+        if not made.checkpoints:
+            return ()
+        item = _Put(made)
+        self._writer.put(item)
+        try:
+            await self._writer.settled(item)
+        except Conflict:
+            return ()
+        return made.checkpoints
+
+    async def some(self, tenant: str, after: int, limit: int) -> tuple[Checkpoint, ...]:
+        """Checkpoints by number. Raises ``StoreCorrupt``."""
+        rows = await self._reader.far(lambda c: c.execute(SOME, (tenant, after, max(0, limit))).fetchall())
+        return tuple(_whole(*row) for row in rows)
+
+    async def covered(self, tenant: str, against: Checkpoint | None) -> Coverage:
+        """What all of them say together."""
+
+        def read(connection: sqlite3.Connection) -> Coverage:
+            rows = connection.execute(SOME, (tenant, -(2**62), -1))
+            return cover(self._key, tenant, _numbered(rows), against)
+
+        return await self._reader.far(read)
+
+    def _is_due(self, connection: sqlite3.Connection, at: datetime, pause_s: float) -> bool:
+        (pos,) = connection.execute(_LAST_POS).fetchone()
+        row = connection.execute(LAST).fetchone()
+        if row is None:
+            return bool(pos > 0)
+        last = self._genuine(_whole(*row[1:]))
+        has_paused = not timedelta(0) <= at - last.at < timedelta(seconds=pause_s)
+        return bool(pos > last.cursor) and has_paused
+
+    def _make(self, connection: sqlite3.Connection, at: datetime) -> _Made:
+        (pos,) = connection.execute(_LAST_POS).fetchone()
+        row = connection.execute(LAST).fetchone()
+        cursor = 0 if row is None else self._genuine(_whole(*row[1:])).cursor
+        if row is not None and pos <= cursor:
+            return _Made(0, (), ())
+        heads = connection.execute(_ALL) if row is None else connection.execute(CHANGED, (cursor,))
+        changed: dict[str, list[Entry]] = {}
+        for tenant, *head in heads:
+            changed.setdefault(str(tenant), []).append(_entry(head))
+        checkpoints, drops = [], []
+        for tenant, entries in sorted(changed.items()):
+            made, whole = self._follow(connection, tenant, entries, at=at, cursor=max(pos, cursor))
+            checkpoints.append(made)
+            if whole < made.whole:
+                drops.append((tenant, whole, made.number))
+        return _Made(0 if row is None else row[0], tuple(checkpoints), tuple(drops))
+
+    def _follow(
+        self, connection: sqlite3.Connection, tenant: str, entries: list[Entry], *, at: datetime, cursor: int
+    ) -> tuple[Checkpoint, int]:
+        """The next checkpoint of ``tenant``, and ``whole`` of the one before."""
+        row = connection.execute(NEWEST, (tenant,)).fetchone()
+        newest = None if row is None else self._genuine(_whole(*row))
+        before = None
+        if newest is None:  # the first one lists every run there is
+            entries = [_entry(head) for _, *head in connection.execute(_ALL_OF, (tenant,))]
+        elif is_too_long(newest, entries):
+            stored = [_whole(*row) for row in connection.execute(SOME, (tenant, newest.whole - 1, -1))]
+            before = taken_in(self._key, stored, lambda entry: _holds(connection, entry))
+        made = following(self._key, newest, entries, tenant=tenant, at=at, cursor=cursor, all_before=before)
+        return made, made.whole if newest is None else newest.whole
+
+    def _genuine(self, checkpoint: Checkpoint) -> Checkpoint:
+        """``checkpoint``, unless it was changed: nothing is signed on top of that."""
+        if is_genuine(self._key, checkpoint):
+            return checkpoint
+        raise StoreCorrupt(
+            f"checkpoint {checkpoint.number} of tenant {checkpoint.tenant} is not as it was signed, so none is written "
+            "behind it: see `collegium audit verify`, and restore the store from a backup",
+            tenant=checkpoint.tenant,
+            number=checkpoint.number,
+        )
+
+
+class _Put(Item):
+    __slots__ = ("_made",)
+
+    def __init__(self, made: _Made) -> None:
+        super().__init__()
+        self._made = made
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute(LAST).fetchone()
+        if (0 if row is None else row[0]) != self._made.last:
+            raise Conflict(_MOVED)
+        places = [(one.tenant, one.number) for one in self._made.checkpoints]
+        if any(connection.execute(_IS_TAKEN, place).fetchone() for place in places):
+            raise Conflict(_MOVED)  # somebody has put rows there that are not the newest: the file was tampered with
+        for checkpoint in self._made.checkpoints:
+            value = msgspec.json.encode(msgspec.structs.replace(checkpoint, entries=None)).decode()
+            entries = msgspec.json.encode(checkpoint.entries).decode()
+            connection.execute(_PUT, (checkpoint.tenant, checkpoint.number, value, entries))
+        for drop in self._made.drops:
+            connection.execute(_DROP, drop)
+
+
+def _at_once(connection: sqlite3.Connection, read: Callable[[], T]) -> T:
+    """What ``read`` gives while all that it reads is of one moment."""
+    connection.execute("BEGIN")
+    try:
+        return read()
+    finally:
+        connection.execute("COMMIT")
+
+
+def _holds(connection: sqlite3.Connection, entry: Entry) -> bool:
+    row = connection.execute(_MAC, (entry.run, entry.seq)).fetchone()
+    if row is None:
+        return connection.execute(_IS_PRUNED, (entry.run, entry.seq)).fetchone() is not None
+    return isinstance(row[0], bytes) and row[0].hex() == entry.mac
+
+
+def _numbered(rows: sqlite3.Cursor) -> Iterator[tuple[int, Checkpoint | None]]:
+    for row in rows:
+        try:
+            yield int(row[1]), _whole(*row)
+        except StoreCorrupt:
+            yield int(row[1]), None
+
+
+def _whole(tenant: str, number: int, value: str, entries: str | None = None) -> Checkpoint:
+    try:
+        listed = None if entries is None else _decode_entries(entries)
+        return msgspec.structs.replace(_decode(value), entries=listed)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise StoreCorrupt(
+            f"checkpoint {number} of tenant {tenant} cannot be read: restore the store from a backup",
+            tenant=tenant,
+            number=number,
+        ) from error
+
+
+def _entry(head: list[object]) -> Entry:
+    run, seq, mac = head
+    return Entry(str(run), int(str(seq)), mac.hex() if isinstance(mac, bytes) else str(mac))

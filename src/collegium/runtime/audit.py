@@ -1,0 +1,155 @@
+"""Audit: signs where runs stand every few seconds, and holds a store against what was signed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from collegium.domain.checkpoint import Checkpoint, Coverage, Listed
+from collegium.domain.errors import CollegiumError, StoreCorrupt
+from collegium.domain.head import Head, HeadQuery
+from collegium.ports import Archive, Clock, Journal
+from collegium.runtime.heads import heads_of
+
+CHECKPOINT_S: Final = 5.0
+"""No two checkpoints of a store are closer together, whatever the number of its processes."""
+_PAGE = 200
+_log = logging.getLogger("collegium.audit")
+
+
+class Checkpoints:
+    """Writes the checkpoints of a store, where it keeps an archive.
+
+    A crash leaves the last one as it is: whatever was stored behind it is signed by whoever comes next.
+    """
+
+    def __init__(self, archive: Archive | None, *, clock: Clock) -> None:
+        self._archive = archive
+        self._clock = clock
+        self._looked_s = float("-inf")
+        self._has_told = False
+
+    async def write_due(self) -> None:
+        """Signs what has changed, if the last time was long enough ago; one read where nothing has."""
+        now_s = self._clock.monotonic()
+        if now_s - self._looked_s >= CHECKPOINT_S:
+            self._looked_s = now_s
+            await self._write(CHECKPOINT_S)
+
+    async def write(self) -> None:
+        """Signs what has changed, now: for the end of a process."""
+        await self._write(0.0)
+
+    async def _write(self, pause_s: float) -> None:
+        if self._archive is None:
+            return
+        try:
+            await self._archive.checkpoint(at=self._clock.now(), pause_s=pause_s)
+        except StoreCorrupt as error:  # the work goes on: it is not what was damaged
+            if not self._has_told:
+                _log.error("%s", error)
+            self._has_told = True
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not as it was written.
+
+    Attributes:
+        run: The run whose journal it is; None for a checkpoint.
+        seq: The first event that is not as it was written; 0 is the run's tombstone.
+        checkpoint: Number of the checkpoint that is damaged, or that shows the damage.
+        why: What a checkpoint shows; empty where the chain of the run shows it.
+    """
+
+    run: str | None = None
+    seq: int | None = None
+    checkpoint: int | None = None
+    why: str = ""
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of holding a tenant's runs against their chains and checkpoints.
+
+    Attributes:
+        runs: How many were looked at.
+        newest: The newest genuine checkpoint.
+        open_runs: How many stand further than any checkpoint says: what was written since the newest one.
+        damaged: What is not as it was written; checkpoints first.
+    """
+
+    runs: int
+    newest: Checkpoint | None
+    open_runs: int
+    damaged: tuple[Damage, ...] = ()
+
+
+async def verify_all(journal: Journal, archive: Archive, tenant: str, against: Checkpoint | None = None) -> Verified:
+    """What is left of a tenant's runs, held against their chains, tombstones and checkpoints.
+
+    Found is, for everything under a checkpoint: an event that was edited, removed, added or put elsewhere, a cut tail,
+    a run that is gone with its head and tombstone, a checkpoint that was edited, removed or put elsewhere. That the
+    newest checkpoints were removed together with everything under them is found only with ``against``, a checkpoint
+    that was exported and kept elsewhere.
+    """
+    coverage = await archive.covered(tenant, against)  # before the heads, which only ever go on from it
+    damaged = _of_checkpoints(coverage, against)
+    seen: set[str] = set()
+    open_runs = 0
+    async for head in heads_of(journal, HeadQuery(tenant=tenant, limit=_PAGE)):
+        if head.run in seen:
+            continue
+        seen.add(head.run)
+        listed = coverage.listed.get(head.run, ())
+        open_runs += head.seq > max((one.seq for one in listed), default=0)
+        bad = await _verify(archive, head, listed)
+        if bad is not None:
+            damaged.append(bad)
+    damaged += [
+        Damage(run=run, seq=1, checkpoint=listed[-1].number, why=f"its head is gone; it had {listed[-1].seq} events")
+        for run, listed in sorted(coverage.listed.items())
+        if run not in seen
+    ]
+    return Verified(runs=len(seen), newest=coverage.newest, open_runs=open_runs, damaged=tuple(damaged))
+
+
+def _of_checkpoints(coverage: Coverage, against: Checkpoint | None) -> list[Damage]:
+    found = []
+    if coverage.flaw is not None:
+        found.append(Damage(checkpoint=coverage.flaw.number, why=coverage.flaw.why))
+    if against is not None and coverage.against is not None:
+        found.append(Damage(checkpoint=against.number, why=f"the one kept elsewhere {coverage.against}"))
+    return found
+
+
+async def _verify(archive: Archive, head: Head, listed: Sequence[Listed]) -> Damage | None:
+    try:
+        bad = await archive.verify(head.run)
+    except CollegiumError:
+        bad = 1
+    if bad is not None:
+        return Damage(run=head.run, seq=bad)
+    for one in sorted(listed):
+        why = await _differs(archive, head, one)
+        if why is not None:
+            return Damage(run=head.run, seq=min(one.seq, head.seq + 1), checkpoint=one.number, why=why)
+    return None
+
+
+async def _differs(archive: Archive, head: Head, one: Listed) -> str | None:
+    """Why a run, whose own chain holds, is not the one that was signed; None where it is."""
+    if (one.seq, one.mac) == (head.seq, head.mac):
+        return None
+    if one.seq > head.seq:
+        return f"it had {one.seq} events and has {head.seq}"
+    links = await archive.links(head.run, one.seq - 1, 1)
+    if links and links[0].seq == one.seq:
+        return None if links[0].mac.hex() == one.mac else f"event {one.seq} was another one"
+    tombstone = await archive.tombstone(head.run)
+    if tombstone is None or tombstone.seq < one.seq:
+        return f"event {one.seq} is gone"
+    if tombstone.seq == one.seq and tombstone.mac != one.mac:
+        return "its tombstone is of another journal"
+    return None
