@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from collegium.agents.halts import ApprovalNeeded, TooEarly, UnknownOutcome
 from collegium.domain import body as b
 from collegium.domain.chat import ToolCall
 from collegium.domain.conversation import Turn
-from collegium.domain.errors import CollegiumError, LimitReached, ToolError
+from collegium.domain.errors import LimitReached, ToolError
 from collegium.domain.tool import Effect, ToolDefinition, ToolResult
 from collegium.domain.usage import Usage
 from collegium.oversight.approvals import ApprovalPolicy
@@ -52,6 +53,14 @@ class Recorder(Protocol):
         """The calls of the whole run so far, as the journal has them."""
         ...
 
+    def weighing(self, tool: str, arguments: str) -> AbstractAsyncContextManager[None]:
+        """Inside it no other task of this process looks up the same call; ``arguments`` is their hash."""
+        ...
+
+    async def has_others(self) -> bool:
+        """Whether other tasks of the run may be at work before this one ends."""
+        ...
+
     async def admit(self, *, tool: str | None = None) -> None:
         """Returns when a model, or ``tool``, may be called; raises ``Fenced`` once the attempt was taken over."""
         ...
@@ -59,38 +68,6 @@ class Recorder(Protocol):
     def writing(self) -> AbstractContextManager[None]:
         """Inside it a write is under way, which an orderly end waits for."""
         ...
-
-
-class UnknownOutcome(CollegiumError):
-    """A write was begun and nobody knows whether it happened; a person has to say."""
-
-    code = "outcome_unknown"
-
-    def __init__(self, intended: b.ToolIntended, why: str, entry: books.Entry | None = None) -> None:
-        super().__init__(f"{intended.tool} was called and {why}: it may or may not have happened")
-        self.intended = intended
-        self.entry = entry
-        """The call on the ledger, where an earlier attempt has made it."""
-
-
-class ApprovalNeeded(CollegiumError):
-    """A person has to allow calls before they are made; ``requests`` have no ids yet."""
-
-    code = "approval_needed"
-
-    def __init__(self, requests: tuple[b.ApprovalRequested, ...]) -> None:
-        super().__init__("; ".join(r.question for r in requests))
-        self.requests = requests
-
-
-class TooEarly(CollegiumError):
-    """The worker that is taken for dead may still be in its call: what became of it is judged ``at`` that time."""
-
-    code = "too_early"
-
-    def __init__(self, tool: str, at: datetime) -> None:
-        super().__init__(f"{tool} was being called by a worker that died; what became of it is looked into later")
-        self.at = at
 
 
 @dataclass(eq=False)
@@ -180,6 +157,31 @@ class Calls:
 
         Gives the result, and the key unless the call was refused and so never intended.
         """
+        outcome, key = await self._looked_up(index, admitted)
+        while outcome is None:  # unless an answer comes meanwhile, after which there is nothing to ask
+            if requests := await self._requests(granted):
+                raise ApprovalNeeded(requests)
+            outcome, key = await self._looked_up(index, admitted)
+        if isinstance(outcome, b.ToolIntended):
+            outcome = await self._called(admitted, outcome)
+        return outcome, key
+
+    async def _looked_up(
+        self, index: int, admitted: AdmittedCall
+    ) -> tuple[ToolResult | b.ToolIntended | None, str | None]:
+        async with self._weighing(admitted):
+            return await self._intended(index, admitted)
+
+    def _weighing(self, admitted: AdmittedCall) -> AbstractAsyncContextManager[None]:
+        return self._recorder.weighing(admitted.call.name, arguments_sha256(admitted.call.arguments))
+
+    async def _intended(
+        self, index: int, admitted: AdmittedCall
+    ) -> tuple[ToolResult | b.ToolIntended | None, str | None]:
+        """The call, durably intended, that may be made now, or its result where it may not; and its key.
+
+        Nothing where a person has to be asked.
+        """
         ledger = await self._recorder.ledger()
         intended, wanted = self._intent(index, admitted, ledger)
         rule = self._recorder.approvals.rule(admitted.definition)
@@ -188,25 +190,37 @@ class Calls:
         if decision.admission == "known" and entry is not None and entry.result is not None:
             return entry.result, intended.key
         if decision.admission == "approval":
-            raise ApprovalNeeded(await self._requests(granted))
+            return None, None
         if decision.admission == "refused" and answer is not None:
             self._judge(index, "deny", f"{answer.approval}: rejected by {answer.principal}")
             return _refused(intended.tool, answer), None
         if decision.admission == "ask":
             raise UnknownOutcome(intended, "a person has not said yet what became of it", entry)
         if decision.admission == "settle" and entry is not None:
-            settled = await self._settled(admitted, intended, entry)
-            if settled is not None:
-                return settled, intended.key
-            if intended.effect == "write":  # voided: the far side knows the old key as refused
-                intended = msgspec.structs.replace(intended, key=next_key(intended.key))
-                await self._recorder.record(intended).durable()
-        if decision.admission == "call":
-            if answer is not None:
-                self._judge(index, "allow", f"{answer.approval}: {answer.answer} by {answer.principal}")
-            intended = msgspec.structs.replace(intended, approval=decision.approval)
+            outcome = await self._settled(admitted, intended, entry)
+            if outcome is not None:
+                return outcome, intended.key
+            if intended.effect != "write":
+                return intended, intended.key
+            # Voided: the far side knows the old key as refused.
+            intended = msgspec.structs.replace(intended, key=next_key(intended.key))
             await self._recorder.record(intended).durable()
-        return await self._called(admitted, intended), intended.key
+            return intended, intended.key
+        if answer is not None:
+            self._judge(index, "allow", f"{answer.approval}: {answer.answer} by {answer.principal}")
+        intended = msgspec.structs.replace(intended, approval=decision.approval)
+        await self._recorder.record(intended).durable()
+        return await self._first(intended, wanted), intended.key
+
+    async def _first(self, intended: b.ToolIntended, wanted: books.Call) -> b.ToolIntended | ToolResult:
+        """``intended``, unless another process has intended the same call first, while this one was being intended.
+
+        Each looks once its own intent is durable, and the journal has an order: exactly one finds itself first.
+        """
+        if wanted.effect != "write" or intended.approval is not None or not await self._recorder.has_others():
+            return intended
+        first = books.intended_before(await self._recorder.ledger(), wanted)
+        return intended if first is None else _forestalled(intended.tool, first)
 
     async def _called(self, admitted: AdmittedCall, intended: b.ToolIntended) -> ToolResult:
         """The result of a call that is intended. Raises ``UnknownOutcome``."""
@@ -266,17 +280,18 @@ class Calls:
 
     async def _requests(self, granted: Collection[str]) -> tuple[b.ApprovalRequested, ...]:
         """What a person is asked: about all calls of the step that need it, at once."""
-        ledger, now = await self._recorder.ledger(), self._clock.now()
-        policy = self._recorder.approvals
+        now, policy = self._clock.now(), self._recorder.approvals
         requests = []
         for index, admitted in self._to_come(granted):
-            intended, wanted = self._intent(index, admitted, ledger)
             rule = policy.rule(admitted.definition)
-            decision = books.decide(ledger, wanted, rule=rule)
-            if decision.admission != "approval":
-                continue
-            because = rule or _done_before(decision.like[0])
-            self._judge(index, "ask", because)
+            async with self._weighing(admitted):
+                ledger = await self._recorder.ledger()
+                intended, wanted = self._intent(index, admitted, ledger)
+                decision = books.decide(ledger, wanted, rule=rule)
+                if decision.admission != "approval":
+                    continue
+                because = rule or _done_before(decision.like[0])
+                self._judge(index, "ask", because)
             request = b.ApprovalRequested(
                 approval="",
                 kind="tool",
@@ -349,3 +364,11 @@ def _refused(tool: str, answer: b.ApprovalAnswered) -> ToolResult:
     who = "nobody allowed" if answer.is_default else f"{answer.principal} did not allow"
     because = f": {answer.reason}" if answer.reason else ""
     return ToolResult(text=f"{tool} was not called, {who} it{because}. Go on without it.", is_ok=False)
+
+
+def _forestalled(tool: str, first: books.Entry) -> ToolResult:
+    text = (
+        f"{tool} was not called: at the same moment it was called with exactly these arguments in step {first.step} of "
+        f"task {first.task!r}. If it is to happen once more, call it again: a person will be asked"
+    )
+    return ToolResult(text=text, is_ok=False)

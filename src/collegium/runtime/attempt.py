@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import timedelta
 
-from collegium.agents.calls import UnknownOutcome
 from collegium.agents.desk import Desk, Earlier
+from collegium.agents.halts import UnknownOutcome
 from collegium.agents.perform import perform
 from collegium.agents.roster import Roster, digest
 from collegium.agents.salvage import salvage
@@ -23,7 +23,6 @@ from collegium.domain.policy import Judgement
 from collegium.domain.result import TaskResult
 from collegium.domain.run import RunState
 from collegium.domain.task import TaskState
-from collegium.domain.tool import ToolDefinition
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
@@ -31,8 +30,8 @@ from collegium.runtime import history
 from collegium.runtime.agenda import Proposal
 from collegium.runtime.funding import MAX_WAIT_S, WAIT_S, Funding
 from collegium.runtime.gate import Gate
-from collegium.runtime.inheritance import inherited
-from collegium.runtime.pins import tools_of
+from collegium.runtime.ledger_reader import LedgerReader
+from collegium.runtime.pins import granted
 from collegium.runtime.purse import Purse
 from collegium.runtime.questions import Stop, asked, ended_writes, verdicts
 from collegium.runtime.room import Room
@@ -79,7 +78,7 @@ class Attempt:
         self._journal = journal
         self._clock = clock
         self._is_fork = state.forked is not None
-        self._ledger, self._folded_to = books.Ledger(), 0
+        self._ledger = LedgerReader(journal, self.run, is_fork=self._is_fork)
         self._recorded: Receipt | None = None
         self._desk: Desk | None = None
 
@@ -116,12 +115,16 @@ class Attempt:
         await self._quiet.wait()
 
     async def ledger(self) -> books.Ledger:
-        """The calls of the whole run so far; each event is read once, however many writes the attempt makes."""
-        while events := await self._journal.read(self.run, after := self._folded_to):
-            before = await inherited(self._journal, events[0]) if self._is_fork and after == 0 else self._ledger
-            if after == self._folded_to:  # nobody else has folded them meanwhile
-                self._ledger, self._folded_to = books.fold(events, before), events[-1].seq
-        return self._ledger
+        """The calls of the whole run so far."""
+        return await self._ledger.read()
+
+    def weighing(self, tool: str, arguments: str) -> AbstractAsyncContextManager[None]:
+        """Inside it no other task looks up the same call; another process's may, and comes second or first."""
+        return self._gate.weighing(self, tool, arguments)
+
+    async def has_others(self) -> bool:
+        """Whether other tasks of the run may be at work before this one ends."""
+        return sum(not t.is_settled for t in (await self._state()).tasks.values()) > 1
 
     async def start(self, route: Route, model: str, *, is_fresh: bool = False) -> RunState | None:
         """Takes the attempt, durably; None when somebody else has, or it is no longer wanted.
@@ -212,7 +215,7 @@ class Attempt:
             task=self.task,
             inputs={d: r for d in self.task.depends_on if (r := state.tasks[d].result) is not None},
             capabilities=roster.capabilities,
-            tools=_granted(agent, state, self.task.tools, toolbox),
+            tools=granted(agent, state, self.task.tools, toolbox),
             talk=talk,
             retriever=room.knowledge,
             workspace=room.workspace,
@@ -390,12 +393,3 @@ class Attempt:
 
     def _decision(self, body: b.Body) -> Decision:
         return Decision(body=body, task=self.task.id, attempt=self.number)
-
-
-def _granted(agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: Toolbox) -> tuple[ToolDefinition, ...]:
-    """What the agent may use for this task: its own tools, narrowed by the task's list where it has one."""
-    own = toolbox.matching((*agent.tools, *state.goal.tools))
-    pinned = tools_of(state.pins)
-    if pinned:  # tools that came later are for runs that came later
-        own &= pinned.keys()
-    return toolbox.granted(own & toolbox.matching(for_task) if for_task else own)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from collegium.domain.errors import Fenced
 from collegium.domain.head import Fence
@@ -52,6 +55,7 @@ class Gate:
         self._scheduler = scheduler
         self._clock = clock
         self._stops = stops
+        self._weighed = WeakValueDictionary[tuple[str, str, str], asyncio.Lock]()
 
     async def admit(self, held: Held, *, tool: str | None = None) -> None:
         """Returns when the call may be sent, as a rule without giving way to anything else.
@@ -80,6 +84,18 @@ class Gate:
             raise Stopped(switch)
         if tool is not None and (switch := await stops.over_tool(tool)) is not None:
             raise refused(switch)
+
+    @asynccontextmanager
+    async def weighing(self, held: Held, tool: str, arguments: str) -> AsyncIterator[None]:
+        """Inside it no other task of the run, in this process, looks up the same call on the ledger.
+
+        Args:
+            held: On whose behalf it is looked up.
+            tool: The tool that is to be called.
+            arguments: The hash of what it is to be called with.
+        """
+        async with self._weighed.setdefault((held.run, tool, arguments), asyncio.Lock()):
+            yield
 
     async def go_on(self, held: Held) -> None:
         """Sets going again what was parked for a switch that was taken away meanwhile: nobody else would."""

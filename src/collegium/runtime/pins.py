@@ -19,8 +19,10 @@ from collegium.agents.roster import Roster, digest
 from collegium.domain.agent import Agent
 from collegium.domain.chat import ModelProfile
 from collegium.domain.record import Record
+from collegium.domain.run import RunState
 from collegium.domain.tool import ToolDefinition
 from collegium.ports import Records
+from collegium.tools.toolbox import Toolbox
 
 AGENT, TOOL, PROFILE = "pinned_agent", "pinned_tool", "pinned_model"
 """Kinds of records. The keys are the digests, so a record never changes."""
@@ -189,3 +191,12 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 def _profile_key(name: str, profile: ModelProfile) -> str:
     return f"{name}@{hashlib.sha256(msgspec.json.encode(profile, order='sorted')).hexdigest()[:16]}"
+
+
+def granted(agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: Toolbox) -> tuple[ToolDefinition, ...]:
+    """What the agent may use for this task: its own tools, narrowed by the task's list where it has one."""
+    own = toolbox.matching((*agent.tools, *state.goal.tools))
+    pinned = tools_of(state.pins)
+    if pinned:  # tools that came later are for runs that came later
+        own &= pinned.keys()
+    return toolbox.granted(own & toolbox.matching(for_task) if for_task else own)

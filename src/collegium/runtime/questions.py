@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from collegium.agents.calls import ApprovalNeeded, TooEarly, UnknownOutcome
+from collegium.agents.halts import ApprovalNeeded, TooEarly, UnknownOutcome
 from collegium.agents.overseer import Escalated
 from collegium.domain import body as b
 from collegium.domain.asking import approval_id

@@ -73,7 +73,7 @@ class Recording:
                 for index, call in enumerate(event.body.reply.tool_calls):
                     arguments[event.task, event.body.step, index] = call.arguments
         for event in shared:
-            self._said(event)
+            self._converse(event)
             if event.task is not None:
                 self._attempts[event.task] = max(self._attempts[event.task], event.attempt or 0)
         for event in events:
@@ -104,12 +104,8 @@ class Recording:
 
     def may_listen(self, task: str, told: int) -> bool:
         """Whether everything that a user had added by the next request of ``task`` is there."""
-        step = self._lines[task][0].event.body if self._lines[task] else None
-        if not isinstance(step, b.StepProposed):
-            return True
-        to_come = (one.event.body for one in self.outside[told:])
-        missing = [body.text for body in to_come if isinstance(body, b.RunSaid)]
-        return not missing or not heard_in(missing, [m.text for m in step.added if m.role == "user"])
+        wanted = Counter(self.heard(task, _said(e.event for e in self.outside)))
+        return wanted <= Counter(_said(e.event for e in self.outside[:told]))
 
     def heard(self, task: str, said: Sequence[str]) -> tuple[str, ...]:
         """What of ``said`` the agent of ``task`` had heard by its next request."""
@@ -136,7 +132,7 @@ class Recording:
         body = line.event.body if line is not None else None
         if not isinstance(body, b.StepProposed) or not self._fits(body, request, sha256):
             raise self._missed(task, request, body if isinstance(body, b.StepProposed) else None)
-        self._said(self._lines[task].popleft().event)
+        self._converse(self._lines[task].popleft().event)
         self.replies += 1
         reply = ModelReply(
             text=body.reply.text,
@@ -163,7 +159,7 @@ class Recording:
             raise self.miss
         self.results += 1
         event = line.popleft()
-        self._said(event)
+        self._converse(event)
         return event
 
     def refusal(self, task: str, tool: str, arguments: Json) -> str | None:
@@ -250,7 +246,7 @@ class Recording:
         capped = msgspec.structs.replace(request, max_output_tokens=step.max_output_tokens)
         return request_sha256(capped) == step.request_sha256
 
-    def _said(self, event: Event) -> None:
+    def _converse(self, event: Event) -> None:
         body, task = event.body, event.task or ""
         if isinstance(body, b.StepProposed):
             if body.is_fresh:
@@ -277,6 +273,10 @@ class Recording:
             diff.append(f"tools recorded: {', '.join(step.tools)}; now: {', '.join(tools)}")
         others = "(the messages are equal; tools, output schema, temperature or the cap on output tokens are not)"
         return "\n".join([f"step {step.step} of task {task!r} is not what is recorded:", *(diff or [others])])
+
+
+def _said(events: Iterable[Event]) -> list[str]:
+    return [e.body.text for e in events if isinstance(e.body, b.RunSaid)]
 
 
 def _place(event: Event) -> tuple[int, int]:

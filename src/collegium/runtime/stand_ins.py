@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,6 +20,8 @@ from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Bus, Clock
 from collegium.runtime.gate import Gate, Held
 from collegium.runtime.recording import Recording, request_sha256
+from collegium.runtime.rivals import Rivals, Write
+from collegium.tools.canonical import arguments_sha256
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import Tool
 from collegium.tools.outcome import OutcomeUnknown, Reconciled
@@ -52,8 +55,15 @@ class Progress:
 class ReplayGate(Gate):
     """Lets a call through when everything is there that was there when it was recorded."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, rivals: Rivals) -> None:
         self._progress = progress
+        self._rivals = rivals
+
+    @asynccontextmanager
+    async def weighing(self, held: Held, tool: str, arguments: str) -> AsyncIterator[None]:
+        """Entered when what stood on the ledger then stands on it."""
+        await self._rivals.turn(held.fence.task, Write(tool, arguments))
+        yield
 
     async def admit(self, held: Held, *, tool: str | None = None) -> None:
         """Returns when the call may be answered."""
@@ -187,15 +197,22 @@ class ReplayModel:
 class ReplayToolbox(Toolbox):
     """Tools that are known by their definitions alone: what a call gives is what it gave."""
 
-    def __init__(self, recording: Recording, definitions: Iterable[ToolDefinition], binds: Mapping[str, Tool]) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        rivals: Rivals,
+        definitions: Iterable[ToolDefinition],
+        binds: Mapping[str, Tool],
+    ) -> None:
         """``binds`` are present tools that may check arguments; they are never run."""
         super().__init__(_Known(d, binds.get(d.name)) for d in definitions)
         self._recording = recording
+        self._rivals = rivals
 
     def extended(self, *tools: Tool) -> ReplayToolbox:
         """A toolbox with ``tools`` beside these, known by their definitions."""
         own = [t.definition for t in self._tools.values()]
-        extended = ReplayToolbox(self._recording, own, {})
+        extended = ReplayToolbox(self._recording, self._rivals, own, {})
         extended._tools = {**{t.definition.name: _Known(t.definition, t) for t in tools}, **self._tools}
         return extended
 
@@ -209,7 +226,8 @@ class ReplayToolbox(Toolbox):
         return admitted
 
     async def run(self, admitted: AdmittedCall, context: ToolContext) -> ToolResult:
-        """What the call gave."""
+        """What the call gave, not before what had happened then."""
+        await self._rivals.turn(context.task, Write(admitted.call.name, arguments_sha256(admitted.call.arguments)))
         event = self._recording.result(context.task, admitted.call.name, admitted.call.arguments, context.key)
         if isinstance(event.body, b.ToolOutcomeUnknown):
             raise OutcomeUnknown(_why(event.body), tool=admitted.call.name)

@@ -129,6 +129,15 @@ async def people(app: Collegium, run: str, random: Random) -> None:
     raise AssertionError("the run does not end")
 
 
+async def say(app: Collegium, run: str, random: Random) -> None:
+    """Adds something now and then, while tasks begin, work and end."""
+    for text in random.choice([(), ("Also this.",), ("Also this.", "ok", "ok")]):
+        for _ in range(random.randrange(30)):
+            await asyncio.sleep(random.choice([0, 0, 0.001]))
+        with suppress(UsageError):  # it may have ended by then
+            await app.inbox.say(run, text, principal="ann", tenant="default")
+
+
 @pytest.mark.parametrize("seed", range(16))
 async def test_a_run_made_by_chance_replays_without_a_difference(seed: int) -> None:
     random, calls = Random(seed), list[str]()
@@ -136,11 +145,9 @@ async def test_a_run_made_by_chance_replays_without_a_difference(seed: int) -> N
     own = tools(random, calls)
     async with team(Moody(random), tools=own, stores=memory_stores(FakeClock()), approvals=policy) as app:
         run = await app.submit("By chance.", plan=plan_of(random))
-        if random.random() < 0.3:
-            await asyncio.sleep(random.random() / 50)
-            with suppress(UsageError):  # it may have ended by then
-                await app.inbox.say(run.id, "Also this.", principal="ann", tenant="default")
+        saying = asyncio.create_task(say(app, run.id, random))
         await people(app, run.id, random)
+        await saying
         lines = export(run.id, app.stores, tenant="default", now=datetime(2026, 1, 1, tzinfo=UTC), key=PUBLIC_KEY)
         made = parse([line async for line in lines])
     before = list(calls)

@@ -36,6 +36,7 @@ from collegium.runtime.performer import Team
 from collegium.runtime.pins import AGENT, tools_of
 from collegium.runtime.recording import Recording
 from collegium.runtime.replay import Driver, Replayed
+from collegium.runtime.rivals import Rivals
 from collegium.runtime.room import Rooms
 from collegium.runtime.stand_ins import (
     Progress,
@@ -86,9 +87,10 @@ async def replay(
     for data in export.blobs.values():
         blobs.put(export.tenant, data)
     team_agents = await _agents(export, agents, pins, records, is_pinned=is_pinned)
-    progress = Progress(recording)
+    progress, rivals = Progress(recording), Rivals(own, journal, clock=clock)
     toolbox = ReplayToolbox(
         recording,
+        rivals,
         _definitions(export, tools, pins, is_pinned=is_pinned),
         {t.definition.name: t for t in tools},
     )
@@ -116,7 +118,7 @@ async def replay(
         clock=clock,
         ids=Ids(lambda: time.time_ns() // 1_000_000),
         default_model="",
-        gate=ReplayGate(progress),
+        gate=ReplayGate(progress, rivals),
     )
 
     async def cancel(wish: RunCancelRequested) -> None:
