@@ -31,50 +31,43 @@ class _DraftedPlan(msgspec.Struct, frozen=True):
 
 
 async def plan(desk: Desk) -> TaskResult:
-    """A plan by the model where it can plan: checked, repaired once with what was wrong, else one of the library."""
-    if desk.setback is not None:
-        return await _plan_on(desk, desk.setback)
-    if not desk.model.profile.can_plan:
+    """A plan by the model where it can plan: checked, repaired once with what was wrong, else one of the library.
+
+    After a setback it is what remains to be done, planned around what has failed: no plan of the library knows of that,
+    so ``AnswerRefused`` is raised when none comes of it.
+    """
+    setback = desk.setback
+    if setback is None and not desk.model.profile.can_plan:
         return TaskResult(plan=templates.choose(desk.goal))
-    problems: list[str] = []
-    message = ChatMessage(role="user", text=_describe(desk))
-    added: tuple[ChatMessage, ...] = (ChatMessage(role="system", text=desk.agent.prompt), message)
-    for _ in range(2):
-        reply = await desk.talk.ask(*added, output_schema=_schema(desk.capabilities), max_output_tokens=2048)
-        try:
-            drafted = _parse(reply.text)
-            validate(drafted, capabilities=desk.capabilities, limit_tasks=desk.goal.limits.tasks)
-        except (InvalidPlan, ModelReplyError) as error:
-            problems.append(error.message)
-            added = (ChatMessage(role="user", text=f"This plan cannot run: {error.message}. Write it again."),)
-        else:
-            return TaskResult(plan=drafted, notes=tuple(problems))
-    return TaskResult(plan=templates.choose(desk.goal), notes=tuple(problems))
-
-
-async def _plan_on(desk: Desk, setback: Setback) -> TaskResult:
-    """What remains to be done, planned around what has failed. Raises ``AnswerRefused`` when no plan comes of it."""
-    kept = {t.id for t in setback.kept}
+    text = _describe(desk) if setback is None else f"{_describe(desk)}\n\n{_describe_setback(desk, setback)}"
     added: tuple[ChatMessage, ...] = (
         ChatMessage(role="system", text=desk.agent.prompt),
-        ChatMessage(role="user", text=f"{_describe(desk)}\n\n{_describe_setback(desk, setback)}"),
+        ChatMessage(role="user", text=text),
     )
     problems: list[str] = []
     for _ in range(2):
         reply = await desk.talk.ask(*added, output_schema=_schema(desk.capabilities), max_output_tokens=2048)
         try:
-            drafted = _parse(reply.text)
-            new = Plan(tasks=tuple(t for t in drafted.tasks if t.id not in kept))
-            if not new.tasks:
-                raise InvalidPlan(("it has no new tasks",))
-            whole = Plan(tasks=(*setback.kept, *new.tasks))
-            validate(whole, capabilities=desk.capabilities, limit_tasks=desk.goal.limits.tasks)
+            new = _checked(desk, _parse(reply.text))
         except (InvalidPlan, ModelReplyError) as error:
             problems.append(error.message)
             added = (ChatMessage(role="user", text=f"This plan cannot run: {error.message}. Write it again."),)
         else:
             return TaskResult(plan=new, notes=tuple(problems))
-    raise AnswerRefused(f"no plan around {', '.join(setback.failed)} came of two tries: {problems[-1]}")
+    if setback is not None:
+        raise AnswerRefused(f"no plan around {', '.join(setback.failed)} came of two tries: {problems[-1]}")
+    return TaskResult(plan=templates.choose(desk.goal), notes=tuple(problems))
+
+
+def _checked(desk: Desk, drafted: Plan) -> Plan:
+    """What ``drafted`` adds to the tasks that stay. Raises ``InvalidPlan`` where the two together cannot run."""
+    kept = () if desk.setback is None else desk.setback.kept
+    names = {t.id for t in kept}
+    new = tuple(t for t in drafted.tasks if t.id not in names)
+    if desk.setback is not None and not new:
+        raise InvalidPlan(("it has no new tasks",))
+    validate(Plan(tasks=(*kept, *new)), capabilities=desk.capabilities, limit_tasks=desk.goal.limits.tasks)
+    return Plan(tasks=new)
 
 
 def _describe_setback(desk: Desk, setback: Setback) -> str:
