@@ -42,7 +42,7 @@ def decide(state: RunState, now: datetime) -> tuple[Decision, ...]:
         return _towards_plan(state, now)
     if state.goal.is_plan_only:
         return _end(state, b.RunFinished(status="succeeded"))
-    return _onwards(state, now)
+    return _onwards(state, state.plan, now)
 
 
 def resumed(state: RunState, principal: str) -> tuple[Decision, ...]:
@@ -67,12 +67,12 @@ def wake_at(state: RunState, now: datetime) -> datetime | None:
     return min(moments, default=None)
 
 
-def _onwards(state: RunState, now: datetime) -> tuple[Decision, ...]:
-    """What follows under a plan: planning around failures, the next attempts, the end, or waiting."""
+def _onwards(state: RunState, plan: Plan, now: datetime) -> tuple[Decision, ...]:
+    """What follows under ``plan``: planning around failures, the next attempts, the end, or waiting."""
     failed = failures_to_plan_around(state)
     if failed:
         return (replanning(state, failed),)
-    adopted = _adopt(state)
+    adopted = _adopt(state, plan)
     if adopted:
         return adopted
     decisions = tuple(d for t in state.tasks.values() if (d := _towards_outcome(state, t, now)) is not None)
@@ -129,8 +129,11 @@ def _reviewed(state: RunState, planned: b.RunPlanned) -> tuple[Decision, ...]:
     return (Decision(body=planned),)
 
 
-def _adopt(state: RunState) -> tuple[Decision, ...]:
-    """The new plan that a planning task has made, once a person has approved it where that was asked for."""
+def _adopt(state: RunState, present: Plan) -> tuple[Decision, ...]:
+    """The new plan that a planning task has made, once a person has approved it where that was asked for.
+
+    Where it was rejected, the ``present`` one stays.
+    """
     found = new_plan(state)
     if found is None:
         return ()
@@ -142,14 +145,8 @@ def _adopt(state: RunState) -> tuple[Decision, ...]:
         if isinstance(answer, b.ApprovalRequested):
             return ()
         edited = plan if answer.plan is None else merged(state, answer.plan)
-        plan = edited if answer.answer == "approve" else _kept(state)
+        plan = edited if answer.answer == "approve" else present
     return (Decision(body=b.RunReplanned(plan=plan, reason=reason)),)
-
-
-def _kept(state: RunState) -> Plan:
-    """The plan as it is: a new one was rejected."""
-    assert state.plan is not None  # noqa: S101 - there is a plan wherever a new one is made
-    return state.plan
 
 
 def _towards_outcome(state: RunState, task: TaskState, now: datetime) -> Decision | None:
