@@ -37,7 +37,7 @@ TRIALS = {
     "kill": Kind(kills.uniform, 12, 40, 3),
     "aimed": Kind(kills.aimed, 12, 30, 3),
     "both": Kind(kills.both, 12, 8, 2),
-    "submit": Kind(kills.submitter, 12, 10, 3),
+    "submit": Kind(kills.submitter, 12, 21, 3),
     "pause": Kind(kills.paused, 10, 20, 2),
     "network": Kind(world_trials.network, 6, 5, 1),
     "disk": Kind(world_trials.disk, 3, 4, 2),
