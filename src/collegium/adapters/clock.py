@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 SLEW: Final = 10
@@ -19,10 +20,13 @@ JUMP_NS: Final = 60 * 1_000_000_000
 _log = logging.getLogger("collegium.clock")
 
 
-def boottime_ns() -> int:
-    """Nanoseconds that grow while the machine is suspended, too; monotonic time where there is no such clock."""
+def _boottime() -> Callable[[], int]:
     clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)
+    return time.monotonic_ns if clock is None else partial(time.clock_gettime_ns, clock)
+
+
+boottime_ns: Final = _boottime()
+"""Nanoseconds that grow while the machine is suspended, too; monotonic time where there is no such clock."""
 
 
 class SystemClock:
@@ -97,4 +101,6 @@ def _on(line: tuple[int, int, int], passed_ns: int) -> int:
     """The time of day ``passed_ns`` after a look: it grows by nine to eleven tenths of that."""
     now_ns, _, off_ns = line
     most_ns = passed_ns // SLEW
-    return now_ns + passed_ns + max(-most_ns, min(off_ns, most_ns))
+    if -most_ns <= off_ns <= most_ns:
+        return now_ns + passed_ns + off_ns
+    return now_ns + passed_ns + (most_ns if off_ns > 0 else -most_ns)
