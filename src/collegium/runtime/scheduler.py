@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from collegium.domain import body as b
 from collegium.domain.decision import Decision
@@ -50,9 +51,10 @@ class Scheduler:
         What follows from it by itself is decided in the same append, and its first work published; not where it has to
         draw on accounts, whose draws name a run that is there.
         """
-        first = self._draft(Decision(body=submitted), tenant)
+        at = self._clock.now()
+        first = self._draft(Decision(body=submitted), tenant, at)
         decisions, head = await self._opening(run, first)
-        drafts = [first, *(self._draft(d, tenant) for d in decisions)]
+        drafts = [first, *(self._draft(d, tenant, at) for d in decisions)]
         try:
             events = await self._journal.append(run, drafts, expected=0, head=head).durable()
         except Conflict:
@@ -126,7 +128,8 @@ class Scheduler:
 
     def record(self, run: str, tenant: str, bodies: Sequence[b.Body], *, fence: Fence) -> Receipt:
         """Orders recording events of an attempt."""
-        drafts = [self._draft(Decision(body=x, task=fence.task, attempt=fence.attempt), tenant) for x in bodies]
+        at = self._clock.now()
+        drafts = [self._draft(Decision(body=x, task=fence.task, attempt=fence.attempt), tenant, at) for x in bodies]
         return self._journal.append(run, drafts, fence=fence)
 
     async def changed(self, run: str, timeout_s: float) -> RunState | None:
@@ -148,9 +151,8 @@ class Scheduler:
 
     async def publish(self, state: RunState, *, only: Collection[str] | None = None) -> None:
         """Puts the ready tasks (of ``only``) on the bus; those that are there already stay as they are."""
-        now = self._clock.now()
         for task in state.tasks.values() if only is None else [state.tasks[name] for name in only]:
-            if task.status == "ready" and (task.wake_at is None or task.wake_at <= now):
+            if task.status == "ready" and (task.wake_at is None or task.wake_at <= self._clock.now()):
                 await self._bus.publish(
                     Message(
                         id=f"{state.id}/{task.task.id}/{task.attempt}",
@@ -209,10 +211,10 @@ class Scheduler:
         if not agenda.decisions:
             await self.publish(state)
             return state, heard, True
-        decisions = agenda.decisions
+        decisions, at = agenda.decisions, self._clock.now()
         receipt = self._journal.append(
             state.id,
-            [self._draft(d, state.tenant) for d in decisions],
+            [self._draft(d, state.tenant, at) for d in decisions],
             expected=state.deciding_seq,
             fence=tuple(agenda.fences),
             head=agenda.head,
@@ -239,11 +241,11 @@ class Scheduler:
             # The run says what it took; whoever looks for orphans settles it.
             _log.exception("what %s did not use could not be given back", state.id)
 
-    def _draft(self, decision: Decision, tenant: str) -> Draft:
+    def _draft(self, decision: Decision, tenant: str, at: datetime) -> Draft:
         return Draft(
             id=self._ids.new("evt"),
             tenant=tenant,
-            at=self._clock.now(),
+            at=at,
             body=decision.body,
             task=decision.task,
             attempt=decision.attempt,
