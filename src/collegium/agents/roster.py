@@ -23,6 +23,7 @@ class Roster:
         self._agents = {a.name: a for a in agents}
         if not self._agents:
             raise UsageError("there are no agents: declare at least one, or keep the built-in ones")
+        self._capabilities = tuple(sorted({c for a in self._agents.values() for c in a.capabilities}))
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(self._agents.values())
@@ -30,7 +31,7 @@ class Roster:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Everything that tasks may ask for, sorted."""
-        return tuple(sorted({c for a in self._agents.values() for c in a.capabilities}))
+        return self._capabilities
 
     def get(self, name: str) -> Agent:
         """The agent. Raises ``UnknownName`` with the nearest names."""

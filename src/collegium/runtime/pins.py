@@ -11,6 +11,7 @@ import asyncio
 import fnmatch
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -84,6 +85,8 @@ class Pins:
 
     async def roster(self, tenant: str, pins: Mapping[str, str]) -> Roster:
         """The agents a run is pinned to; present ones where a kept one cannot be found."""
+        if self._are_present(pins):
+            return self._roster
         mine = {name.removeprefix("agent:"): d for name, d in pins.items() if name.startswith("agent:")}
         if not mine or mine == self._digests:
             return self._roster
@@ -104,6 +107,8 @@ class Pins:
             wanted: Names and patterns of the tools that the agent may use.
             for_task: Those that the task may use; none for all of them.
         """
+        if self._are_present(pins):
+            return None
         patterns, narrower = tuple(wanted), tuple(for_task)
         for name, pinned in tools_of(pins).items():
             if not _matches(name, patterns) or (narrower and not _matches(name, narrower)):
@@ -116,6 +121,12 @@ class Pins:
                     "`collegium runs resume`, or `collegium runs fork ID --at SEQ` to go on with what there is"
                 )
         return None
+
+    def _are_present(self, pins: Mapping[str, str]) -> bool:
+        """Whether a run keeps to exactly what there is now, the models aside: so it is with nearly every run."""
+        return self.present.items() <= pins.items() and all(
+            name.startswith("model:") for name in pins.keys() - self.present.keys()
+        )
 
     async def compare(self, tenant: str, pins: Mapping[str, str]) -> tuple[Difference, ...]:
         """Every pin of a run that is not what there is now."""
@@ -189,6 +200,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, p) for p in patterns)
 
 
+@lru_cache(maxsize=1_024)
 def _profile_key(name: str, profile: ModelProfile) -> str:
     return f"{name}@{hashlib.sha256(msgspec.json.encode(profile, order='sorted')).hexdigest()[:16]}"
 

@@ -84,5 +84,7 @@ class Slots:
         self._load[agent] -= 1
 
     def _room(self, capability: str) -> int:
-        free = sum(max(0, a.max_concurrent - self._load[a.name]) for a in self._able[capability])
-        return free - self._promised[capability]
+        room = -self._promised.get(capability, 0)
+        for agent in self._able[capability]:
+            room += max(0, agent.max_concurrent - self._load.get(agent.name, 0))
+        return room
