@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQL
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 # A write that stops short for another reason than ENOSPC (quota, file size limit) is an I/O error to SQLite.
 _NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE})
-_MAX_ROWS_AT_ONCE = 32
 
 
 def connect(path: Path, *, synchronous: str, busy_timeout_s: float) -> sqlite3.Connection:
@@ -62,17 +62,23 @@ def insert_rows(connection: sqlite3.Connection, head: str, rows: Sequence[Sequen
     """Runs ``head VALUES (...), (...) tail`` for all rows in few, cached statements.
 
     ``executemany`` gives up and takes back the interpreter lock for every row, which beside a busy event loop costs far
-    more than the row itself. Runs of 32, 16, 8 ... rows keep the number of different statements small.
+    more than the row itself. Runs of 32, 16 and up to 8 rows keep the number of different statements small.
     """
-    start, size = 0, _MAX_ROWS_AT_ONCE
+    start = 0
     while start < len(rows):
-        while size > len(rows) - start:
-            size //= 2
+        left = len(rows) - start
+        size = 32 if left >= 32 else 16 if left >= 16 else min(left, 8)
         part = rows[start : start + size]
-        holes = "(" + ",".join("?" * len(part[0])) + ")"
         values = [value for row in part for value in row]
-        connection.execute(f"{head} VALUES {','.join([holes] * size)} {tail}", values)
+        connection.execute(_insertion(head, len(part[0]), size, tail), values)
         start += size
+
+
+@lru_cache(maxsize=256)
+def _insertion(head: str, columns: int, rows: int, tail: str) -> str:
+    """The statement, the same object each time: SQLite's cache of statements is asked by it."""
+    holes = "(" + ",".join("?" * columns) + ")"
+    return f"{head} VALUES {','.join([holes] * rows)} {tail}"
 
 
 def union(selects: Iterable[str]) -> str:

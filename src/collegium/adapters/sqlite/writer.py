@@ -118,7 +118,8 @@ class Writer:
         self._has_timer = False
         self._settling = 0
         self._commit_s = _UNTRIED_S
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         # Held by whoever takes items from the queue until they are done: the thread, or for once a waiter.
         self._at_work = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -132,7 +133,7 @@ class Writer:
 
     def put(self, item: Item) -> None:
         """Orders ``item`` behind all before it; it is written within ``linger_s``, or when somebody waits for it."""
-        with self._changed:
+        with self._lock:
             if self._is_closing:
                 item.error, item.is_done = StoreUnavailable(f"{self._path} is closed", path=str(self._path)), True
                 return
@@ -156,7 +157,7 @@ class Writer:
             self._changed.notify()
 
     def _lingered(self) -> None:
-        with self._changed:
+        with self._lock:
             self._has_timer = False
             if not self._queue or not self._is_idle:
                 return
@@ -201,7 +202,7 @@ class Writer:
     def _take_few(self) -> list[Item]:
         """All that waits, inside a transaction that has begun; nothing where that would take long."""
         connection = self._connection
-        with self._changed:
+        with self._lock:
             if connection is None or self._is_closing or not self._queue or len(self._queue) > _MOST_ITEMS:
                 return []
             if any(item.is_large for item in self._queue):
@@ -215,7 +216,7 @@ class Writer:
             return items
 
     def _urge(self, item: Item, waiter: asyncio.Future[None]) -> bool:
-        with self._changed:
+        with self._lock:
             if item.is_done:
                 return False
             if item._waiters is None:  # noqa: SLF001 the writer keeps its own list on the item
@@ -227,7 +228,7 @@ class Writer:
 
     def close(self, *, drain: bool = True) -> None:
         """Writes what waits (or, without ``drain``, fails it), then ends the thread; twice is harmless. Blocks."""
-        with self._changed:
+        with self._lock:
             self._is_closing = True
             given_up = [] if drain else self._queue
             if not drain:
@@ -250,7 +251,7 @@ class Writer:
 
     def _await_work(self) -> bool:
         """Returns when something has waited long enough; whether there is anything left to do."""
-        with self._changed:
+        with self._lock:
             while not self._queue and not self._is_closing:
                 self._is_idle, self._is_urged = True, False
                 # Not for ever: the loop that was to wake it may be gone.
@@ -264,7 +265,7 @@ class Writer:
             return bool(self._queue) or not self._is_closing
 
     def _take(self) -> list[Item]:
-        with self._changed:
+        with self._lock:
             items, self._queue = self._queue[:_MAX_ITEMS], self._queue[_MAX_ITEMS:]
             # What is left was waited for, or has lingered long enough already.
             self._is_urged = bool(self._queue)
@@ -358,7 +359,7 @@ class Writer:
 
     def _finish(self, items: Sequence[Item], error: CollegiumError | None) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        with self._changed:
+        with self._lock:
             for item in items:
                 if item.error is None:
                     item.error = error
