@@ -17,7 +17,7 @@ class TopicSignals:
         self._clock = clock
         self._happened: dict[str, int] = {}
         self._looked: dict[str, int] = {}
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
 
     @property
     def topics(self) -> frozenset[str]:
@@ -33,8 +33,8 @@ class TopicSignals:
 
     def stir(self, topic: str) -> None:
         """Makes those who wait for ``topic`` compute anew how long to wait."""
-        for event in self._waiters.get(topic, ()):
-            event.set()
+        for waiter in self._waiters.get(topic, ()):
+            _wake(waiter)
 
     def looked(self, topics: Sequence[str]) -> None:
         """Somebody looks at ``topics`` now; what happens from here on is news."""
@@ -62,17 +62,17 @@ class TopicSignals:
         return False
 
     async def _stirred(self, topics: Sequence[str], timeout_s: float) -> None:
-        event = asyncio.Event()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for topic in topics:
-            self._waiters.setdefault(topic, set()).add(event)
-        tasks = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._clock.sleep(timeout_s))]
+            self._waiters.setdefault(topic, set()).add(waiter)
+        asleep = asyncio.ensure_future(self._clock.sleep(timeout_s))
+        asleep.add_done_callback(lambda _: _wake(waiter))
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await waiter
         finally:
-            for task in tasks:
-                task.cancel()
+            asleep.cancel()
             for topic in topics:
-                self._waiters[topic].discard(event)
+                self._waiters[topic].discard(waiter)
                 if not self._waiters[topic]:
                     del self._waiters[topic]
 
@@ -80,3 +80,8 @@ class TopicSignals:
         """Drops the counters of topics that nobody waits for: their next waiter is told to look once more."""
         self._happened = {topic: n for topic, n in self._happened.items() if topic in self._waiters}
         self._looked = {topic: n for topic, n in self._looked.items() if topic in self._waiters}
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -109,7 +109,10 @@ class MemoryBus:
         now = self._clock.monotonic()
         next_s = math.inf
         for name in topics:
-            for queue in self._topics.get(name, _Topic()).queues.values():
+            topic = self._topics.get(name)
+            for queue in () if topic is None else topic.queues.values():
+                if not queue.hidden:
+                    continue
                 has_shown, due_s = queue.show(now)
                 next_s = min(next_s, due_s)
                 if has_shown:
