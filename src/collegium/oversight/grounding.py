@@ -158,8 +158,9 @@ def _claim(
 
 def _best_place(claim: str, chunks: Sequence[Chunk], weights: dict[str, float], window: int) -> _Place | None:
     """The fewest sentences of one chunk that hold most of the claim's words."""
-    topic = {term: weights.get(term, 1.0) for term in terms(claim) if not term[0].isdigit()}
-    wanted = {term: topic.get(term, 2.0) for term in terms(claim)}
+    claimed = terms(claim)
+    topic = {term: weights.get(term, 1.0) for term in claimed if not term[0].isdigit()}
+    wanted = {term: topic.get(term, 2.0) for term in claimed}
     total = sum(topic.values())
     best: tuple[float, _Place] | None = None
     for chunk in chunks:
