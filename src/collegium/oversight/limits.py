@@ -85,6 +85,8 @@ class AttemptLimits:
     @property
     def is_nearly_spent(self) -> bool:
         """Whether the soft share of any cap, or of the time, is gone."""
+        if not self._allotment.is_capped:
+            return self._is_late()
         spent = self._allotment.of(self._spent)
         share = Decimal(str(SOFT_SHARE))
         return self._is_late() or any(
@@ -93,6 +95,8 @@ class AttemptLimits:
 
     def fit(self, request: ModelRequest, profile: ModelProfile) -> ModelRequest:
         """``request``, its output cap lowered to what is left where that still leaves room for a reply."""
+        if not self._allotment.is_capped:
+            return request
         left, need = self._left(), upper_bound_tokens(request)
         rooms = [request.max_output_tokens]
         if left.tokens is not None:
@@ -113,6 +117,8 @@ class AttemptLimits:
         Raises LimitReached when it does not fit, naming the cap, the need and the rest; also under a money limit when
         nobody knows the model's price.
         """
+        if not self._allotment.is_capped:
+            return Usage()  # nothing depends on it
         input_tokens, output_tokens = upper_bound_tokens(request), request.max_output_tokens
         need = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
         if self._allotment.cost_usd is not None:

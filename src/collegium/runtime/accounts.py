@@ -235,6 +235,8 @@ class Accounts:
         return tuple(dict.fromkeys([h.run async for h in heads_of(self._journal, query)]))
 
     def _accounts(self, scope: Scope, tenant: str, name: str, caps: PeriodCaps) -> tuple[Account, ...]:
+        if not caps.day.is_capped and not caps.month.is_capped:
+            return ()
         today = self._clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
         both: Sequence[tuple[Period, Allotment, datetime]] = (
             ("day", caps.day, today),
