@@ -135,7 +135,8 @@ class Collegium:
             journal=stores.journal,
             bus=stores.bus,
             clock=clock,
-            gate=gate or Gate(stores.presence, self._scheduler, clock=clock, dead=self._recovery.dead, stops=stops),
+            gate=gate
+            or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops),
             pins=self.pins,
             stops=stops,
             funding=funding,

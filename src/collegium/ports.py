@@ -334,6 +334,12 @@ class Presence(Protocol):
     async def dead(self) -> tuple[str, ...]:
         """Workers that ended without a word, or whose beats stand still for a lease of this process's own time."""
 
+    def silence(self, worker: str) -> float | None:
+        """For how many leases ``worker`` had been silent when ``dead`` was asked last; ``inf``: it has ended.
+
+        Below 1 it lives. None for one that nothing is known of: it has ended and left nothing.
+        """
+
     def tick(self) -> float:
         """Says that the event loop runs; returns after how many seconds to say so again."""
 

@@ -115,6 +115,11 @@ class Observer:
         self._seen[worker] = _Seen(beats, now_s, still_s)
         return still_s >= self._lease_s
 
+    def silence(self, worker: str) -> float | None:
+        """For how many leases the counter of ``worker`` has been seen standing still; None for one never looked at."""
+        seen = self._seen.get(worker)
+        return None if seen is None else seen.still_s / self._lease_s
+
     def forget_others(self, workers: set[str]) -> None:
         """Forgets all but ``workers``."""
         self._seen = {worker: seen for worker, seen in self._seen.items() if worker in workers}

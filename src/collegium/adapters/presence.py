@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from collegium.adapters.beats import BEATS_PER_LEASE, DEFAULT_LEASE_S, Beats, Observer, boottime_s
@@ -84,6 +85,12 @@ class FilePresence:
         self._observer.forget_others(others)
         self._ended.clear()
         return tuple(sorted(w for w in others if self._is_dead(w)))
+
+    def silence(self, worker: str) -> float | None:
+        """For how many leases the counter stood still; a lock that is free is the end, seen by whoever looks last."""
+        if worker in self._held:
+            return 0.0
+        return inf if worker in self._ended else self._observer.silence(worker)
 
     def tick(self) -> float:
         """The event loop runs; returns after how many seconds to say so again."""
@@ -194,6 +201,14 @@ class MemoryPresence:
             self._observer.forget_others(others)
         self._ended = frozenset(w for w in others if self._board[w] == _ABANDONED)
         return tuple(sorted(w for w in others if self._is_dead(w)))
+
+    def silence(self, worker: str) -> float | None:
+        """For how many leases the counter stood still."""
+        if worker not in self._board or worker in self._held:
+            return None if worker not in self._held else 0.0
+        if self._board[worker] == _ABANDONED:
+            return inf
+        return 0.0 if self._observer is None else self._observer.silence(worker)
 
     def tick(self) -> float:
         """Beats; returns after how many seconds to do so again."""

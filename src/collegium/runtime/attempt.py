@@ -356,11 +356,10 @@ class Attempt:
     async def _caller(self, entry: books.Entry | None) -> str:
         """What is known of the worker that made a call, for the person who is asked about it."""
         worker = self.worker if entry is None else await self._worker_of(entry.task, entry.attempt)
-        if worker == self.worker:
-            return "Its worker lives."
-        if await self._gate.is_silent(worker):
-            return "Its worker has not been heard of since."
-        return "Its worker has ended by now, or has been heard of again."
+        is_silent = worker != self.worker and await self._gate.is_silent(worker)
+        if is_silent is None:
+            return "Its worker has ended."
+        return "Its worker has not been heard of since, but has not ended." if is_silent else "Its worker lives."
 
     async def _worker_of(self, task: str, attempt: int | None) -> str:
         async for events in history.own(self._journal, self.run):

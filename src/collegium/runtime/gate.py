@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -38,7 +39,7 @@ class Gate:
     process that was stopped in between first shows that it lives and then looks whether its attempt is still its own.
 
     Args:
-        dead: Workers that are taken for dead now.
+        silence: For how many leases a worker has been silent; see ``Presence.silence``.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class Gate:
         scheduler: Scheduler,
         *,
         clock: Clock,
-        dead: Callable[[], Awaitable[frozenset[str]]],
+        silence: Callable[[str], Awaitable[float | None]],
         stops: Stops | None = None,
     ) -> None:
         self._presence = presence
-        self._dead = dead
+        self._silence = silence
         self._scheduler = scheduler
         self._clock = clock
         self._stops = stops
@@ -106,9 +107,10 @@ class Gate:
         """What of all that the user has ``said`` the agent may hear by now: everything, but in a replay."""
         return await said()
 
-    async def is_silent(self, worker: str) -> bool:
-        """Whether ``worker`` was taken for dead and has not been heard of since."""
-        return worker in await self._dead()
+    async def is_silent(self, worker: str) -> bool | None:
+        """Whether ``worker``, which has not ended, was not heard of for a lease; None for one that has ended."""
+        leases = await self._silence(worker)
+        return None if leases is None or leases == inf else leases >= 1
 
     async def _beaten(self) -> None:
         while self._presence.fresh_s() <= 0:

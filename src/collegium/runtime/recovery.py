@@ -135,6 +135,12 @@ class Recovery:
         async with self._burying:
             return frozenset(await self._presence.dead())
 
+    async def silence(self, worker: str) -> float | None:
+        """For how many leases ``worker`` has been silent; see ``Presence.silence``."""
+        async with self._burying:
+            await self._presence.dead()
+            return self._presence.silence(worker)
+
     async def bury(self, only: frozenset[str] | None) -> None:
         """Lapses the open attempts of workers that live no more, in the runs of ``only`` or in all of them.
 

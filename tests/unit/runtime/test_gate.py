@@ -44,8 +44,8 @@ class Place:
     held: Held
 
 
-async def nobody() -> frozenset[str]:
-    return frozenset()
+async def never(worker: str) -> float:
+    return 0.0
 
 
 async def begun() -> Place:
@@ -59,7 +59,7 @@ async def begun() -> Place:
     await one.advance(held.run)
     started = b.TaskStarted(worker="wrk_1", agent="operator", agent_version="1", model="m")
     await one.propose(held.run, lambda _: [Decision(body=started, task="do", attempt=1)], fence=held.fence)
-    return Place(clock, presence, one, two, Gate(presence, one, clock=clock, dead=nobody), held)
+    return Place(clock, presence, one, two, Gate(presence, one, clock=clock, silence=never), held)
 
 
 async def lapse(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -99,6 +100,33 @@ class PresenceConformance(ABC):
             assert await three.dead() == await two.dead() == ("wrk_1",)
             await two.withdraw("wrk_1")
             assert await three.dead() == ()
+
+    async def test_it_says_whether_a_worker_lives_stands_still_or_has_ended(self) -> None:
+        clock = FakeClock()
+        with self.processes(clock) as process:
+            one, two = process(), process()
+            await one.announce("wrk_1")
+            assert await two.dead() == ()
+            assert two.silence("wrk_1") == 0
+            assert one.silence("wrk_1") == 0
+            assert two.silence("wrk_2") is None
+            await _stand_still(clock)
+            await _judge(two, clock, dead=("wrk_1",))
+            seen = two.silence("wrk_1")
+            assert seen is not None
+            assert 1 <= seen < math.inf
+            await clock.advance(LEASE_S / 2)
+            await two.dead()
+            assert two.silence("wrk_1") == seen + 0.5
+            await _beaten(one)
+            await two.dead()
+            assert two.silence("wrk_1") == 0
+            await one.abandon("wrk_1")
+            await two.dead()
+            assert two.silence("wrk_1") == math.inf
+            await two.withdraw("wrk_1")
+            await two.dead()
+            assert two.silence("wrk_1") is None
 
     async def test_an_observer_that_was_stopped_itself_has_seen_nothing(self) -> None:
         clock = FakeClock()

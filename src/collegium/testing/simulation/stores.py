@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from collegium.adapters.memory.blobs import MemoryBlobs
@@ -253,6 +254,15 @@ class HostPresence:
         found = tuple(sorted(w for w in self._beats if w != self._worker and self._is_dead(w, now)))
         await self._machine.reach("presence.dead:after")
         return found
+
+    def silence(self, worker: str) -> float | None:
+        """For how many leases the count stood still, as far as that was seen."""
+        if worker == self._worker or worker not in self._beats:
+            return 0.0 if worker == self._worker else None
+        if self._shows_death and not self._beats[worker].machine.is_alive:
+            return inf
+        since_s = self._seen[worker][1] if worker in self._seen else self._machine.loop.time()
+        return (self._machine.loop.time() - since_s) / self._lease_s
 
     def _is_dead(self, worker: str, now: float) -> bool:
         if self._shows_death and not self._beats[worker].machine.is_alive:
