@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,17 +52,23 @@ async def events_when(data: Path, wanted: Sequence[str]) -> tuple[str, list[Even
             await asyncio.sleep(0.05)
 
 
-async def test_a_killed_run_is_resumed_by_its_id_without_repeating_a_step_or_a_write(tmp_path: Path) -> None:
-    data, replies = tmp_path / "data", tmp_path / "replies.json"
-    model = script(replies, {"reply": PLAN}, {"tool_calls": [WRITE]}, {"delay_s": 120, "reply": "never said"})
+async def killed(
+    data: Path, replies: Path, *steps: dict[str, Any], when: Sequence[str] = ("task.started", "task.started")
+) -> tuple[str, str]:
+    """The model and the id of a run whose process was killed after ``steps`` of its task, in a reply without end."""
+    model = script(replies, {"reply": PLAN}, *steps, {"delay_s": 120, "reply": "never said"})
     process = start(data, "run", "Write a note.", "--model", model)
     try:
-        run, _ = await events_when(data, ["tool.intended", "tool.finished"])
-        process.send_signal(signal.SIGKILL)
+        run, _ = await events_when(data, when)
     finally:
         process.kill()
         process.communicate()
+    return model, run
 
+
+async def test_a_killed_run_is_resumed_by_its_id_without_repeating_a_step_or_a_write(tmp_path: Path) -> None:
+    data, replies = tmp_path / "data", tmp_path / "replies.json"
+    _, run = await killed(data, replies, {"tool_calls": [WRITE]}, when=["tool.intended", "tool.finished"])
     script(replies, {"expect_last": "note.txt", "reply": "I wrote note.txt."})
     heir = start(data, "runs", "resume", run)
     out, err = await asyncio.to_thread(heir.communicate, timeout=60)
@@ -84,13 +89,7 @@ async def test_a_killed_run_is_resumed_by_its_id_without_repeating_a_step_or_a_w
 
 async def test_two_processes_resume_one_run_and_one_of_them_does_the_work(tmp_path: Path) -> None:
     data, replies = tmp_path / "data", tmp_path / "replies.json"
-    model = script(replies, {"reply": PLAN}, {"delay_s": 120, "reply": "never said"})
-    process = start(data, "run", "Write a note.", "--model", model)
-    try:
-        run, _ = await events_when(data, ["task.started", "task.started"])
-    finally:
-        process.kill()
-        process.communicate()
+    _, run = await killed(data, replies)
     script(replies, {"reply": "Done."})
     heirs = [start(data, "runs", "resume", run) for _ in range(2)]
     for heir in heirs:
@@ -104,13 +103,7 @@ async def test_two_processes_resume_one_run_and_one_of_them_does_the_work(tmp_pa
 
 async def test_the_same_goal_again_goes_on_where_it_was_killed_unless_it_is_to_begin_anew(tmp_path: Path) -> None:
     data, replies = tmp_path / "data", tmp_path / "replies.json"
-    model = script(replies, {"reply": PLAN}, {"delay_s": 120, "reply": "never said"})
-    process = start(data, "run", "Write a note.", "--model", model)
-    try:
-        run, _ = await events_when(data, ["task.started", "task.started"])
-    finally:
-        process.kill()
-        process.communicate()
+    model, run = await killed(data, replies)
     script(replies, {"reply": "Done."})
     again = start(data, "run", "Write a note.", "--model", model)
     out, err = await asyncio.to_thread(again.communicate, timeout=60)
