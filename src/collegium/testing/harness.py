@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.extract.extractor import FileExtractor
@@ -64,6 +65,11 @@ def memory_stores(clock: Clock) -> Stores:
         presence=MemoryPresence(),
         archive=MemoryArchive(journal, records, blobs),
     )
+
+
+def own_bus(stores: Stores) -> Stores:
+    """The same stores with a bus of their own: what another process does is seen, but nobody is told of it."""
+    return replace(stores, bus=MemoryBus(SystemClock()))
 
 
 @asynccontextmanager

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import FilePresence
 from collegium.agents.compaction import FULL_SHARE, Window
 from collegium.domain import body as b
@@ -26,7 +25,7 @@ from collegium.domain.plan import Plan, Task
 from collegium.domain.tool import ToolResult
 from collegium.domain.usage import Limits, Usage
 from collegium.ports import Receipt
-from collegium.testing.harness import memory_stores, team
+from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
 from collegium.tools.definition import tool
 
@@ -161,7 +160,7 @@ async def test_after_a_crash_the_requests_are_the_same_byte_for_byte(tmp_path: P
         run = await app.submit("x", plan=PLAN, limits=LIMITS)
         await asyncio.wait_for(first.is_blocked.wait(), 30)
         journal.is_gone = True
-    heirs = replace(stores, bus=MemoryBus(SystemClock()))
+    heirs = own_bus(stores)
     async with team(second, tools=[look, dump], agents=[CLERK], stores=heirs) as heir:
         resumed = await heir.resume(run.id)
         assert (await asyncio.wait_for(resumed.result(), 60)).status == "succeeded"

@@ -10,25 +10,22 @@ from typing import TypeVar
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.memory.bus import MemoryBus
-from collegium.app import Collegium, Run, Stores
+from collegium.app import Collegium, Run
 from collegium.domain import body as b
 from collegium.domain.asking import NOBODY
 from collegium.domain.chat import ToolCall
 from collegium.domain.errors import AlreadyDecided, CollegiumError, NotAllowed, NotFound, StoreCorrupt, UsageError
 from collegium.domain.event import Event
-from collegium.domain.plan import Plan, Task
-from collegium.domain.report import RunReport
-from collegium.domain.run import Approval
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Journal
 from collegium.testing.clock import FakeClock
-from collegium.testing.harness import memory_stores, team
+from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.testing.scripted import ScriptedModel, Step
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import FunctionTool, tool
+from tests.unit.runtime.people import asked, ended, waiting
+from tests.unit.runtime.plans import ONE
 
-ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 ASKING = ApprovalPolicy(tools=("send_*",))
 B = TypeVar("B", bound=b.Body)
 
@@ -58,35 +55,18 @@ async def submitted(app: Collegium, **options: object) -> Run:
     return await app.submit("Send the mail.", plan=ONE, tools=["send_mail"], **options)  # type: ignore[arg-type]
 
 
-async def waiting(app: Collegium, **options: object) -> Run:
-    run = await submitted(app, **options)
-    assert (await asyncio.wait_for(run.result(), 20)).status == "waiting"
-    return run
-
-
-async def ended(run: Run) -> RunReport:
-    report = await asyncio.wait_for(run.result(), 20)
-    assert report.status != "waiting", report
-    return report
-
-
-async def asked(run: Run) -> Approval:
-    (question,) = (await run.state()).open_approvals
-    return question
+async def asking(app: Collegium, **options: object) -> Run:
+    return await waiting(await submitted(app, **options))
 
 
 async def told(app: Collegium, run: Run, kind: type[B]) -> list[B]:
     return [e.body async for e in app.events(run.id) if isinstance(e.body, kind)]
 
 
-def own_bus(stores: Stores) -> Stores:
-    return replace(stores, bus=MemoryBus(SystemClock()))
-
-
 async def test_a_call_that_policy_names_is_made_once_somebody_has_approved_it() -> None:
     sent: list[str] = []
     async with team(mailing(), tools=[mailer(sent)], approvals=ASKING) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = await asked(run)
         assert sent == []
         assert (question.task, question.request.arguments) == ("do", {"to": "ada"})
@@ -103,7 +83,7 @@ async def test_a_call_that_policy_names_is_made_once_somebody_has_approved_it() 
 async def test_a_tool_may_ask_by_itself_and_only_what_asks_is_asked_about() -> None:
     sent: list[str] = []
     async with team(mailing(), tools=[mailer(sent, asks=True)]) as app:
-        assert "asks before every call" in (await asked(await waiting(app))).request.question
+        assert "asks before every call" in (await asked(await asking(app))).request.question
     async with team(mailing(), tools=[mailer(sent)], approvals=ApprovalPolicy(tools=("pay_*",))) as app:
         run = await submitted(app)
         assert (await ended(run)).status == "succeeded"
@@ -114,7 +94,7 @@ async def test_what_is_rejected_is_not_called_and_the_agent_is_told_why() -> Non
     sent: list[str] = []
     model = mailing(told="send_mail was not called, bo did not allow it: wrong person")
     async with team(model, tools=[mailer(sent)], approvals=ASKING) as app:
-        run = await waiting(app)
+        run = await asking(app)
         await app.answer((await asked(run)).id, "reject", principal="bo", reason="wrong person")
         assert (await ended(run)).status == "succeeded"
         assert sent == []
@@ -127,7 +107,7 @@ async def test_several_calls_of_a_step_are_asked_about_together_and_answered_one
     calls = (mail("ada", "c1"), mail("bo", "c2"))
     model = ScriptedModel([Step(tool_calls=calls), Step(expect=("sent to ada", "bo did not allow it"), reply="Done.")])
     async with team(model, tools=[mailer(sent)], approvals=ASKING) as app:
-        run = await waiting(app)
+        run = await asking(app)
         first, second = (await run.state()).open_approvals
         await app.answer(first.id, "approve", principal="bo")
         assert (await run.state()).status == "waiting"
@@ -143,7 +123,7 @@ async def test_the_same_write_from_another_step_is_asked_about() -> None:
         [Step(tool_calls=(mail(),)), Step(tool_calls=(mail(id_="c2"),)), Step(expect_last=("sent",), reply="Twice.")]
     )
     async with team(model, tools=[mailer(sent)]) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = await asked(run)
         assert "already called with exactly these arguments, in step 1" in question.request.question
         assert len(sent) == 1
@@ -156,7 +136,7 @@ async def test_the_same_write_from_another_step_is_asked_about() -> None:
 async def test_an_approval_survives_everything_and_goes_on_once_whoever_answers() -> None:
     stores, sent = memory_stores(SystemClock()), list[str]()
     async with team(mailing(), tools=[mailer(sent)], approvals=ASKING, stores=stores) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = (await asked(run)).id
     empty = ScriptedModel([])
     async with (
@@ -183,7 +163,7 @@ async def test_an_approval_survives_everything_and_goes_on_once_whoever_answers(
 async def test_an_approval_is_bound_to_the_version_of_the_tool() -> None:
     stores, sent = memory_stores(SystemClock()), list[str]()
     async with team(mailing(), tools=[mailer(sent)], approvals=ASKING, stores=stores) as app:
-        run = await waiting(app)
+        run = await asking(app)
         first = await asked(run)
     async with team(ScriptedModel([]), stores=own_bus(stores), scope="none") as other:
         await other.answer(first.id, "approve", principal="bo")
@@ -197,7 +177,7 @@ async def test_an_approval_is_bound_to_the_version_of_the_tool() -> None:
 async def test_an_answer_holds_where_nobody_would_ask_any_more(answer: str) -> None:
     stores, sent = memory_stores(SystemClock()), list[str]()
     async with team(mailing(), tools=[mailer(sent)], approvals=ASKING, stores=stores) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = (await asked(run)).id
     async with team(ScriptedModel([]), stores=own_bus(stores), scope="none") as other:
         await other.answer(question, answer, principal="bo")
@@ -210,7 +190,7 @@ async def test_an_answer_holds_where_nobody_would_ask_any_more(answer: str) -> N
 async def test_a_tool_that_is_no_longer_granted_is_not_called_whoever_approved_it() -> None:
     stores, sent = memory_stores(SystemClock()), list[str]()
     async with team(mailing(), tools=[mailer(sent)], approvals=ASKING, stores=stores) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = (await asked(run)).id
     async with team(ScriptedModel([]), stores=own_bus(stores), scope="none") as other:
         await other.answer(question, "approve", principal="bo")
@@ -273,14 +253,14 @@ async def test_who_may_not_answer() -> None:
     sent: list[str] = []
     policy = ApprovalPolicy(tools=("send_mail",), is_four_eyes=True)
     async with team(mailing(), tools=[mailer(sent)], approvals=policy) as app:
-        run = await waiting(app, principal="ada")
+        run = await asking(app, principal="ada")
         question = (await asked(run)).id
         with pytest.raises(NotAllowed, match="second pair of eyes: ada asked for the run"):
             await app.answer(question, "approve", principal="ada")
         await app.answer(question, "approve", principal="bo")
         assert (await ended(run)).status == "succeeded"
     async with team(mailing(), tools=[mailer(sent)], approvals=ApprovalPolicy(tools=("*",), assignee="cy")) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = (await asked(run)).id
         with pytest.raises(NotAllowed, match="is for cy to answer, and you are bo"):
             await app.answer(question, "approve", principal="bo")
@@ -290,7 +270,7 @@ async def test_who_may_not_answer() -> None:
 
 async def test_what_cannot_be_answered_says_why() -> None:
     async with team(mailing(told="was not called"), tools=[mailer([])], approvals=ASKING) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = (await asked(run)).id
         for unknown in ("apr_1", question[:-1] + "7", "apr_" + "0" * 34 + "_1"):
             with pytest.raises(NotFound, match="there is no question"):
@@ -313,7 +293,7 @@ async def test_what_cannot_be_answered_says_why() -> None:
 
 async def test_a_cancelled_run_hears_no_answers() -> None:
     async with team(mailing(), tools=[mailer([])], approvals=ASKING) as app:
-        run = await waiting(app)
+        run = await asking(app)
         question = (await asked(run)).id
         await run.cancel()
         assert (await ended(run)).status == "cancelled"
@@ -324,11 +304,11 @@ async def test_a_cancelled_run_hears_no_answers() -> None:
 
 async def test_a_waiting_run_holds_nothing_in_the_process() -> None:
     async with team(ScriptedModel([Step(tool_calls=(mail(),), times=6)]), tools=[mailer([])], approvals=ASKING) as app:
-        first = await waiting(app)
+        first = await asking(app)
         assert (await first.state()).tasks["do"].worker is None
         before = len(asyncio.all_tasks())
         for _ in range(5):
-            await waiting(app)
+            await asking(app)
         assert len(asyncio.all_tasks()) <= before
         assert len(await app.approvals()) == 6
 
@@ -352,7 +332,7 @@ async def test_a_run_that_cannot_be_read_hides_no_other_question() -> None:
     stores = memory_stores(SystemClock())
     model = ScriptedModel([Step(tool_calls=(mail(),), times=2)])
     async with team(model, tools=[mailer([])], approvals=ASKING, stores=stores) as app:
-        newer, other = await waiting(app), await waiting(app)
+        newer, other = await asking(app), await asking(app)
     torn = replace(stores, journal=OneUnreadable(stores.journal, newer.id))  # type: ignore[arg-type]
     async with team(ScriptedModel([]), stores=torn, scope="none") as reader:
         assert [q.run for q in await reader.approvals()] == [other.id]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.memory.bus import MemoryBus
 from collegium.app import Collegium, Stores
 from collegium.domain.chat import Delta, ModelReply, ModelRequest, ToolCall
 from collegium.domain.errors import NotFound
@@ -19,7 +18,7 @@ from collegium.domain.event import Draft, Event
 from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Usage
 from collegium.ports import Receipt
-from collegium.testing.harness import memory_stores, team
+from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.testing.scripted import SCRIPTED_PROFILE
 from collegium.tools.definition import tool
 
@@ -236,7 +235,7 @@ async def test_another_process_cancels_what_this_one_works_on() -> None:
 
     async with (
         team(Slow(Calls()), stores=stores) as worker,
-        team(Slow(Calls()), stores=replace(stores, bus=MemoryBus(SystemClock())), scope="none") as console,
+        team(Slow(Calls()), stores=own_bus(stores), scope="none") as console,
     ):
         run = await worker.submit("x", plan=Plan(tasks=PLAN.tasks[:2]))
         await begun.wait()

@@ -13,13 +13,13 @@ from collegium.domain.agent import Agent
 from collegium.domain.chat import ModelProfile, ModelReply, ModelRequest, ToolCall
 from collegium.domain.errors import ModelRequestError, ModelUnavailable
 from collegium.domain.event import Event
-from collegium.domain.plan import Plan, Task
+from collegium.domain.plan import Plan
 from collegium.domain.report import RunReport
 from collegium.testing.harness import team
 from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
 from collegium.tools.definition import tool
+from tests.unit.runtime.plans import ONE
 
-ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 REFUSED = ModelRequestError("the request is refused")
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import FilePresence
 from collegium.adapters.sqlite.store import open_store
-from collegium.app import Collegium, Stores
+from collegium.app import Collegium
 from collegium.domain.chat import ModelReply, ModelRequest, ToolCall
 from collegium.domain.errors import ModelUnavailable, NotFound, StoreFull, StoreUnavailable
 from collegium.domain.event import Draft
@@ -25,11 +24,11 @@ from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Limits
 from collegium.ports import Receipt
 from collegium.testing.clock import FakeClock
-from collegium.testing.harness import memory_stores, team
+from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.testing.scripted import ScriptedModel, Step
 from collegium.tools.definition import tool
+from tests.unit.runtime.plans import ONE
 
-ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 CHAIN = Plan(
     tasks=(
         Task(id="a", title="A", capability="operate"),
@@ -61,10 +60,6 @@ async def status(app: Collegium, run: str) -> str:
 
 async def types(app: Collegium, run: str) -> list[str]:
     return [e.type async for e in app.events(run)]
-
-
-def own_bus(stores: Stores) -> Stores:
-    return replace(stores, bus=MemoryBus(SystemClock()))
 
 
 class LockedWhileParking(Wrapped):

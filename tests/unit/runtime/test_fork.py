@@ -8,7 +8,6 @@ import pytest
 
 from collegium.app import Collegium, Stores
 from collegium.domain import body as b
-from collegium.domain.chat import ToolCall
 from collegium.domain.errors import InvalidPlan, NotFound, UsageError
 from collegium.domain.event import Event
 from collegium.domain.plan import Plan, Task
@@ -17,58 +16,19 @@ from collegium.runtime.history import past
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel, Step
-from collegium.tools.definition import FunctionTool, tool
-
-PLAN = Plan(
-    tasks=(
-        Task(id="pay", title="Pay", capability="operate", instructions="Pay the bill."),
-        Task(id="tell", title="Tell", capability="operate", instructions="Tell Ann.", depends_on=("pay",)),
-    )
-)
+from tests.unit.runtime.bills import PAY_AND_TELL, call, paid_once_looked_up, paying
 
 
-def world() -> tuple[FunctionTool, FunctionTool, list[str]]:
-    """A tool that reads, one that writes, and what was written."""
-    written: list[str] = []
-
-    @tool(effect="write", capabilities=["operate"])
-    async def pay(amount: int) -> str:
-        """Pay an amount.
-
-        Args:
-            amount: How much.
-        """
-        written.append(f"paid {amount}")
-        return f"paid {amount}"
-
-    @tool(effect="read", capabilities=["operate"])
-    async def look(what: str) -> str:
-        """Look something up.
-
-        Args:
-            what: The thing.
-        """
-        return f"{what} is 5"
-
-    return pay, look, written
-
-
-def call(name: str, **arguments: object) -> ToolCall:
-    return ToolCall(id=f"c_{name}", name=name, arguments=arguments)
+def paid(done: list[str]) -> list[str]:
+    """The writes: what a fork reads again does no harm."""
+    return [what for what in done if what.startswith("paid")]
 
 
 def script() -> ScriptedModel:
     """Answers in whatever order and however often a run and its forks ask."""
     return ScriptedModel(
         [
-            Step(expect=("Pay the bill",), expect_last=("Wrote bill.txt",), reply="I paid 5.", times=None),
-            Step(
-                expect=("Pay the bill",),
-                expect_last=("is 5",),
-                tool_calls=(call("pay", amount=5), call("write_file", path="bill.txt", text="5")),
-                times=None,
-            ),
-            Step(expect=("Pay the bill",), tool_calls=(call("look", what="bill"),), times=None),
+            *paid_once_looked_up(call("look", what="bill")),
             Step(expect=("Tell Ann",), expect_last=("bill.txt",), reply="Ann knows.", times=None),
             Step(expect=("Tell Ann",), tool_calls=(call("list_files"),), times=None),
         ],
@@ -81,7 +41,7 @@ async def done(app: Collegium, run_id: str) -> RunReport:
 
 
 async def recorded(app: Collegium) -> str:
-    run = await app.submit("Pay the bill and tell Ann.", plan=PLAN)
+    run = await app.submit("Pay the bill and tell Ann.", plan=PAY_AND_TELL)
     report = await done(app, run.id)
     assert report.status == "succeeded", report
     return run.id
@@ -96,12 +56,12 @@ async def whole_past(stores: Stores, run: str) -> list[Event]:
 
 
 async def test_a_fork_at_every_event_ends_and_writes_nothing_twice() -> None:
-    pay, look, written = world()
+    pay, look, made = paying()
     stores = memory_stores(FakeClock())
     async with team(script(), tools=[pay, look], stores=stores) as app:
         run = await recorded(app)
         events = await events_of(app, run)
-        assert written == ["paid 5"]
+        assert paid(made) == ["paid 5"]
         asked = unsettled = 0
         for event in events:
             try:
@@ -112,7 +72,7 @@ async def test_a_fork_at_every_event_ends_and_writes_nothing_twice() -> None:
             report = await done(app, fork.id)
             state = await fork.state()
             assert report.status in ("succeeded", "waiting"), (event.seq, report)
-            assert written == ["paid 5"], event.seq
+            assert paid(made) == ["paid 5"], event.seq
             if report.status == "waiting":
                 (approval,) = state.open_approvals
                 assert (approval.request.tool, approval.id[4:-2]) == ("pay", fork.id.removeprefix("run_"))
@@ -127,7 +87,7 @@ async def test_a_fork_at_every_event_ends_and_writes_nothing_twice() -> None:
 
 
 async def test_what_was_done_before_is_not_done_again_and_the_files_are_there() -> None:
-    pay, look, _ = world()
+    pay, look, _ = paying()
     async with team(script(), tools=[pay, look], stores=memory_stores(FakeClock())) as app:
         run = await recorded(app)
         events = await events_of(app, run)
@@ -142,16 +102,16 @@ async def test_what_was_done_before_is_not_done_again_and_the_files_are_there() 
 
 
 async def test_writes_go_through_where_that_is_allowed_and_a_new_plan_is_followed() -> None:
-    pay, look, written = world()
+    pay, look, made = paying()
     async with team(script(), tools=[pay, look], stores=memory_stores(FakeClock())) as app:
         run = await recorded(app)
         allowed = await app.fork(run, at=1, effects="allow")
         assert (await done(app, allowed.id)).status == "succeeded"
-        assert written == ["paid 5", "paid 5"]
+        assert paid(made) == ["paid 5", "paid 5"]
 
         last = (await events_of(app, run))[-1].seq
         longer = Plan(
-            tasks=(*PLAN.tasks, Task(id="again", title="Again", capability="operate", instructions="Tell Ann."))
+            tasks=(*PAY_AND_TELL.tasks, Task(id="again", title="Again", capability="operate", instructions="Tell Ann."))
         )
         fork = await app.fork(run, at=last, plan=longer)
         report = await done(app, fork.id)
@@ -162,7 +122,7 @@ async def test_writes_go_through_where_that_is_allowed_and_a_new_plan_is_followe
 
 
 async def test_a_fork_of_a_fork_knows_all_its_parents() -> None:
-    pay, look, written = world()
+    pay, look, made = paying()
     stores = memory_stores(FakeClock())
     async with team(script(), tools=[pay, look], stores=stores) as app:
         run = await recorded(app)
@@ -173,7 +133,7 @@ async def test_a_fork_of_a_fork_knows_all_its_parents() -> None:
         own = await events_of(app, one.id)
         two = await app.fork(one.id, at=next(e.seq for e in own if e.type == "tool.finished"))
         assert (await done(app, two.id)).status == "waiting"
-        assert written == ["paid 5"]
+        assert paid(made) == ["paid 5"]
         whole = await whole_past(stores, two.id)
         assert [e.run for e in whole if e.type in ("run.submitted", "run.forked")] == [run, one.id, two.id]
         steps = [e.body.step for e in whole if isinstance(e.body, b.StepProposed) and e.task == "pay"]
@@ -181,7 +141,7 @@ async def test_a_fork_of_a_fork_knows_all_its_parents() -> None:
 
 
 async def test_what_cannot_be_forked_says_why() -> None:
-    pay, look, _ = world()
+    pay, look, _ = paying()
     async with team(script(), tools=[pay, look], stores=memory_stores(FakeClock())) as app:
         run = await recorded(app)
         last = (await events_of(app, run))[-1].seq
@@ -197,7 +157,7 @@ async def test_what_cannot_be_forked_says_why() -> None:
 
 
 async def test_the_hint_of_a_fork_that_would_end_at_once_leads_to_one_that_does_not() -> None:
-    pay, look, _ = world()
+    pay, look, _ = paying()
     async with team(script(), tools=[pay, look], stores=memory_stores(FakeClock())) as app:
         run = await recorded(app)
         with pytest.raises(UsageError) as caught:

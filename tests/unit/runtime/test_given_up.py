@@ -12,16 +12,15 @@ from collegium.domain.chat import ChatMessage, ToolCall
 from collegium.domain.event import Draft
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
-from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Allotment, Limits, Usage
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel
 from collegium.tools.canonical import arguments_sha256, idempotency_key
 from collegium.tools.definition import tool
+from tests.unit.runtime.plans import ONE
 
 DEAD = "wrk_dead"
-PLAN = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 PAY = ToolCall(id="c1", name="pay", arguments={"amount": 5})
 
 
@@ -80,7 +79,7 @@ async def test_a_write_that_a_quarantined_task_left_open_is_told_of() -> None:
     clock = FakeClock()
     stores = replace(memory_stores(clock), presence=Mourning())
     async with team(ScriptedModel([]), stores=stores, clock=clock, scope="none") as app:
-        run = (await app.submit("x", plan=PLAN)).id
+        run = (await app.submit("x", plan=ONE)).id
         for attempt in range(1, 5):
             await app.resume(run)
             await start(app, run, clock, attempt, *(begun("k1") if attempt == 1 else ()))
@@ -109,7 +108,7 @@ async def test_a_write_is_looked_into_although_there_is_nothing_left_to_spend() 
         raise AssertionError("it may have been paid before")
 
     async with team(ScriptedModel([]), stores=stores, clock=clock, scope="none", tools=[pay]) as app:
-        run = (await app.submit("x", plan=PLAN, tools=["pay"], limits=Limits(tokens=2_000))).id
+        run = (await app.submit("x", plan=ONE, tools=["pay"], limits=Limits(tokens=2_000))).id
         await app.resume(run)
         reserved = b.LimitReserved(reservation="do/1", allotment=Allotment(tokens=2_000))
         key = idempotency_key(run, "do", step=1, call=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace as replaced
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,17 @@ from collegium.domain.errors import AlreadyDecided, InvalidPlan, UsageError
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import HeadChange
 from collegium.domain.plan import Plan, Task
-from collegium.domain.report import RunReport
-from collegium.domain.run import Approval
 from collegium.domain.tool import ToolResult
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.testing.clock import FakeClock
-from collegium.testing.harness import memory_stores, team
+from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.testing.scripted import ScriptedModel, Step
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import FunctionTool, tool
 from collegium.tools.outcome import Reconciled
+from tests.unit.runtime.people import asked, ended, waiting
+from tests.unit.runtime.plans import ONE
 
-ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 TWO = Plan(
     tasks=(
         Task(id="first", title="First", capability="operate", instructions="Begin."),
@@ -63,25 +63,8 @@ def paid(outside: Path) -> int:
     return len(outside.read_text().splitlines()) if outside.exists() else 0
 
 
-async def waiting(app: Collegium, **options: object) -> Run:
-    run = await app.submit("Pay 5.", **{"plan": ONE, **options})  # type: ignore[arg-type]
-    assert (await asyncio.wait_for(run.result(), 20)).status == "waiting"
-    return run
-
-
-async def ended(run: Run) -> RunReport:
-    report = await asyncio.wait_for(run.result(), 20)
-    assert report.status != "waiting", report
-    return report
-
-
-async def asked(run: Run) -> Approval:
-    (question,) = (await run.state()).open_approvals
-    return question
-
-
-def own_bus(stores: Stores) -> Stores:
-    return replaced(stores, bus=MemoryBus(SystemClock()))
+async def asking(app: Collegium, **options: object) -> Run:
+    return await waiting(await app.submit("Pay 5.", **{"plan": ONE, **options}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +79,7 @@ async def test_what_a_person_says_of_an_unknown_outcome_holds(tmp_path: Path, wo
     outside = tmp_path / "outside"
     model = ScriptedModel([PAYING, Step(expect_last=(told,), reply="Done.")])
     async with team(model, tools=[payer(outside)]) as app:
-        run = await waiting(app, tools=["pay"])
+        run = await asking(app, tools=["pay"])
         question = await asked(run)
         assert question.request.kind == "outcome"
         assert question.request.arguments == {"amount": 5}
@@ -122,7 +105,7 @@ async def test_a_retry_that_is_lost_too_is_asked_about_again(tmp_path: Path) -> 
         raise ConnectionResetError("dead again")
 
     async with team(ScriptedModel([PAYING, Step(reply="Done.")]), tools=[pay]) as app:
-        run = await waiting(app, tools=["pay"])
+        run = await asking(app, tools=["pay"])
         first = await asked(run)
         await app.answer(first.id, "retry", principal="ada")
         assert (await asyncio.wait_for(run.result(), 20)).status == "waiting"
@@ -137,7 +120,7 @@ async def test_a_park_from_before_there_were_questions_is_answered_too(tmp_path:
     outside = tmp_path / "outside"
     stores = memory_stores(SystemClock())
     async with team(ScriptedModel([PAYING]), tools=[payer(outside)], stores=stores) as app:
-        run = await waiting(app, tools=["pay"])
+        run = await asking(app, tools=["pay"])
     events = [e for e in await stores.journal.read(run.id, 0) if not isinstance(e.body, b.ApprovalRequested)]
     journal = memory_stores(SystemClock()).journal
     parked = HeadChange(status="waiting", wake_at=None)
@@ -157,12 +140,16 @@ def _draft(event: Event) -> Draft:
 class Mourning(MemoryPresence):
     """Takes one worker for dead."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, leases: float | None) -> None:
         super().__init__()
         self._worker = worker
+        self._leases = leases
 
     async def dead(self) -> tuple[str, ...]:
         return (self._worker,)
+
+    def silence(self, worker: str) -> float | None:
+        return self._leases
 
 
 class Dying:
@@ -189,18 +176,29 @@ class Dying:
 
         self.pay = pay
 
-    def heir_stores(self, worker: str) -> Stores:
-        return replaced(self.stores, bus=MemoryBus(self.clock), presence=Mourning(worker))
+    def heir_stores(self, worker: str, leases: float | None = inf) -> Stores:
+        return replaced(self.stores, bus=MemoryBus(self.clock), presence=Mourning(worker, leases))
 
 
-async def test_an_open_call_of_a_dead_worker_is_judged_when_its_time_is_over_and_not_before() -> None:
+@pytest.mark.parametrize(
+    ("leases", "told"),
+    [
+        (None, "Its worker has ended."),
+        (inf, "Its worker has ended."),
+        (3.0, "Its worker has not been heard of since, but has not ended."),
+        (0.25, "Its worker lives."),
+    ],
+)
+async def test_an_open_call_of_a_dead_worker_is_judged_when_its_time_is_over_and_not_before(
+    leases: float | None, told: str
+) -> None:
     clock = FakeClock()
     dying = Dying(clock)
     async with team(ScriptedModel([PAYING]), tools=[dying.pay], stores=dying.stores, clock=clock) as dead:
         run = await dead.submit("x", plan=ONE, tools=["pay"])
         await until(clock, lambda: dying.inside.is_set())
         worker = (await run.state()).tasks["do"].worker or ""
-        stores = dying.heir_stores(worker)
+        stores = dying.heir_stores(worker, leases)
         heir_model = ScriptedModel([Step(reply="Done.")])
         async with team(heir_model, tools=[dying.pay], stores=stores, clock=clock) as heir:
             lapsed_at = clock.now()
@@ -217,7 +215,7 @@ async def test_an_open_call_of_a_dead_worker_is_judged_when_its_time_is_over_and
             await until_park(resumed, clock, "outcome_unknown")
             question = await asked(resumed)
             assert "nobody there" in question.request.question
-            assert "has not been heard of since" in question.request.question
+            assert question.request.question.endswith(told)
             await heir.answer(question.id, "retry", principal="ada")
             await until_finished(resumed, clock)
             assert (await resumed.state()).status == "succeeded"
@@ -280,7 +278,7 @@ async def until_finished(run: Run, clock: FakeClock) -> None:
 async def test_a_plan_is_followed_once_it_is_approved_whatever_process_is_there() -> None:
     stores = memory_stores(SystemClock())
     async with team(ScriptedModel([]), stores=stores) as app:
-        run = await waiting(app, is_plan_reviewed=True)
+        run = await asking(app, is_plan_reviewed=True)
         question = await asked(run)
         assert question.request.kind == "plan"
         assert question.task is None
@@ -295,7 +293,7 @@ async def test_a_plan_is_followed_once_it_is_approved_whatever_process_is_there(
 async def test_a_plan_may_be_edited_with_its_approval() -> None:
     model = ScriptedModel([Step(expect=("Begin.",), reply="Begun."), Step(expect=("End.",), reply="Ended.")])
     async with team(model) as app:
-        run = await waiting(app, is_plan_reviewed=True)
+        run = await asking(app, is_plan_reviewed=True)
         question = (await asked(run)).id
         with pytest.raises(InvalidPlan):
             await app.answer(question, "approve", plan=Plan(tasks=(Task(id="x", title="X", capability="fly"),)))
@@ -308,7 +306,7 @@ async def test_a_plan_may_be_edited_with_its_approval() -> None:
 
 async def test_a_rejected_plan_ends_the_run_with_the_reason() -> None:
     async with team(ScriptedModel([])) as app:
-        run = await waiting(app, is_plan_reviewed=True)
+        run = await asking(app, is_plan_reviewed=True)
         await app.answer((await asked(run)).id, "reject", principal="bo", reason="too dear")
         report = await ended(run)
         assert (report.status, report.error) == ("failed", "rejected")
@@ -331,7 +329,7 @@ async def test_an_answer_that_nothing_bears_out_is_handed_out_if_somebody_says_s
     # Nobody else may try what a person has turned down.
     another = replace(next(a for a in builtin_agents() if a.name == "writer"), name="scribe")
     async with team(model, agents=[another], approvals=ApprovalPolicy(is_escalating=True)) as app:
-        run = await waiting(app, plan=WRITE, files=NOTES)
+        run = await asking(app, plan=WRITE, files=NOTES)
         question = await asked(run)
         assert question.request.kind == "verdict"
         assert question.request.arguments is not None
@@ -395,6 +393,6 @@ async def test_what_the_user_adds_while_nobody_works_reaches_the_next_attempt_on
 @pytest.mark.parametrize("text", ["", "   ", "x" * 20_001])
 async def test_what_is_no_text_is_not_taken_in(text: str) -> None:
     async with team(ScriptedModel([])) as app:
-        run = await waiting(app, is_plan_reviewed=True)
+        run = await asking(app, is_plan_reviewed=True)
         with pytest.raises(UsageError, match="the text has"):
             await app.inbox.say(run.id, text, principal="ada", tenant="default")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -17,8 +16,7 @@ from collegium.agents.roster import builtin_agents
 from collegium.app import Collegium
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.chat import ModelProfile, ModelRequest, ToolCall
-from collegium.domain.document import GivenFile
+from collegium.domain.chat import ModelRequest
 from collegium.domain.errors import ModelAuthError, ModelUnavailable, UnreadableInput
 from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Limits
@@ -29,20 +27,15 @@ from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
 from collegium.tools.builtin import builtin_tools
-from collegium.tools.definition import FunctionTool, Tool, tool
+from collegium.tools.definition import Tool, tool
+from tests.unit.runtime.bills import PAY_AND_TELL, call, paid_once_looked_up, paying
+from tests.unit.runtime.handbook import HANDBOOK, WEAK, sent_back
+from tests.unit.runtime.plans import ONE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-HANDBOOK = [
-    GivenFile(
-        path="orders.md", data=b"# Orders\n\nThe order service is owned by the team Harbour. It keeps data 30 days.\n"
-    ),
-    GivenFile(path="teams.md", data=b"# Teams\n\nThe team Harbour is led by Ada Byron.\n"),
-]
-WEAK: ModelProfile = msgspec.structs.replace(SCRIPTED_PROFILE, tool_mode="schema", can_plan=False, can_write=False)
 PAYING = Plan(
     tasks=(
-        Task(id="pay", title="Pay", capability="operate", instructions="Pay the bill."),
-        Task(id="tell", title="Tell", capability="operate", instructions="Tell Ann.", depends_on=("pay",)),
+        *PAY_AND_TELL.tasks,
         Task(id="also", title="Also", capability="operate", instructions="Tell Bo."),
     )
 )
@@ -83,52 +76,11 @@ def assert_same(result: Replayed, *, events: int) -> None:
     assert (result.model_calls, result.tool_calls) == (0, 0)
 
 
-def paying() -> tuple[FunctionTool, FunctionTool, list[str]]:
-    written: list[str] = []
-
-    @tool(effect="write", capabilities=["operate"])
-    async def pay(amount: int) -> str:
-        """Pay an amount.
-
-        Args:
-            amount: How much.
-        """
-        written.append(f"paid {amount}")
-        return f"paid {amount}"
-
-    @tool(effect="read", capabilities=["operate"])
-    async def look(what: str) -> str:
-        """Look something up.
-
-        Args:
-            what: The thing.
-        """
-        written.append(f"looked at {what}")
-        return f"{what} is 5"
-
-    return pay, look, written
-
-
-def call(name: str, **arguments: object) -> ToolCall:
-    return ToolCall(id=f"c_{name}", name=name, arguments=arguments)
-
-
 def payer(*before: Step) -> ScriptedModel:
     return ScriptedModel(
         [
             *before,
-            Step(expect=("Pay the bill",), expect_last=("Wrote bill.txt",), reply="I paid 5.", times=None),
-            Step(
-                expect=("Pay the bill",),
-                expect_last=("is 5",),
-                tool_calls=(call("pay", amount=5), call("write_file", path="bill.txt", text="5")),
-                times=None,
-            ),
-            Step(
-                expect=("Pay the bill",),
-                tool_calls=(call("look", what="bill"), call("look", what="bill"), call("look", what="cat")),
-                times=None,
-            ),
+            *paid_once_looked_up(call("look", what="bill"), call("look", what="bill"), call("look", what="cat")),
             Step(expect=("Tell Ann",), expect_last=("nonsense",), reply="Ann knows.", times=None),
             Step(expect=("Tell Ann",), tool_calls=(call("list_files"), call("nonsense", x=1)), times=None),
             Step(expect=("Tell Bo",), error=ModelUnavailable("away")),
@@ -142,16 +94,6 @@ async def done(app: Collegium, run: str) -> str:
     return (await asyncio.wait_for(app.result(run), 20)).status
 
 
-def plan_json(*tasks: tuple[str, str, list[str]]) -> str:
-    return json.dumps(
-        {
-            "tasks": [
-                {"id": i, "title": i, "capability": c, "instructions": f"do {i}", "depends_on": d} for i, c, d in tasks
-            ]
-        }
-    )
-
-
 async def test_a_weak_models_run_over_documents() -> None:
     async with team(ScriptedModel([], profile=WEAK)) as app:
         run = await app.submit("Who owns the order service?", files=HANDBOOK)
@@ -161,21 +103,7 @@ async def test_a_weak_models_run_over_documents() -> None:
 
 
 async def test_a_run_that_plans_searches_writes_and_is_sent_back() -> None:
-    model = ScriptedModel(
-        [
-            Step(
-                expect=("orders.md", "teams.md"), reply=plan_json(("look", "research", []), ("say", "write", ["look"]))
-            ),
-            Step(
-                expect_last=("A first search gave",),
-                tool_calls=(ToolCall(id="c1", name="search_inputs", arguments={"query": "who leads Harbour"}),),
-            ),
-            Step(expect_last=("Ada Byron",), reply="Harbour is led by Ada Byron."),
-            Step(expect=("Passages:",), reply="The order service is owned by Harbour [1]. It was founded in 1851 [1]."),
-            Step(expect_last=("founded in 1851",), reply="The order service is owned by the team Harbour [1]."),
-        ]
-    )
-    async with team(model) as app:
+    async with team(sent_back()) as app:
         run = await app.submit("Who owns the order service?", files=HANDBOOK)
         assert await done(app, run.id) == "succeeded"
         made = await exported(app, run.id)
@@ -202,14 +130,13 @@ async def test_a_run_with_tools_writes_refused_calls_and_a_retry() -> None:
 async def test_a_schema_models_tools() -> None:
     profile = msgspec.structs.replace(SCRIPTED_PROFILE, tool_mode="schema")
     _, look, _ = paying()
-    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
     steps = [
         Step(reply='{"tool": "look", "arguments": {"what": "bill"}}'),
         Step(reply='{"tool": "look", "arguments": {"wrong": 1}}'),
         Step(reply='{"answer": "It is 5."}'),
     ]
     async with team(ScriptedModel(steps, profile=profile), tools=[look]) as app:
-        run = await app.submit("Look.", plan=one)
+        run = await app.submit("Look.", plan=ONE)
         assert await done(app, run.id) == "succeeded"
         made = await exported(app, run.id)
     for tools in ((look,), ()):
@@ -217,9 +144,8 @@ async def test_a_schema_models_tools() -> None:
 
 
 async def test_a_run_that_failed_fails_the_same_way() -> None:
-    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
     async with team(ScriptedModel([Step(error=ModelAuthError("the key is refused"))])) as app:
-        run = await app.submit("Do it.", plan=one)
+        run = await app.submit("Do it.", plan=ONE)
         assert await done(app, run.id) == "failed"
         made = await exported(app, run.id)
     result = await replayed(made)
@@ -289,9 +215,8 @@ async def test_an_attempt_that_was_drained_leaves_no_difference() -> None:
     steps = payer().script._steps
     slow.script._steps += [s for s in steps if s.tool_calls and s.tool_calls[0].name == "look"]
     slow.script._used += [0]
-    one = Plan(tasks=PAYING.tasks[:2])
     async with team(slow, tools=[pay, look], stores=stores) as app:
-        run = await app.submit("Pay the bill and tell all.", plan=one)
+        run = await app.submit("Pay the bill and tell all.", plan=PAY_AND_TELL)
         async for event in run.events():
             if event.type == "tool.finished" and event.body.call == 2:  # type: ignore[attr-defined]
                 break
@@ -305,9 +230,8 @@ async def test_an_attempt_that_was_drained_leaves_no_difference() -> None:
 
 
 async def test_a_changed_prompt_is_a_miss_with_a_diff_and_pinned_is_none() -> None:
-    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
     async with team(ScriptedModel([Step(reply="Done.")])) as app:
-        run = await app.submit("Do it.", plan=one)
+        run = await app.submit("Do it.", plan=ONE)
         assert await done(app, run.id) == "succeeded"
         made = await exported(app, run.id)
     changed = [
@@ -323,9 +247,8 @@ async def test_a_changed_prompt_is_a_miss_with_a_diff_and_pinned_is_none() -> No
 
 
 async def test_exports_that_were_changed_or_cut_are_found_out() -> None:
-    one = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
     async with team(ScriptedModel([Step(reply="Done.")])) as app:
-        run = await app.submit("Do it.", plan=one, files=HANDBOOK)
+        run = await app.submit("Do it.", plan=ONE, files=HANDBOOK)
         assert await done(app, run.id) == "succeeded"
         lines = [line async for line in export(run.id, app.stores, tenant="default", now=NOW, key=PUBLIC_KEY)]
     assert parse(lines).check(PUBLIC_KEY).chain == "intact"
@@ -406,10 +329,9 @@ async def test_a_write_of_which_nobody_knew_is_answered_as_it_was() -> None:
 async def test_a_run_under_limits_that_lost_its_worker() -> None:
     pay, look, _ = paying()
     stores = memory_stores(FakeClock())
-    one = Plan(tasks=PAYING.tasks[:2])
     stuck = payer(Step(expect=("Pay the bill",), expect_last=("cat is 5",), delay_s=60, reply="late"))
     async with team(stuck, tools=[pay, look], stores=stores) as app:
-        run = await app.submit("Pay the bill and tell all.", plan=one, limits=Limits(tokens=900_000))
+        run = await app.submit("Pay the bill and tell all.", plan=PAY_AND_TELL, limits=Limits(tokens=900_000))
         async for event in run.events():
             if event.type == "tool.finished" and event.body.call == 2:  # type: ignore[attr-defined]
                 break

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import MemoryPresence
 from collegium.app import Collegium, Run
-from collegium.domain.chat import ModelProfile, ModelReply, ModelRequest, ToolCall
+from collegium.domain.chat import ModelReply, ModelRequest, ToolCall
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import InvalidPlan, ModelAuthError, ModelUnavailable, NotFound, UnreadableInput, UsageError
 from collegium.domain.event import Event
 from collegium.domain.plan import Plan, Task
 from collegium.domain.report import RunReport
 from collegium.domain.usage import Limits
-from collegium.testing.harness import memory_stores, team
-from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
+from collegium.testing.harness import memory_stores, own_bus, team
+from collegium.testing.scripted import ScriptedModel, Step
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import tool
-
-WEAK: ModelProfile = msgspec.structs.replace(SCRIPTED_PROFILE, tool_mode="schema", can_plan=False, can_write=False)
-HANDBOOK = [
-    GivenFile(
-        path="orders.md", data=b"# Orders\n\nThe order service is owned by the team Harbour. It keeps data 30 days.\n"
-    ),
-    GivenFile(
-        path="teams.md", data=b"# Teams\n\nThe team Harbour is led by Ada Byron.\n\nThe team Quay is led by Bo Li.\n"
-    ),
-]
-ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
+from tests.unit.runtime.handbook import HANDBOOK, WEAK, sent_back
+from tests.unit.runtime.plans import ONE, plan_json
 
 
 async def finished(app: Collegium, goal: str, **options: object) -> tuple[Run, RunReport]:
@@ -62,31 +50,8 @@ async def test_a_weak_model_answers_by_quoting() -> None:
         assert seqs == list(range(1, len(seqs) + 1))
 
 
-def plan_json(*tasks: tuple[str, str, list[str]]) -> str:
-    return json.dumps(
-        {
-            "tasks": [
-                {"id": i, "title": i, "capability": c, "instructions": f"do {i}", "depends_on": d} for i, c, d in tasks
-            ]
-        }
-    )
-
-
 async def test_a_strong_model_plans_researches_and_writes_and_unsupported_sentences_are_written_again() -> None:
-    model = ScriptedModel(
-        [
-            Step(
-                expect=("orders.md", "teams.md"), reply=plan_json(("look", "research", []), ("say", "write", ["look"]))
-            ),
-            Step(
-                expect_last=("A first search gave",),
-                tool_calls=(ToolCall(id="c1", name="search_inputs", arguments={"query": "who leads Harbour"}),),
-            ),
-            Step(expect_last=("Ada Byron",), reply="Harbour is led by Ada Byron."),
-            Step(expect=("Passages:",), reply="The order service is owned by Harbour [1]. It was founded in 1851 [1]."),
-            Step(expect_last=("founded in 1851",), reply="The order service is owned by the team Harbour [1]."),
-        ]
-    )
+    model = sent_back()
     async with team(model) as app:
         run, result = await finished(app, "Who owns the order service?", files=HANDBOOK)
         assert (result.status, result.plan.source) == ("succeeded", "model")
@@ -276,7 +241,7 @@ async def test_a_worker_that_died_is_taken_over_from_its_last_durable_step() -> 
         worker = (await run.state()).tasks["do"].worker
         assert worker is not None
         # As far as the heir can see the worker is gone; what that one still tries to append must not count.
-        seen = replace(stores, bus=MemoryBus(SystemClock()), presence=Mourning(worker))
+        seen = replace(own_bus(stores), presence=Mourning(worker))
         second = ScriptedModel([Step(expect=("list_inputs",), reply="Done.")])
         async with team(second, stores=seen) as heir:
             result = await asyncio.wait_for((await heir.resume(run.id)).result(), 10)
