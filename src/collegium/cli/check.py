@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from collegium.cli.damage import told
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from collegium.runtime.audit import Damage
     from collegium.runtime.check import LiveRun
-    from collegium.runtime.retention import Damage
 
 
 @command("check")
@@ -30,15 +31,15 @@ def check(session: Session, agents: Path | None, *, is_live_only: bool) -> int:
 
 async def _check(session: Session, agents: Path | None, *, is_live_only: bool) -> int:
     from collegium.cli.wanted import with_agents
+    from collegium.runtime.audit import Verified, verify_all
     from collegium.runtime.check import check_live
-    from collegium.runtime.retention import verify_all
 
-    looked = 0
-    damaged: tuple[Damage, ...] = ()
+    verified = Verified(runs=0, newest=None, open_runs=0)
     async with session.open(settings=with_agents(session.settings, agents)) as app:
         live, found = await check_live(app.stores.journal, app.scheduler, app.pins, tenant="default")
         if not is_live_only and app.stores.archive is not None:
-            looked, damaged = await verify_all(app.stores.journal, app.stores.archive, "default")
+            verified = await verify_all(app.stores.journal, app.stores.archive, "default")
+    looked, damaged = verified.runs, verified.damaged
     is_fine = not damaged and all(one.breaks is None for one in found)
     if session.is_json:
         import msgspec
@@ -63,7 +64,6 @@ def _print(live: int, found: tuple[LiveRun, ...], looked: int, damaged: tuple[Da
     broken = sum(one.breaks is not None for one in found)
     print(f"{count(live, 'run')} under way, {broken} cannot go on here")
     for bad in damaged:
-        what = "its tombstone" if bad.seq == 0 else f"event {bad.seq}"
-        print(f"{short_id(bad.run)}  was changed: {what} is not as it was written")
+        print(told(bad))
     if looked:
         print(f"{count(looked, 'journal')} verified, {len(damaged)} changed")

@@ -24,6 +24,7 @@ COMMANDS = {
     "stop": Lazy("collegium.cli.stop:stop", "Stop a tenant, a run, an agent or a tool."),
     "start": Lazy("collegium.cli.stop:start", "Let go on what was stopped."),
     "agents": Lazy("collegium.cli.agents:agents", "Look at the team, check declarations."),
+    "audit": Lazy("collegium.cli.audit:audit", "Hold journals against what was signed of them."),
     "tools": Lazy("collegium.cli.tools:tools", "Look at tools, call one by hand."),
     "models": Lazy("collegium.cli.models:models", "Look at models, fetch one, try one."),
     "init": Lazy("collegium.cli.init:init", "Start a project: configuration, an agent, a README."),

@@ -202,11 +202,12 @@ class _Walk:
             self._flaw = Flaw(number=self._expected if is_missing else number, why=why)
         self._expected = number + 1
         self._previous = "" if checkpoint is None else checkpoint.signature
-        if checkpoint is not None and self._is_ours(checkpoint) and checkpoint.number == number:
-            self.newest = checkpoint
+        if checkpoint is not None and self._is_ours(checkpoint):  # what was signed was true, wherever it stands now
+            if self.newest is None or checkpoint.number > self.newest.number:
+                self.newest = checkpoint
             self.list(checkpoint)
             if checkpoint.entries is None:
-                self._bare.append(number)
+                self._bare.append(checkpoint.number)
 
     def _why(self, number: int, checkpoint: Checkpoint | None) -> str | None:
         if number != self._expected:

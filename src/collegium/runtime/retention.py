@@ -8,11 +8,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from collegium.domain.errors import CollegiumError, Conflict
+from collegium.domain.errors import Conflict
 from collegium.domain.head import FINISHED, Head, HeadQuery, RunStatus
 from collegium.domain.record import Record
 from collegium.domain.tombstone import Tombstone
-from collegium.ports import Archive, Clock, Journal, Workspaces
+from collegium.ports import Clock, Workspaces
 from collegium.runtime.fork import FORK, PRUNING, ForkRecord, forks_of
 from collegium.runtime.heads import heads_of
 from collegium.runtime.kept import Kept, archive_of
@@ -96,7 +96,11 @@ class Retention:
         """
         gone: list[Doomed] = []
         skipped: list[str] = []
-        for one in (await self.plan(tenant, retained, what=what)).runs:
+        planned = (await self.plan(tenant, retained, what=what)).runs
+        # What goes was signed as it was: a run that is gone with its tombstone as well is missed.
+        if planned:
+            await self._archive.checkpoint(at=self._clock.now())
+        for one in planned:
             try:
                 gone.append(await self._prune(tenant, one, what))
             except Conflict:
@@ -200,28 +204,6 @@ class Retention:
         if known is None or known.seq != one.seq or known.kept > one.kept:
             return True
         return what == "run" and known.what == "bodies"
-
-
-class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """A run whose journal is not as it was written; ``seq`` 0 is its tombstone."""
-
-    run: str
-    seq: int
-
-
-async def verify_all(journal: Journal, archive: Archive, tenant: str) -> tuple[int, tuple[Damage, ...]]:
-    """How many runs were looked at, and those whose chain or tombstone does not hold."""
-    query = HeadQuery(tenant=tenant, limit=_PAGE)
-    seen, damaged = 0, []
-    async for head in heads_of(journal, query):
-        seen += 1
-        try:
-            bad = await archive.verify(head.run)
-        except CollegiumError:
-            bad = 1
-        if bad is not None:
-            damaged.append(Damage(run=head.run, seq=bad))
-    return seen, tuple(damaged)
 
 
 def _from_us(us: int) -> datetime:

@@ -23,8 +23,9 @@ from collegium.domain.document import GivenFile
 from collegium.domain.errors import Conflict, NotFound, StoreFull
 from collegium.domain.plan import Plan, Task
 from collegium.domain.record import Record
+from collegium.runtime.audit import Damage, verify_all
 from collegium.runtime.fork import FORK, PRUNING
-from collegium.runtime.retention import Damage, Retained, Retention, verify_all
+from collegium.runtime.retention import Retained, Retention
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import team
 from collegium.testing.scripted import ScriptedModel, Step
@@ -62,7 +63,7 @@ class Place:
         return head.seq
 
     async def verified(self) -> tuple[Damage, ...]:
-        return (await verify_all(self.store.journal, self.store.archive, "default"))[1]
+        return (await verify_all(self.store.journal, self.store.archive, "default")).damaged
 
 
 @pytest.fixture

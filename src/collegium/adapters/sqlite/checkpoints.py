@@ -66,18 +66,18 @@ class SqliteCheckpoints:
 
     async def write(self, *, at: datetime, pause_s: float) -> tuple[Checkpoint, ...]:
         """Signs what has changed; see ``Archive.checkpoint``."""
-        if not self._reader.near(lambda c: self._is_due(c, at, pause_s)):
-            return ()
-        made = await self._reader.far(lambda c: _at_once(c, lambda: self._make(c, at)))
-        if not made.checkpoints:
-            return ()
-        item = _Put(made)
-        self._writer.put(item)
-        try:
-            await self._writer.settled(item)
-        except Conflict:
-            return ()
-        return made.checkpoints
+        while self._reader.near(lambda c: self._is_due(c, at, pause_s)):
+            made = await self._reader.far(lambda c: _at_once(c, lambda: self._make(c, at)))
+            if not made.checkpoints:
+                break
+            item = _Put(made)
+            self._writer.put(item)
+            try:
+                await self._writer.settled(item)
+            except Conflict:  # another process was quicker: what it has not seen is left, unless it is too soon
+                continue
+            return made.checkpoints
+        return ()
 
     async def some(self, tenant: str, after: int, limit: int) -> tuple[Checkpoint, ...]:
         """Checkpoints by number. Raises ``StoreCorrupt``."""
@@ -186,11 +186,13 @@ def _holds(connection: sqlite3.Connection, entry: Entry) -> bool:
 
 
 def _numbered(rows: sqlite3.Cursor) -> Iterator[tuple[int, Checkpoint | None]]:
+    number = 0
     for row in rows:
+        number = row[1] if isinstance(row[1], int) else number + 1
         try:
-            yield int(row[1]), _whole(*row)
+            yield number, _whole(*row)
         except StoreCorrupt:
-            yield int(row[1]), None
+            yield number, None
 
 
 def _whole(tenant: str, number: int, value: str, entries: str | None = None) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""What every ``Archive`` does with checkpoints: signs what has changed, once, in a chain that shows what was removed."""
+"""What every ``Archive`` does with checkpoints: signs what has changed, once, in a chain that shows what is gone."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class CheckpointConformance(ABC):
             assert [one.number for one in stored] == list(range(1, 61))
             newest = stored[-1]
             whole = stored[newest.whole - 1]
-            assert 1 < whole.number
+            assert whole.number > 1
             assert all(one.entries is None for one in stored[: whole.number - 1])
             assert {entry.run for entry in whole.entries or ()} == {"run_a", "run_b", "run_c"}
             assert sum(len(one.entries or ()) for one in stored) <= 3 + 3 + 10

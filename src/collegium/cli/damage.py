@@ -1,0 +1,20 @@
+"""What is not as it was written, in a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collegium.runtime.audit import Damage
+
+
+def told(damage: Damage) -> str:
+    """The line for ``damage``: which run or checkpoint, where it begins, and what shows it."""
+    from collegium.cli.text import short_id
+
+    if damage.run is None:
+        return f"checkpoint {damage.checkpoint} {damage.why}"
+    what = "its tombstone" if damage.seq == 0 else f"event {damage.seq}"
+    shown = f" ({damage.why}, says checkpoint {damage.checkpoint})" if damage.why else ""
+    name = short_id(damage.run) if damage.run.startswith("run_") else damage.run
+    return f"{name}  was changed: {what} is not as it was written{shown}"
