@@ -248,7 +248,7 @@ def repeated(ledger: Ledger, call: Call) -> tuple[Entry, ...]:
 def intended_before(ledger: Ledger, call: Call) -> Entry | None:
     """The first write that ``call``, which is intended, repeats and that was intended before it in this run."""
     order = {key: place for place, key in enumerate(ledger.entries)}
-    mine = order[call.key]
+    mine = order.get(call.key, -1)
     return next((e for e in repeated(ledger, call) if order.get(e.key, mine) < mine), None)
 
 
