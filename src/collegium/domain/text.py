@@ -74,6 +74,17 @@ def terms(text: str) -> list[str]:
     return [found for found in stems if found not in _STOP_STEMS]
 
 
+def surfaces(texts: Iterable[str]) -> dict[str, str]:
+    """Each term of ``texts`` but numbers, with the first word that it was made of, in lower case."""
+    found: dict[str, str] = {}
+    for text in texts:
+        kept = set(terms(text))
+        for word in words(text):
+            if word.stem in kept and not word.stem[0].isdigit():
+                found.setdefault(word.stem, text[word.start : word.end].lower())
+    return found
+
+
 def rarity(documents: Iterable[Iterable[str]]) -> dict[str, float]:
     """Weight per term, from how few of ``documents`` (each a bag of terms) hold it: above 0, higher for rarer ones.
 

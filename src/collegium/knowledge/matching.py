@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from collegium.domain.facts import dates, quantities, without_dates
-from collegium.domain.text import rarity, terms, words
+from collegium.domain.text import rarity, surfaces, terms
 from collegium.knowledge.answers import found_answers, named
 from collegium.knowledge.links import Link, follows, links
 from collegium.knowledge.question import WEAK, Part, parts
@@ -203,8 +203,8 @@ class Matcher:
     async def _embed(self, question: str, pool: Sequence[Unit], embedder: Embedder) -> None:
         import numpy as np
 
-        asked = _surfaces([question])
-        there = _surfaces(f"{unit.chunk.context} {unit.text}" for unit in pool if unit.size == 1)
+        asked = surfaces([question])
+        there = surfaces(f"{unit.chunk.context} {unit.text}" for unit in pool if unit.size == 1)
         if asked and there:
             vectors: Any = np.asarray(await embedder.embed([*asked.values(), *there.values()]))
             cosines = vectors[: len(asked)] @ vectors[len(asked) :].T
@@ -241,14 +241,3 @@ def _on(value: str, there: Sequence[str]) -> bool:
         return True
     days = sorted(day for day in there if len(day) == 10)
     return len(days) >= 2 and len(value) == 10 and days[0] <= value < days[-1]
-
-
-def _surfaces(texts: Iterable[str]) -> dict[str, str]:
-    """Each term with a word that it was made of."""
-    found: dict[str, str] = {}
-    for text in texts:
-        kept = set(terms(text))
-        for word in words(text):
-            if word.stem in kept and not word.stem[0].isdigit():
-                found.setdefault(word.stem, text[word.start : word.end].lower())
-    return found

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from collegium.domain.facts import Quantity, agrees, dates, denies, names, quantities
 from collegium.domain.sentences import sentences
-from collegium.domain.text import terms, words
+from collegium.domain.text import surfaces, terms
 from collegium.ports import Embedder
 
 _WINDOW: Final = 3
@@ -151,8 +151,8 @@ async def _near(pairs: Sequence[tuple[str, str]], embedder: Embedder) -> dict[st
     """Terms of the claims with the terms of the premises that are near in meaning."""
     import numpy as np
 
-    asked = _surfaces(claim for _, claim in pairs)
-    there = _surfaces({premise: None for premise, _ in pairs})
+    asked = surfaces(claim for _, claim in pairs)
+    there = surfaces({premise: None for premise, _ in pairs})
     if not asked or not there:
         return {}
     one: Any = np.asarray(await embedder.embed(list(asked.values())))
@@ -160,13 +160,3 @@ async def _near(pairs: Sequence[tuple[str, str]], embedder: Embedder) -> dict[st
     near = np.clip((one @ two.T - _SOFT_FLOOR) / (1 - _SOFT_FLOOR), 0.0, 1.0) * _SOFT_MOST
     there_names = list(there)
     return {term: {there_names[m]: float(near[n, m]) for m in np.flatnonzero(near[n])} for n, term in enumerate(asked)}
-
-
-def _surfaces(texts: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        kept = set(terms(text))
-        for word in words(text):
-            if word.stem in kept and not word.stem[0].isdigit():
-                found.setdefault(word.stem, text[word.start : word.end].lower())
-    return found
