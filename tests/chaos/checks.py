@@ -10,7 +10,8 @@ from typing import Any
 from collegium.app import Collegium
 from collegium.domain import body as b
 from collegium.domain.event import Event
-from collegium.domain.head import HeadQuery
+from collegium.domain.head import Head, HeadQuery
+from collegium.runtime.heads import heads_of
 from tests.chaos import goals, model
 from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Place
@@ -57,14 +58,9 @@ async def check(
     _check_store(place, outcome)
 
 
-async def every_head(app: Collegium) -> list[Any]:
+async def every_head(app: Collegium) -> list[Head]:
     """The heads of all runs."""
-    heads: list[Any] = []
-    after = None
-    while page := await app.runs(HeadQuery(after=after, limit=500)):
-        heads += page
-        after = page[-1].run
-    return heads
+    return [head async for head in heads_of(app.stores.journal, HeadQuery(limit=500))]
 
 
 def _calls(place: Place) -> dict[str, list[dict[str, Any]]]:

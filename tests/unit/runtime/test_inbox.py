@@ -176,6 +176,12 @@ class Dying:
 
         self.pay = pay
 
+    async def hang(self, app: Collegium) -> tuple[Run, str]:
+        """A run whose only call hangs, and the worker that made it."""
+        run = await app.submit("x", plan=ONE, tools=["pay"])
+        await until(self.clock, self.inside.is_set)
+        return run, (await run.state()).tasks["do"].worker or ""
+
     def heir_stores(self, worker: str, leases: float | None = inf) -> Stores:
         return replaced(self.stores, bus=MemoryBus(self.clock), presence=Mourning(worker, leases))
 
@@ -195,9 +201,7 @@ async def test_an_open_call_of_a_dead_worker_is_judged_when_its_time_is_over_and
     clock = FakeClock()
     dying = Dying(clock)
     async with team(ScriptedModel([PAYING]), tools=[dying.pay], stores=dying.stores, clock=clock) as dead:
-        run = await dead.submit("x", plan=ONE, tools=["pay"])
-        await until(clock, lambda: dying.inside.is_set())
-        worker = (await run.state()).tasks["do"].worker or ""
+        run, worker = await dying.hang(dead)
         stores = dying.heir_stores(worker, leases)
         heir_model = ScriptedModel([Step(reply="Done.")])
         async with team(heir_model, tools=[dying.pay], stores=stores, clock=clock) as heir:
@@ -226,9 +230,7 @@ async def test_a_call_that_the_far_side_knows_needs_nobody() -> None:
     clock = FakeClock()
     dying = Dying(clock, answer=Reconciled(state="done", result=ToolResult(text="paid 5, says the bank")))
     async with team(ScriptedModel([PAYING]), tools=[dying.pay], stores=dying.stores, clock=clock) as dead:
-        run = await dead.submit("x", plan=ONE, tools=["pay"])
-        await until(clock, lambda: dying.inside.is_set())
-        worker = (await run.state()).tasks["do"].worker or ""
+        run, worker = await dying.hang(dead)
         heir_model = ScriptedModel([Step(expect_last=("says the bank",), reply="Done.")])
         async with team(heir_model, tools=[dying.pay], stores=dying.heir_stores(worker), clock=clock) as heir:
             resumed = await heir.resume(run.id)
@@ -242,9 +244,7 @@ async def test_a_write_that_a_dead_worker_left_open_is_named_when_the_run_is_can
     clock = FakeClock()
     dying = Dying(clock)
     async with team(ScriptedModel([PAYING]), tools=[dying.pay], stores=dying.stores, clock=clock) as dead:
-        run = await dead.submit("x", plan=ONE, tools=["pay"])
-        await until(clock, lambda: dying.inside.is_set())
-        worker = (await run.state()).tasks["do"].worker or ""
+        run, worker = await dying.hang(dead)
         async with team(ScriptedModel([]), tools=[dying.pay], stores=dying.heir_stores(worker), clock=clock) as heir:
             if first == "dead":
                 await until_park(await heir.resume(run.id), clock, "delay")
