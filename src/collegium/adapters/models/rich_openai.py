@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai.resources.responses import AsyncResponses
 from pydantic_ai.models.openai import OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -18,7 +20,7 @@ from collegium.domain.chat import ModelRequest
 def open_vendor(name: str, *, key: str, base_url: str | None, timeouts: Timeouts) -> Vendor:
     """The model ``name`` at OpenAI, or at a transparent proxy to it (``base_url``)."""
     timeout = httpx2.Timeout(timeouts.between_bytes_s, connect=timeouts.connect_s)
-    client = AsyncOpenAI(
+    client = _Client(
         api_key=key,
         base_url=base_url,
         max_retries=0,
@@ -29,6 +31,26 @@ def open_vendor(name: str, *, key: str, base_url: str | None, timeouts: Timeouts
     # The Responses API has no stop texts.
     settings = partial(_settings, has_sampling=_has_sampling(model))
     return Vendor(model=model, settings=settings, close=client.close, has_stop=False)
+
+
+class _Client(AsyncOpenAI):
+    @cached_property
+    def responses(self) -> AsyncResponses:
+        return _Responses(self)
+
+
+class _Responses(AsyncResponses):
+    """The SDK's, told not to look through the conversation for what it would have to write otherwise.
+
+    It holds every item against every kind of item there is, which takes longer than all else of a call and longer with
+    every step; ours are plain JSON and stay as they are.
+    """
+
+    async def create(self, **given: Any) -> Any:
+        """The response, or its stream; see the SDK."""
+        plain = {name: given.pop(name) for name in ("input", "tools") if isinstance(given.get(name), list)}
+        extra = given.pop("extra_body", None) or {}
+        return await super().create(**given, extra_body={**plain, **extra})
 
 
 def _has_sampling(model: OpenAIResponsesModel) -> bool:
