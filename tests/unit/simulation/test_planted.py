@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,8 +13,10 @@ import pytest
 from collegium.adapters.admission import Append, Doubts
 from collegium.adapters.rows import EventRow
 from collegium.domain import body as b
+from collegium.domain.checkpoint import Checkpoint
 from collegium.domain.event import Draft, Event
 from collegium.domain.usage import Limits, Usage
+from collegium.testing.simulation.archive import HostArchive
 from collegium.testing.simulation.journal import HostJournal, SharedJournal, SimulatedReceipt
 from collegium.testing.simulation.outside import Outside
 from collegium.testing.simulation.scenario import Scenario, random_scenario
@@ -94,6 +97,17 @@ class Promising(Outside):
         return super().apply(name, key, item)
 
 
+class Losing(HostArchive):
+    """Now and then its chain loses its end: the next checkpoint follows the one before."""
+
+    async def checkpoint(self, *, at: datetime, pause_s: float = 0.0) -> tuple[Checkpoint, ...]:
+        made = await super().checkpoint(at=at, pause_s=pause_s)
+        for one in made:
+            if one.number % 3 == 0:
+                self.shared.signed.kept[one.tenant].pop()
+        return made
+
+
 def tight(scenario: Scenario) -> Scenario:
     """Every run with a limit that it may well reach."""
     limited = (replace(s, limits=Limits(tokens=3_000 + 1_000 * i)) for i, s in enumerate(scenario.submissions))
@@ -115,6 +129,7 @@ def tight(scenario: Scenario) -> Scenario:
         ),
         (Planted(journal=Forgiving), {"limits hold"}),
         (Planted(presence=Blind), {"every accepted run ends"}),
+        (Planted(archive=Losing), {"checkpoints verify"}),
         (Planted(journal=Forgetful), {"a finished step is not repeated", "no write fires twice"}),
         (Planted(outside=Promising), {"no write fires twice"}),
     ],

@@ -25,7 +25,8 @@ class MemoryArchive:
         self._journal = journal
         self._records = records
         self._blobs = blobs
-        self._checkpoints = MemoryCheckpoints(journal)
+        self.signed = MemoryCheckpoints(journal)
+        """The chains of checkpoints."""
 
     async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
         """Events as stored, in order."""
@@ -77,15 +78,15 @@ class MemoryArchive:
 
     async def checkpoint(self, *, at: datetime, pause_s: float = 0.0) -> tuple[Checkpoint, ...]:
         """Signs where the runs of each tenant stand that changed since the last time."""
-        return self._checkpoints.write(at=at, pause_s=pause_s)
+        return self.signed.write(at=at, pause_s=pause_s)
 
     async def checkpoints(self, tenant: str, after: int = 0, limit: int = 1_000) -> tuple[Checkpoint, ...]:
         """The checkpoints of ``tenant`` by number."""
-        return self._checkpoints.some(tenant, after, limit)
+        return self.signed.some(tenant, after, limit)
 
     async def covered(self, tenant: str, against: Checkpoint | None = None) -> Coverage:
         """What all checkpoints of ``tenant`` say together."""
-        return self._checkpoints.covered(tenant, against)
+        return self.signed.covered(tenant, against)
 
     async def _links(self) -> list[Link]:
         return [link for run in self._journal.runs for link in await self.links(run, limit=2**62)]

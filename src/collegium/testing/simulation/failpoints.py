@@ -30,6 +30,7 @@ ACTS: Final = (
     "records.get",
     "records.put",
     "blobs.put",
+    "archive.checkpoint",
     "presence.announce",
     "presence.withdraw",
     "presence.dead",

@@ -27,6 +27,7 @@ from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
 from collegium.testing.harness import GivenModels
+from collegium.testing.simulation.archive import HostArchive, SharedArchive
 from collegium.testing.simulation.failpoints import Failpoints
 from collegium.testing.simulation.faults import Faults
 from collegium.testing.simulation.journal import HostJournal, SharedJournal
@@ -51,6 +52,7 @@ class Shared:
     bus: SharedBus
     records: MemoryRecords
     blobs: MemoryBlobs
+    archive: SharedArchive
     workspaces: MemoryWorkspaces
     beats: dict[str, Beat]
     outside: Outside
@@ -62,6 +64,7 @@ class Shared:
     caps: AccountCaps
     shows_death: bool = False
     journal_type: type[HostJournal] = HostJournal
+    archive_type: type[HostArchive] = HostArchive
     presence_type: type[HostPresence] = HostPresence
 
 
@@ -111,6 +114,7 @@ class Host:
             records=HostRecords(shared.records, self.machine),
             blobs=blobs,
             presence=self._presence,
+            archive=shared.archive_type(shared.archive, self.machine),
         )
         library = Library(MemoryIndex(), None, extractor=FileExtractor(), blobs=blobs, records=stores.records)
         self.app = Collegium(

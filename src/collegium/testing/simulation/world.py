@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -14,9 +15,13 @@ from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.adapters.memory.workspace import MemoryWorkspaces
+from collegium.domain.chain import PUBLIC_KEY
+from collegium.domain.checkpoint import Checkpoint, is_genuine
 from collegium.domain.errors import StoreUnavailable
 from collegium.domain.usage import Allotment
 from collegium.runtime.accounts import AccountCaps, PeriodCaps
+from collegium.runtime.audit import verify_all
+from collegium.testing.simulation.archive import HostArchive, SharedArchive
 from collegium.testing.simulation.failpoints import Failpoints
 from collegium.testing.simulation.history import Violation, from_scratch
 from collegium.testing.simulation.host import Host, Shared
@@ -37,6 +42,7 @@ class Planted:
 
     shared_journal: type[SharedJournal] = SharedJournal
     journal: type[HostJournal] = HostJournal
+    archive: type[HostArchive] = HostArchive
     presence: type[HostPresence] = HostPresence
     outside: type[Outside] = Outside
 
@@ -74,12 +80,16 @@ class World:
         )
         entropy = Random(f"{seed}/entropy")  # noqa: S311
         bus = MemoryBus(SimulatedClock(self._loop), BusRules(hide_s=scenario.hide_s))
+        journal = planted.shared_journal(entropy=entropy.randbytes, on_stored=self._watch.stored)
+        records, blobs = MemoryRecords(), MemoryBlobs()
+        self._signed: dict[str, Checkpoint] = {}
         self._shared = Shared(
             loop=self._loop,
-            journal=planted.shared_journal(entropy=entropy.randbytes, on_stored=self._watch.stored),
+            journal=journal,
             bus=SharedBus(bus, self._loop),
-            records=MemoryRecords(),
-            blobs=MemoryBlobs(),
+            records=records,
+            blobs=blobs,
+            archive=SharedArchive(journal, records, blobs, on_signed=self._look_at),
             workspaces=MemoryWorkspaces(),
             beats={},
             outside=self._outside,
@@ -91,6 +101,7 @@ class World:
             approvals=scenario.approvals,
             caps=AccountCaps(tenant=PeriodCaps(day=Allotment(tokens=scenario.tenant_tokens))),
             journal_type=planted.journal,
+            archive_type=planted.archive,
             presence_type=planted.presence,
         )
         self._hosts: list[Host] = []
@@ -170,6 +181,24 @@ class World:
             wrong = _done(self._shared.journal.verify(run))
             if wrong is not None:
                 raise Violation("chain verifies", f"{run} at seq {wrong}")
+        for tenant in self._signed:
+            for bad in _done(verify_all(self._shared.journal, self._shared.archive, tenant)).damaged:
+                raise Violation("checkpoints verify", f"{bad}")
+
+    def _look_at(self, made: Sequence[Checkpoint], writer: str) -> None:
+        """Checks checkpoints that have just been written: each follows the one before and says what is stored."""
+        for one in made:
+            before = self._signed.get(one.tenant)
+            self._signed[one.tenant] = one
+            listed = one.entries or ()
+            self._watch.say(f"{self._say_when()} {writer} signs {one.number} of {one.tenant}, {len(listed)} runs")
+            place = (1, "") if before is None else (before.number + 1, before.signature)
+            rows = [(entry, self._shared.journal.rows(entry.run, entry.seq - 1, 1)) for entry in listed]
+            wrong = [entry.run for entry, found in rows if [row.mac.hex() for row in found] != [entry.mac]]
+            if (one.number, one.previous) != place or wrong or not is_genuine(PUBLIC_KEY, one):
+                self._watch.broken(
+                    Violation("checkpoints verify", f"{one.number} of {one.tenant} by {writer}: {wrong}")
+                )
 
     def _boot(self) -> None:
         if self._is_over:
