@@ -28,13 +28,10 @@ async def past(source: Source, run: str) -> AsyncIterator[tuple[Event, ...]]:
     Every event keeps the run and the seq it was stored under. Raises ``StoreCorrupt`` when a parent has lost what its
     fork shares.
     """
-    is_begun = False
     async for events in own(source, run):
-        if not is_begun:
-            async for page in prefix(source, events[0]):
-                yield page
+        async for page in prefix(source, events[0]):  # nothing but before a run's first event
+            yield page
         yield events
-        is_begun = True
 
 
 async def own(source: Source, run: str) -> AsyncIterator[tuple[Event, ...]]:
