@@ -68,7 +68,17 @@ async def die(context: ToolContext) -> str:
     os._exit(9)
 
 
-TOOLS = (pay, look, slow_pay, die)
+@tool(effect="read", capabilities=["operate"])
+async def freeze(context: ToolContext) -> str:
+    """End the process that calls this; where nothing else is in it, stop it instead."""
+    leave("frozen", f"{context.run} {os.getpid()}")
+    if "--alone" not in sys.argv:
+        os._exit(9)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "it went on"
+
+
+TOOLS = (pay, look, slow_pay, die, freeze)
 
 
 async def work() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from collegium.adapters.presence import FilePresence
 from collegium.app import Collegium
 from collegium.config import Settings, WorkerSection
 from collegium.domain.event import Event
@@ -209,3 +211,38 @@ async def test_a_task_that_kills_its_workers_is_quarantined_alone_and_the_others
     assert died[:2] == [str(w.pid) for w in place.workers[:2]]
     assert [[pid] for pid in died[2:]] == place.traces("alone")
     assert place.workers[2].poll() is None
+
+
+async def test_a_process_of_its_own_that_is_stopped_for_a_while_is_no_dead_one(place: Place) -> None:
+    model = place.script({"expect_last": ["it went on"], **DONE}, call("freeze"))
+    async with place.submitter(model) as app:
+        place.start(model)
+        run = await app.submit("freeze", plan=ONE)
+        for worker in range(2):
+            await asyncio.to_thread(place.workers[worker].wait, 60)
+            place.start(model)
+        await until(lambda: len(place.traces("frozen")) == 3)
+        lone = (await app.state(run.id)).tasks["do"].worker or ""
+        seen = FilePresence(place.data / "workers", lease_s=LEASE_S)
+        async with asyncio.timeout(60):
+            while (seen.silence(lone) or 0.0) < 3:
+                assert lone not in await seen.dead() or seen.silence(lone) != math.inf
+                await asyncio.sleep(0.05)
+        os.kill(int(place.traces("frozen")[2][1]), signal.SIGCONT)
+        assert (await asyncio.wait_for(run.result(), 60)).status == "succeeded"
+        assert await attempts(app, run.id) == 3
+
+
+async def test_a_process_of_its_own_that_hangs_is_ended_and_that_counts(place: Place) -> None:
+    model = place.script(call("freeze"))
+    async with place.submitter(model) as app:
+        place.start(model)
+        run = await app.submit("freeze", plan=ONE)
+        for worker in range(2):
+            await asyncio.to_thread(place.workers[worker].wait, 60)
+            place.start(model)
+        assert (await asyncio.wait_for(run.result(), 120)).status == "failed"
+        assert (await app.state(run.id)).tasks["do"].status == "quarantined"
+        assert await attempts(app, run.id) == 3
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(place.traces("frozen")[2][1]), 0)

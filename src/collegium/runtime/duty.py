@@ -126,7 +126,9 @@ class Duty:
         while True:
             scope = self._scope()
             try:
-                await self._recovery.bury(scope)
+                for run, task in (await self._recovery.bury(scope)) & self._worker.held:
+                    # It waits for a process of its own that hangs: ended, that process is a dead one like any other.
+                    await self._worker.interrupt(run, task=task)
                 if self._clock.monotonic() - swept_s >= SWEEP_S - look_s / 2:
                     swept_s = self._clock.monotonic()
                     await self._recovery.lapse_lost(self._worker.id, lambda: self._worker.held)

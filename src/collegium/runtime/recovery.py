@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from collegium.domain import body as b
 from collegium.domain.conversation import Conversation, converse
@@ -24,6 +25,10 @@ from collegium.runtime.scheduler import Scheduler
 _log = logging.getLogger("collegium.recovery")
 _FEW_RUNS = 50
 """Up to so many runs are looked at one by one, beyond that the store is asked for all that are due."""
+STUCK_LEASES = 10.0
+"""A lone process that lives and has been silent for so long hangs: whoever has started it ends it."""
+GIVEN_UP_LEASES = 2 * STUCK_LEASES
+"""Nobody has ended it: its attempt lapses like any other's."""
 Held = Callable[[], frozenset[tuple[str, str]]]
 """Gives ``(run, task)`` of what a worker works on."""
 
@@ -141,34 +146,45 @@ class Recovery:
             await self._presence.dead()
             return self._presence.silence(worker)
 
-    async def bury(self, only: frozenset[str] | None) -> None:
+    async def bury(self, only: frozenset[str] | None) -> frozenset[tuple[str, str]]:
         """Lapses the open attempts of workers that live no more, in the runs of ``only`` or in all of them.
 
-        A worker that left nothing behind is forgotten, unless it only stands still and may go on.
+        A worker that left nothing behind is forgotten, unless it only stands still and may go on. An attempt that is
+        alone, since two workers died at its task, is waited for while its process lives: a slow machine must not
+        give the task up. Returns ``(run, task)`` of those that hang.
         """
+        hanging: set[tuple[str, str]] = set()
         # One at a time: what a worker has left counts from the moment at which it was found to have ended.
         async with self._burying:
             for worker in await self._presence.dead():
+                leases = self._presence.silence(worker)
                 for head in await self._all(HeadQuery(worker=worker)):
                     if only is None or head.run in only:
-                        await self._lapse(head.run, worker)
+                        hanging |= await self._lapse(head.run, worker, leases=inf if leases is None else leases)
                 if not await self._journal.heads(HeadQuery(worker=worker, limit=1)):
                     await self._presence.withdraw(worker)
+        return frozenset(hanging)
 
-    async def _lapse(self, run: str, worker: str, *, but: Held = frozenset) -> None:
+    async def _lapse(
+        self, run: str, worker: str, *, leases: float = inf, but: Held = frozenset
+    ) -> frozenset[tuple[str, str]]:
+        """Lapses what ``worker``, silent for ``leases``, has open in ``run``; returns what hangs and is waited for."""
         try:
             state = await self._scheduler.load(run, is_fresh=True)
         except (NotFound, StoreCorrupt) as error:
             _log.warning("run %s is left alone: %s", run, error)
-            return
+            return frozenset()
         theirs = [t for t in state.tasks.values() if t.status == "running" and t.worker == worker]
+        is_over = state.cancel is not None or state.is_overdue(self._clock.now())
+        kept = [t for t in theirs if t.is_alone and leases < GIVEN_UP_LEASES and not is_over]
+        hanging = frozenset((run, t.task.id) for t in kept if leases >= STUCK_LEASES)
         talks = {
             (t.task.id, t.attempt): await self._converse(run, t.task.id)
             for t in theirs
-            if (run, t.task.id) not in but()
+            if t not in kept and (run, t.task.id) not in but()
         }
         if not talks:
-            return
+            return hanging
 
         def proposal(state: RunState) -> Sequence[Decision]:
             lapsed = [
@@ -195,6 +211,7 @@ class Recovery:
             return [*lapsed, *_told(state, left)]
 
         await self._scheduler.propose(run, proposal)
+        return hanging
 
     async def _converse(self, run: str, task: str) -> Conversation:
         talk = Conversation()
