@@ -235,7 +235,8 @@ class Recording:
         line = self._lines[task]
         if tool is None:
             return line[0].seq if line else _ENDLESS
-        waiting = [q[0].seq for (t, name, _), q in self._reads.items() if q and (t, name) == (task, tool)]
+        # Calls of one step that look the same end in any order: the first of them must not wait for what the last did.
+        waiting = [e.seq for (t, name, _), q in self._reads.items() if (t, name) == (task, tool) for e in q]
         waiting += [q[0].seq for q in self._writes.values() if q and q[0].task == task]
         return min(waiting, default=line[0].seq if line else _ENDLESS)
 

@@ -294,6 +294,33 @@ async def test_what_a_user_adds_half_way_is_there_at_the_same_place() -> None:
     assert_same(await replayed(made), events=10)
 
 
+async def test_calls_that_look_the_same_may_end_in_any_order_around_what_a_user_adds() -> None:
+    said, calls = asyncio.Event(), list[str]()
+
+    @tool(effect="read", capabilities=["operate"])
+    async def look(what: str) -> str:
+        """Look.
+
+        Args:
+            what: The thing.
+        """
+        calls.append(what)
+        if len(calls) == 1:
+            await said.wait()
+        return f"{what} is {len(calls)}"
+
+    twice = (call("look", what="cat"), call("look", what="cat"))
+    model = ScriptedModel([Step(tool_calls=twice), Step(reply="It is a cat.")])
+    async with team(model, tools=[look]) as app:
+        run = await app.submit("Look.", plan=Plan(tasks=(PAYING.tasks[2],)))
+        async for event in run.events():
+            if event.type == "tool.finished" and not said.is_set():
+                await app.inbox.say(run.id, "Hurry.", principal="ann", tenant="default")
+                said.set()
+        made = await exported(app, run.id)
+    assert_same(await replayed(made), events=6)
+
+
 async def test_a_write_of_which_nobody_knew_is_answered_as_it_was() -> None:
     @tool(effect="write", capabilities=["operate"])
     async def pay(amount: int) -> str:
