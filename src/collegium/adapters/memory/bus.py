@@ -51,12 +51,9 @@ class MemoryBus:
         self._due_in_s(topics)
         self._signals.looked(topics)
         claims: list[Claim] = []
+        queues = {name: self._queue(name, group) for name in topics}
         while len(claims) < limit:
-            waiting = []
-            for name in dict.fromkeys(topics):
-                place = self._queue(name, group).first()
-                if place is not None:
-                    waiting.append((place, name))
+            waiting = [(place, name) for name, queue in queues.items() if (place := queue.first()) is not None]
             if not waiting:
                 break
             (_, seq), name = min(waiting)
