@@ -57,7 +57,7 @@ async def _breaks(state: RunState, pins: Pins) -> str | None:
     """What keeps an unsettled task from going on; before there is a plan, any task may come."""
     roster = await pins.roster(state.tenant, state.pins)
     if state.plan is None:
-        return next((g for a in roster if (g := pins.gone(state.pins, (*a.tools, *state.goal.tools), ()))), None)
+        return next((g for a in roster if (g := pins.gone(state, (*a.tools, *state.goal.tools), ()))), None)
     for task in state.tasks.values():
         if task.is_settled:
             continue
@@ -65,7 +65,7 @@ async def _breaks(state: RunState, pins: Pins) -> str | None:
         if not able:
             return f"no agent has the capability {task.task.capability!r} of task {task.task.id!r} any more"
         for agent in able:
-            gone = pins.gone(state.pins, (*agent.tools, *state.goal.tools), task.task.tools)
+            gone = pins.gone(state, (*agent.tools, *state.goal.tools), task.task.tools)
             if gone is not None:
                 return gone
     return None

@@ -99,26 +99,25 @@ class Pins:
                 del self._rosters[next(iter(self._rosters))]
         return self._rosters[key]
 
-    def gone(self, pins: Mapping[str, str], wanted: Iterable[str], for_task: Iterable[str]) -> str | None:
+    def gone(self, state: RunState, wanted: Iterable[str], for_task: Iterable[str]) -> str | None:
         """What keeps a task from going on that is granted some tools, and what to do about it; None when nothing does.
 
         Args:
-            pins: The run's.
+            state: The run.
             wanted: Names and patterns of the tools that the agent may use.
             for_task: Those that the task may use; none for all of them.
         """
-        if self._are_present(pins):
+        if self._are_present(state.pins):
             return None
         patterns, narrower = tuple(wanted), tuple(for_task)
-        for name, pinned in tools_of(pins).items():
+        for name, pinned in tools_of(state.pins).items():
             if not _matches(name, patterns) or (narrower and not _matches(name, narrower)):
                 continue
             present = self.present.get(f"tool:{name}")
             if pinned != present:
-                now = "is gone" if present is None else f"has version {present} now"
                 return (
-                    f"the run began with version {pinned} of the tool {name!r}, which {now}: restore it and "
-                    "`collegium runs resume`, or `collegium runs fork ID --at SEQ` to go on with what there is"
+                    f"the run began with version {pinned} of the tool {name!r}, {_remedy(state.id, present)}, or "
+                    f"`collegium runs fork {state.id} --at SEQ` goes on with what there is"
                 )
         return None
 
@@ -212,3 +211,13 @@ def granted(agent: Agent, state: RunState, for_task: tuple[str, ...], toolbox: T
     if pinned:  # tools that came later are for runs that came later
         own &= pinned.keys()
     return toolbox.granted(own & toolbox.matching(for_task) if for_task else own)
+
+
+def _remedy(run: str, present: str | None) -> str:
+    """What has become of a tool, and how the run goes on with the one it began with."""
+    if present is not None:
+        return f"which has version {present} now: restore it and `collegium runs resume {run}`"
+    return (
+        "which this process does not have. Tools in Python belong to the program that gives them: there, inside "
+        f"`open_collegium(tools=[...])`, `await app.resume({run!r})` goes on"
+    )

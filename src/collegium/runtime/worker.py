@@ -282,7 +282,7 @@ class Worker:
                 await self._settle(claim)
                 return
             wanted = (*chosen.agent.tools, *state.goal.tools)
-            if (gone := self._pins.gone(state.pins, wanted, task.task.tools)) is not None:
+            if (gone := self._pins.gone(state, wanted, task.task.tools)) is not None:
                 await attempt.park_pinned(gone)
                 await self._settle(claim)
                 return

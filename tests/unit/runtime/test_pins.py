@@ -102,6 +102,22 @@ async def test_an_agent_that_is_gone_still_ends_its_runs() -> None:
         assert (await asyncio.wait_for(app.result(run.id), 20)).status == "succeeded"
 
 
+async def test_whose_program_has_the_tools_is_told_what_to_run() -> None:
+    stores = memory_stores(FakeClock())
+    async with team(model(), tools=[look("old")], stores=stores, scope="none") as app:
+        run = await app.submit("Do both.", plan=PLAN)
+    async with team(model(), stores=stores) as app:
+        await app.resume(run.id)
+        assert (await asyncio.wait_for(app.result(run.id), 20)).status == "waiting"
+        parked = [e.body for e in await events_of(app, run.id) if isinstance(e.body, b.TaskParked)]
+        assert [p.reason for p in parked] == ["pinned"]
+        assert f"open_collegium(tools=[...])`, `await app.resume('{run.id}')` goes on" in parked[0].detail
+        assert f"`collegium runs fork {run.id} --at SEQ`" in parked[0].detail
+    async with team(model(), tools=[look("old")], stores=stores) as app:
+        await app.resume(run.id)
+        assert (await asyncio.wait_for(app.result(run.id), 20)).status == "succeeded"
+
+
 async def test_a_tool_of_another_version_parks_the_task_until_it_is_restored() -> None:
     stores = memory_stores(FakeClock())
     async with team(model(), tools=[look("old")], stores=stores, scope="none") as app:
@@ -113,7 +129,7 @@ async def test_a_tool_of_another_version_parks_the_task_until_it_is_restored() -
         parked = [e.body for e in await events_of(app, run.id) if isinstance(e.body, b.TaskParked)]
         new = app.pins.present["tool:look"]
         assert [p.reason for p in parked] == ["pinned"]
-        assert all(text in parked[0].detail for text in (old, new, "'look'", "runs resume", "runs fork"))
+        assert all(text in parked[0].detail for text in (old, new, "'look'", f"runs resume {run.id}", "runs fork"))
         seen, found = await check_live(stores.journal, app.scheduler, app.pins, tenant="default")
         assert seen == 1
         assert found[0].breaks == parked[0].detail
