@@ -23,6 +23,8 @@ _DATES: Final = (
     ),
     re.compile(rf"\b{_MONTH}\b (?P<year>(?:19|20)\d{{2}})\b", re.IGNORECASE),
 )
+_MAYBE: Final = re.compile(rf"\d[-:]\d|{'|'.join(_MONTH_NAMES)}", re.IGNORECASE)
+"""Found in every text with a date or a time, and looked for with one search instead of one for each form."""
 _TIME: Final = re.compile(r"\b(\d{1,2}):(\d{2})(?::\d{2})?\b")
 _CURRENCIES: Final = {
     "\u20ac": "eur",
@@ -85,6 +87,8 @@ def quantities(text: str) -> tuple[Quantity, ...]:
 
 def dates(text: str) -> tuple[str, ...]:
     """Dates and times by ISO 8601, with ``-`` for what is not said: ``2026-04-22``, ``-04-22``, ``09:00``."""
+    if _MAYBE.search(text) is None:
+        return ()
     found: list[tuple[int, str]] = []
     rest = text
     for pattern in _DATES:
@@ -100,6 +104,8 @@ def dates(text: str) -> tuple[str, ...]:
 
 def without_dates(text: str) -> str:
     """``text`` with blanks in the place of dates and times."""
+    if _MAYBE.search(text) is None:
+        return text
     rest = _TIME.sub(_blank, text)
     for pattern in _DATES:
         rest = pattern.sub(_blank, rest)

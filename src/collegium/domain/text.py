@@ -65,13 +65,10 @@ def words(text: str) -> list[Word]:
 
 def terms(text: str) -> list[str]:
     """Stems of the words of ``text`` that carry meaning, in order, with repetitions."""
-    stems: list[str] = []
-    for piece in _WORD.findall(text):
-        if piece.islower() or not _CAMEL.search(piece):
-            stems.append(stem(piece))
-        else:
-            stems += map(stem, _CAMEL.split(piece))
-    return [found for found in stems if found not in _STOP_STEMS]
+    pieces: list[str] = _WORD.findall(text)
+    if _CAMEL.search(text):
+        pieces = [part for piece in pieces for part in _CAMEL.split(piece)]
+    return [found for found in map(stem, pieces) if found not in _STOP_STEMS]
 
 
 def surfaces(texts: Iterable[str]) -> dict[str, str]:
