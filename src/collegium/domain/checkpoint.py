@@ -188,10 +188,10 @@ class _Walk:
 
     @property
     def flaw(self) -> Flaw | None:
-        """The first of all flaws."""
+        """The first flaw. Lists that are gone come last: the changed one may be what had listed all of it."""
         whole = 0 if self.newest is None else self.newest.whole
         bare = next((n for n in self._bare if n >= whole), None)
-        if bare is None or (self._flaw is not None and self._flaw.number <= bare):
+        if self._flaw is not None or bare is None:
             return self._flaw
         return Flaw(number=bare, why="has lost what it lists")
 

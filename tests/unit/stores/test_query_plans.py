@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.sqlite import blobs, bus_statements, cache, journal, journal_part, records
+from collegium.adapters.sqlite import blobs, bus_statements, cache, checkpoints, journal, journal_part, records
 from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.adapters.sqlite.cache import SqliteCache
 from collegium.adapters.sqlite.journal import heads_statement
@@ -70,6 +70,18 @@ def test_the_stores_statements(store_file, statement):
     steps = plan(store_file, statement)
     assert not whole_reads(steps), steps
     assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize("statement", [checkpoints.CHANGED, checkpoints.NEWEST, checkpoints.SOME])
+def test_what_is_signed_is_found_by_what_is_new(store_file, statement):
+    steps = plan(store_file, statement)
+    assert not whole_reads(steps), steps
+    assert not any("FOR ORDER BY" in step for step in steps), steps
+
+
+def test_whether_anything_is_to_be_signed_takes_two_steps_down_a_tree(store_file):
+    codes = [plan(store_file, s) for s in (checkpoints.LAST_POS, checkpoints.LAST)]
+    assert codes == [["SEARCH events"], ["SCAN checkpoints"]]  # the first row of a walk from the end
 
 
 @pytest.mark.parametrize(

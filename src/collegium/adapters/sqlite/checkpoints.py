@@ -29,7 +29,7 @@ from collegium.domain.checkpoint import (
 from collegium.domain.errors import Conflict, StoreCorrupt
 
 T = TypeVar("T")
-_LAST_POS = "SELECT coalesce(max(pos), 0) FROM events"
+LAST_POS = "SELECT coalesce(max(pos), 0) FROM events"
 LAST = "SELECT id, tenant, number, value FROM checkpoints ORDER BY id DESC LIMIT 1"
 NEWEST = "SELECT tenant, number, value FROM checkpoints WHERE tenant = ? ORDER BY number DESC LIMIT 1"
 SOME = "SELECT tenant, number, value, entries FROM checkpoints WHERE tenant = ? AND number > ? ORDER BY number LIMIT ?"
@@ -94,7 +94,7 @@ class SqliteCheckpoints:
         return await self._reader.far(read)
 
     def _is_due(self, connection: sqlite3.Connection, at: datetime, pause_s: float) -> bool:
-        (pos,) = connection.execute(_LAST_POS).fetchone()
+        (pos,) = connection.execute(LAST_POS).fetchone()
         row = connection.execute(LAST).fetchone()
         if row is None:
             return bool(pos > 0)
@@ -103,7 +103,7 @@ class SqliteCheckpoints:
         return bool(pos > last.cursor) and has_paused
 
     def _make(self, connection: sqlite3.Connection, at: datetime) -> _Made:
-        (pos,) = connection.execute(_LAST_POS).fetchone()
+        (pos,) = connection.execute(LAST_POS).fetchone()
         row = connection.execute(LAST).fetchone()
         cursor = 0 if row is None else self._genuine(_whole(*row[1:])).cursor
         if row is not None and pos <= cursor:
