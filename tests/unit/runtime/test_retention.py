@@ -260,3 +260,19 @@ async def test_whoever_touches_a_pruned_run_is_found_out(
         (damage,) = await place.verified()
         assert damage.run == run
         assert seq is None or damage.seq == seq
+
+
+async def test_what_goes_is_signed_before_it_goes(place: Place) -> None:
+    run = await place.run()
+    before = len(await place.store.archive.checkpoints("default"))
+    await place.retention.prune("default", NOTHING)
+    listed = (await place.store.archive.covered("default")).listed[run]
+    assert (await place.store.archive.tombstone(run)) is not None
+    assert listed[-1].seq == await place.length(run)
+    assert listed[-1].number > before
+    connection = sqlite3.connect(place.store.path)
+    for table in ("heads", "tombstones"):
+        connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+    connection.commit()
+    connection.close()
+    assert [(d.run, d.seq) for d in await place.verified()] == [(run, 1)]
