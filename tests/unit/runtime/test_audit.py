@@ -19,10 +19,11 @@ from collegium.adapters.presence import MemoryPresence
 from collegium.adapters.sqlite.store import SqliteStore, open_store
 from collegium.app import Stores
 from collegium.domain import checkpoint
+from collegium.domain.chat import ModelReply, ModelRequest
 from collegium.runtime.audit import CHECKPOINT_S, Checkpoints, Verified, verify_all
 from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.archive import a_finished_run, tombstone_of
-from collegium.testing.conformance.drafts import NOW, begin, noted
+from collegium.testing.conformance.drafts import NOW, begin, eventually, noted
 from collegium.testing.harness import team
 from collegium.testing.scripted import ScriptedModel, Step
 
@@ -289,32 +290,65 @@ async def test_a_checkpoint_costs_one_commit_every_few_seconds_and_none_where_no
     before = store.writer.stats.commits
     for _ in range(60):  # a minute of an idle process
         await checkpoints.write_due()
+        await clock.advance(0.5)
         await others.write_due()
-        await clock.advance(1.0)
+        await clock.advance(0.5)
     assert store.writer.stats.commits - before == 1
     before = store.writer.stats.commits
     for n in range(60):  # a minute of work, in two processes
         await store.journal.append("run_0", [noted(n, tenant="t0")]).durable()
         await checkpoints.write_due()
+        await clock.advance(0.5)
+        await store.journal.append("run_0", [noted(n, tenant="t0")]).durable()
         await others.write_due()
-        await clock.advance(1.0)
-    assert store.writer.stats.commits - before - 60 == 60 / CHECKPOINT_S
+        await clock.advance(0.5)
+    assert store.writer.stats.commits - before - 120 == 60 / CHECKPOINT_S
     assert len(await store.archive.checkpoints("t0")) == 1 + 60 / CHECKPOINT_S
     assert len(await store.archive.checkpoints("t1")) == 1
     await store.aclose()
 
 
-async def test_a_process_that_ends_signs_what_it_did(tmp_path: Path) -> None:
-    clock = SystemClock()
-    store = open_store(tmp_path / "store.db", clock=clock, chain_key=KEY)
-    stores = Stores(
+def stores_of(store: SqliteStore) -> Stores:
+    return Stores(
         journal=store.journal,
-        bus=MemoryBus(clock),
+        bus=MemoryBus(SystemClock()),
         records=store.records,
         blobs=store.blobs,
         presence=MemoryPresence(),
         archive=store.archive,
     )
+
+
+class Held(ScriptedModel):
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__([Step(reply="Paris.", times=None)])
+        self.let_go = asyncio.Event()
+
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        await self.let_go.wait()
+        return await super().complete(request)
+
+
+async def test_a_process_that_works_signs_what_it_does(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store.db", chain_key=KEY)
+    model = Held()
+    async with team(model, stores=stores_of(store)) as app:
+        run = await app.submit("What is the capital of France?")
+
+        async def is_signed() -> bool:
+            return run.id in (await store.archive.covered("default")).listed
+
+        await eventually(is_signed)
+        assert (await run.state()).finished is None
+        model.let_go.set()
+    await store.aclose()
+
+
+async def test_a_process_that_ends_signs_what_it_did(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "store.db", chain_key=KEY)
+    stores = stores_of(store)
     async with team(ScriptedModel([Step(reply="Paris.", times=None)]), stores=stores) as app:
         await asyncio.wait_for((await app.submit("What is the capital of France?")).result(), 20)
     found = await verify_all(store.journal, store.archive, "default")
@@ -334,4 +368,18 @@ async def test_a_store_without_checkpoints_begins_with_every_run_there_is(signed
     assert {entry.run for entry in first.entries or ()} == set(RUNS)
     found = await verify_all(store.journal, store.archive, "acme")
     assert (found.damaged, found.open_runs) == ((), 0)
+    await store.aclose()
+
+
+async def test_a_tenant_whose_chain_is_gone_begins_with_every_run_it_has(signed: Path) -> None:
+    store = opened(signed)
+    await begin(store.journal, "run_eve", tenant="eve")
+    await store.archive.checkpoint(at=NOW)
+    connection = sqlite3.connect(signed)
+    connection.execute("DELETE FROM checkpoints WHERE tenant = 'acme'")
+    connection.commit()
+    connection.close()
+    await store.journal.append("run_0", [noted("x")]).durable()
+    (first,) = await store.archive.checkpoint(at=NOW)
+    assert (first.number, {entry.run for entry in first.entries or ()}) == (1, set(RUNS))
     await store.aclose()

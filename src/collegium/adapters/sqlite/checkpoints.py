@@ -106,8 +106,6 @@ class SqliteCheckpoints:
         (pos,) = connection.execute(LAST_POS).fetchone()
         row = connection.execute(LAST).fetchone()
         cursor = 0 if row is None else self._genuine(_whole(*row[1:])).cursor
-        if row is not None and pos <= cursor:
-            return _Made(0, (), ())
         heads = connection.execute(_ALL) if row is None else connection.execute(CHANGED, (cursor,))
         changed: dict[str, list[Entry]] = {}
         for tenant, *head in heads:
