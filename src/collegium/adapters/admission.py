@@ -98,7 +98,7 @@ def admit(append: Append, head: HeadRow | None, fence_of: Callable[[str], FenceR
         last = 0 if head is None else head.deciding_seq
         if append.expected != last:
             raise Conflict(
-                f"run {run} was decided up to event {append.expected} here and is at event {last} in the store: "
+                f"{run} was decided up to event {append.expected} here and is at event {last} in the store: "
                 "reload it and decide again",
                 run=run,
                 expected=append.expected,
@@ -120,7 +120,7 @@ def _advanced(append: Append, head: HeadRow | None) -> HeadRow:
         mac = bytes(32) if head is None else head.mac
         return HeadRow(append.tenant, append.head.status, seq, mac, deciding_seq, wake_us)
     if head is None:
-        raise Conflict(f"run {append.run} cannot begin with a recording event", run=append.run)
+        raise Conflict(f"{append.run} cannot begin with a recording event", run=append.run)
     return head._replace(seq=seq)
 
 

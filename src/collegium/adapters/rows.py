@@ -133,7 +133,7 @@ def to_event(row: EventRow) -> Event:
         body = decode_body(row.type, row.v, row.body)
     except StoreCorrupt as error:
         raise StoreCorrupt(
-            f"event {row.seq} of run {row.run}: {error.message}", **error.fields, run=row.run, seq=row.seq
+            f"event {row.seq} of {row.run}: {error.message}", **error.fields, run=row.run, seq=row.seq
         ) from error
     return Event(
         id=row.id,

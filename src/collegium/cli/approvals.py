@@ -141,11 +141,9 @@ async def find_question(app: Collegium, text: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(
-            f"run {run} asks nothing under {text!r}: `collegium approvals ls` lists what is asked", run=run
-        )
+        raise UsageError(f"{run} asks nothing under {text!r}: `collegium approvals ls` lists what is asked", run=run)
     shown = ", ".join(short_question(a) for a in found)
-    raise UsageError(f"run {run} asks {len(found)} questions: say which of {shown}", run=run, approvals=found)
+    raise UsageError(f"{run} asks {len(found)} questions: say which of {shown}", run=run, approvals=found)
 
 
 def read_plan(path: Path) -> Plan:

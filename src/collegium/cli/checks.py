@@ -95,7 +95,7 @@ async def store(session: Session, settings: Settings) -> Check:
                     await app.state(head.run)
                 bad = None if app.stores.archive is None else await app.stores.archive.verify(head.run)
                 if bad is not None:
-                    return Check("store", "fail", f"run {head.run} was changed at event {bad}", "collegium runs check")
+                    return Check("store", "fail", f"{head.run} was changed at event {bad}", "collegium runs check")
     except CollegiumError as error:
         return Check("store", "fail", error.message, "restore it from a backup, or choose another with --store")
     problem = await asyncio.to_thread(_quick_check, path) if scheme == "sqlite" else ""

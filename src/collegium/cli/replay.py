@@ -88,7 +88,7 @@ def _print(session: Session, result: Replayed, checked: Checked) -> None:
         print(f"  replayed  {one_line(difference.replayed or 'nothing')[:2_000]}")
     chain = {
         "intact": f"intact, {count(checked.events, 'event')}",
-        "broken": f"BROKEN at event {checked.seq} of run {checked.run}",
+        "broken": f"BROKEN at event {checked.seq} of {checked.run}",
         "other key": "made under another key: it cannot be verified here",
     }[checked.chain]
     rows = [

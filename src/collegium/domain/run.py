@@ -151,10 +151,10 @@ def apply(state: RunState | None, event: Event) -> RunState:
         return _forked(state, event, body)
     if state is None:
         if not isinstance(body, b.RunSubmitted):
-            raise StoreCorrupt(f"run {event.run} begins with {event.type} at seq {event.seq}, not with run.submitted")
+            raise StoreCorrupt(f"{event.run} begins with {event.type} at seq {event.seq}, not with run.submitted")
         return _submitted(event, body)
     if event.seq <= state.seq:
-        raise StoreCorrupt(f"run {event.run}: seq {event.seq} follows seq {state.seq}")
+        raise StoreCorrupt(f"{event.run}: seq {event.seq} follows seq {state.seq}")
     if not event.is_deciding:
         return msgspec.structs.replace(state, seq=event.seq)
     state = msgspec.structs.replace(state, seq=event.seq, deciding_seq=event.seq)
@@ -164,7 +164,7 @@ def apply(state: RunState | None, event: Event) -> RunState:
     if not moves_task(body):
         return state
     if event.task is None or event.task not in state.tasks:
-        raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
+        raise StoreCorrupt(f"{event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
     task = apply_to_task(state.tasks[event.task], event)
     if isinstance(body, b.TaskStarted):
         task = msgspec.structs.replace(task, heard=len(state.said))
@@ -246,7 +246,7 @@ def _allotted(state: RunState, event: Event, body: Any) -> RunState:
 def _returned(state: RunState, event: Event, body: Any) -> RunState:
     draw = state.draws.get(body.draw)
     if draw is None:
-        raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} names the unknown draw {body.draw}")
+        raise StoreCorrupt(f"{event.run}: {event.type} at seq {event.seq} names the unknown draw {body.draw}")
     over = msgspec.structs.replace(draw, usage=body.usage)
     return msgspec.structs.replace(state, draws={**state.draws, body.draw: over})
 
@@ -259,7 +259,7 @@ def _requested(state: RunState, event: Event, body: Any) -> RunState:
 def _answered(state: RunState, event: Event, body: Any) -> RunState:
     asked = state.approvals.get(body.approval)
     if asked is None:
-        raise StoreCorrupt(f"run {event.run}: {event.type} at seq {event.seq} answers the unknown {body.approval}")
+        raise StoreCorrupt(f"{event.run}: {event.type} at seq {event.seq} answers the unknown {body.approval}")
     approval = msgspec.structs.replace(asked, answer=body, answered_at=event.at)
     unknown = {k: u for k, u in state.unknown.items() if k != asked.request.key or asked.request.kind != "outcome"}
     return msgspec.structs.replace(state, approvals={**state.approvals, body.approval: approval}, unknown=unknown)

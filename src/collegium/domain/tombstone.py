@@ -47,7 +47,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         gone = "what it said" if self.what == "bodies" else "its events"
         left = f" but the first {self.kept}, which a fork needs" if self.kept else ""
         return (
-            f"run {self.run} was pruned at {self.pruned_at:%Y-%m-%d %H:%M} UTC: {gone}{left} can no longer be read; it "
+            f"{self.run} was pruned at {self.pruned_at:%Y-%m-%d %H:%M} UTC: {gone}{left} can no longer be read; it "
             f"{self.status} at {self.finished_at:%Y-%m-%d %H:%M} UTC after {self.seq} events"
         )
 

@@ -290,11 +290,11 @@ def _data(blob: _Blob, source: str, number: int) -> bytes:
 
 def _to_event(link: Link) -> Event:
     if link.body is None:
-        raise NotFound(f"what event {link.seq} of run {link.run} said was removed", run=link.run, seq=link.seq)
+        raise NotFound(f"what event {link.seq} of {link.run} said was removed", run=link.run, seq=link.seq)
     try:
         body = decode_body(link.type, link.v, link.body)
     except StoreError as error:
-        raise UnreadableInput(f"event {link.seq} of run {link.run}: {error.message}", run=link.run) from error
+        raise UnreadableInput(f"event {link.seq} of {link.run}: {error.message}", run=link.run) from error
     return Event(
         id=link.id,
         tenant=link.tenant,

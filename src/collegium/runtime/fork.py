@@ -111,7 +111,7 @@ class Forks:
             raise NotFound(f"there is no run {run}", run=run)
         if not 1 <= at <= head.seq:
             raise UsageError(
-                f"run {run} has the events 1 to {head.seq}, {at} is none of them: `collegium runs events` lists them",
+                f"{run} has the events 1 to {head.seq}, {at} is none of them: `collegium runs events` lists them",
                 run=run,
                 at=at,
                 last=head.seq,
@@ -122,18 +122,18 @@ class Forks:
                 state = apply(state, event)
                 if event.run == run and event.seq == at:
                     return ForkPoint(event=event, state=state)
-        raise NotFound(f"event {at} of run {run} was removed: it cannot be forked there", run=run, at=at)
+        raise NotFound(f"event {at} of {run} was removed: it cannot be forked there", run=run, at=at)
 
     async def _check_left(self, run: str, at: int, point: ForkPoint, forked: b.RunForked, fork: str) -> None:
         """Raises ``UsageError`` where the fork would end at once, as the run did."""
         if point.state.goal.is_plan_only and forked.plan is None and point.state.plan is not None:
-            raise UsageError(f"run {run} only makes a plan, and it is made at event {at}: fork before it", run=run)
+            raise UsageError(f"{run} only makes a plan, and it is made at event {at}: fork before it", run=run)
         if _is_anything_left(point.state, self._draft_event(fork, point, forked)):
             return
         last = await self._last_unsettled(run, fork, point, forked)
         hint = f"; {last} is the last event at which something is left to do" if last else ""
         raise UsageError(
-            f"at event {at} of run {run} every task has its outcome and the fork would change nothing{hint}: fork "
+            f"at event {at} of {run} every task has its outcome and the fork would change nothing{hint}: fork "
             "earlier, or give a plan with new tasks",
             run=run,
             at=at,
@@ -171,7 +171,7 @@ class Forks:
         await self._records.put(Record(kind=FORK, tenant=tenant, key=fork, value=value))
         if await self._records.get(PRUNING, tenant, run) is not None:
             await self._records.delete(FORK, tenant, fork)
-            raise Conflict(f"run {run} is being pruned: it can no longer be forked", run=run)
+            raise Conflict(f"{run} is being pruned: it can no longer be forked", run=run)
         await self._point(run, at, tenant)
 
     async def _bring_files(self, point: ForkPoint, first: Event) -> None:

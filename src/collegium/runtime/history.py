@@ -62,7 +62,7 @@ async def parents(source: Source, first: Event) -> list[tuple[str, int]]:
     while isinstance(forked := first.body, RunForked):
         parent = forked.parent
         if len(found) == MAX_PARENTS or parent in {run for run, _ in found}:
-            raise StoreCorrupt(f"run {first.run} is a fork of itself", run=first.run)
+            raise StoreCorrupt(f"{first.run} is a fork of itself", run=first.run)
         begin = await source.read(parent, 0, 1)
         if not begin:
             raise _lost(parent, first.run, "its beginning")
@@ -90,7 +90,7 @@ async def _seq_of(source: Source, forked: RunForked, run: str) -> int:
 
 def _lost(parent: str, run: str, what: str) -> StoreCorrupt:
     return StoreCorrupt(
-        f"run {run} was forked from {parent}, which has lost {what}: restore the store from a backup",
+        f"{run} was forked from {parent}, which has lost {what}: restore the store from a backup",
         run=run,
         parent=parent,
     )

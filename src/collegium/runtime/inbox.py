@@ -67,7 +67,7 @@ class Inbox:
             try:
                 state = await self._load(head.run, tenant)
             except StoreCorrupt as error:  # perhaps a newer version's: it must not hide the others
-                _log.warning("the questions of run %s cannot be read: %s", head.run, error)
+                _log.warning("the questions of %s cannot be read: %s", head.run, error)
                 continue
             found += [_question(state, a) for a in state.open_approvals if state.finished is None]
             if len(found) >= limit:
@@ -136,7 +136,7 @@ class Inbox:
         state = await self._scheduler.propose(run, proposal)
         if not decided:
             raise UsageError(
-                f"no call of run {run} has an unknown outcome: `collegium runs show` says what it waits for", run=run
+                f"no call of {run} has an unknown outcome: `collegium runs show` says what it waits for", run=run
             )
         return state
 
@@ -156,7 +156,7 @@ class Inbox:
         state = await self._scheduler.propose(run, proposal)
         if not is_taken:
             raise UsageError(
-                f"run {run} has ended ({state.status}) and hears nothing more: "
+                f"{run} has ended ({state.status}) and hears nothing more: "
                 f'`collegium run --continue {run} "..."` asks on from its answer',
                 run=run,
             )
@@ -264,4 +264,4 @@ def _already(state: RunState, approval: Approval) -> AlreadyDecided:
 
 def _ended(state: RunState) -> AlreadyDecided:
     word = "is being cancelled" if state.finished is None else f"has ended ({state.status})"
-    return AlreadyDecided(f"run {state.id} {word}: nobody waits for an answer any more", run=state.id)
+    return AlreadyDecided(f"{state.id} {word}: nobody waits for an answer any more", run=state.id)

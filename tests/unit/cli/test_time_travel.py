@@ -92,7 +92,8 @@ def test_what_was_pruned_is_explained(project: Path, capsys: pytest.CaptureFixtu
     assert "(pruned)" in call(capsys, "runs", "ls")[1]
     for command in ("show", "events", "files", "export", "replay"):
         _, told = call(capsys, "runs", command, old["run_id"])
-        assert "was pruned at" in told, command
+        assert f"{old['run_id']} was pruned at" in told, command
+        assert "run run_" not in told, command
     assert "2 journals verified, 0 changed" in call(capsys, "runs", "check")[1]
     code, told = call(capsys, "doctor")
     assert "fail" not in told.split("store")[1].split("\n")[0]

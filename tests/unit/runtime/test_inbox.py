@@ -370,7 +370,7 @@ async def test_what_the_user_adds_reaches_a_running_agent_once() -> None:
         await app.inbox.say(run.id, "  Only the cheap ones. ", principal="ada", tenant="default")
         model.may_go_on.set()
         assert (await ended(run)).status == "succeeded"
-        with pytest.raises(UsageError, match=r"hears nothing more.*--continue"):
+        with pytest.raises(UsageError, match=r"^run_\w+ has ended .* hears nothing more.*--continue"):
             await app.inbox.say(run.id, "More.", principal="ada", tenant="default")
     told = [sum("The user adds: Only the cheap ones." in m.text for m in r.messages) for r in model.requests]
     assert told == [0, 0, 1, 1]

@@ -122,7 +122,7 @@ class MemoryJournal:
         run, head = tombstone.run, self._heads.get(tombstone.run)
         stands = None if head is None else (head.seq, head.mac.hex(), head.status in FINISHED)
         if stands != (tombstone.seq, tombstone.mac, True):
-            raise Conflict(f"run {run} has moved since it was looked at: it is not pruned", run=run)
+            raise Conflict(f"{run} has moved since it was looked at: it is not pruned", run=run)
         rows = self._events.get(run, [])
         kept = [row for row in rows if row.seq <= tombstone.kept]
         erased = [row._replace(body=None) for row in rows[len(kept) :]]  # type: ignore[arg-type] # as SQLite's NULL

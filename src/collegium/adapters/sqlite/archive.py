@@ -145,7 +145,7 @@ class _Prune(Item):
         t = self.tombstone
         head = self._part.present(t.run, connection)
         if head is None or (head.seq, head.mac.hex()) != (t.seq, t.mac) or head.status not in FINISHED:
-            raise Conflict(f"run {t.run} has moved since it was looked at: it is not pruned", run=t.run)
+            raise Conflict(f"{t.run} has moved since it was looked at: it is not pruned", run=t.run)
         if t.what == "run":
             connection.execute("DELETE FROM events WHERE run = ? AND seq > ?", (t.run, t.kept))
             connection.execute("DELETE FROM fences WHERE run = ?", (t.run,))
