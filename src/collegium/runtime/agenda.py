@@ -44,7 +44,7 @@ class Agenda:
                 return False
         if wanted and fence is not None:
             self.fences.append(fence)
-        self._add(wanted)
+        self.add(wanted)
         return True
 
     async def conclude(self) -> None:
@@ -55,7 +55,7 @@ class Agenda:
                 continue
             if not funded:
                 return
-            self._add(funded)
+            self.add(funded)
 
     @property
     def head(self) -> HeadChange:
@@ -80,7 +80,7 @@ class Agenda:
             case "enough":
                 return wanted
             case "more":
-                self._add(funded.decisions)
+                self.add(funded.decisions)
                 self.is_cut = funded.is_settled_first
                 return None
             case "hold":
@@ -88,10 +88,17 @@ class Agenda:
                 return [d for d in wanted if not isinstance(d.body, b.TaskReady)]
             case "none":
                 refused = b.TaskSettled(outcome="failed", error=LimitReached.code, reason=funded.reason)
-                self._add([Decision(body=refused, task=funded.task)])
+                self.add([Decision(body=refused, task=funded.task)])
                 return None
 
-    def _add(self, decisions: Sequence[Decision]) -> None:
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is begun any more: somebody has cancelled the run, or its time is up."""
+        is_ended = self.preview.finished is not None
+        return not is_ended and (self.preview.cancel is not None or self.preview.is_overdue(self._now))
+
+    def add(self, decisions: Sequence[Decision]) -> None:
+        """Puts ``decisions`` behind those there are."""
         self.decisions += decisions
         for decision in decisions:
             event = Event(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from math import inf
 
 from collegium.domain import body as b
-from collegium.domain.conversation import Conversation, converse
 from collegium.domain.decide import MAX_BARREN_LAPSES, resumed
 from collegium.domain.decision import Decision
 from collegium.domain.errors import Fenced, NotFound, StoreCorrupt
@@ -18,7 +18,7 @@ from collegium.domain.task import TaskState
 from collegium.ports import Clock, Journal, Presence
 from collegium.runtime.accounts import is_account
 from collegium.runtime.heads import heads_of
-from collegium.runtime.history import past
+from collegium.runtime.left_open import conversation, told
 from collegium.runtime.questions import open_writes
 from collegium.runtime.scheduler import Scheduler
 
@@ -57,8 +57,6 @@ class Recovery:
                 known = await self._scheduler.load(head.run)
                 if known.deciding_seq < head.deciding_seq:
                     known = await self._scheduler.load(head.run, is_fresh=True)
-                if known.is_overdue(self._clock.now()):
-                    await self._tell_of_open_writes(known)
                 await self._scheduler.advance(head.run)
             except (StoreCorrupt, NotFound, Fenced) as error:
                 _log.warning("run %s is left alone: %s", head.run, error)
@@ -111,28 +109,12 @@ class Recovery:
         )
 
     async def cancel(self, run: str, requested: b.RunCancelRequested) -> RunState:
-        """Asks for the end of a run, once. Writes that tasks have left open are told of: nobody will look into them."""
-        left = await self._open_writes(await self._scheduler.load(run, is_fresh=True))
+        """Asks for the end of a run, once."""
 
         def proposal(state: RunState) -> Sequence[Decision]:
-            if state.finished is not None or state.cancel is not None:
-                return ()
-            return [*_told(state, left), Decision(body=requested)]
+            return () if state.finished is not None or state.cancel is not None else [Decision(body=requested)]
 
         return await self._scheduler.propose(run, proposal)
-
-    async def _tell_of_open_writes(self, state: RunState) -> None:
-        left = await self._open_writes(state)
-        if left:
-            await self._scheduler.propose(state.id, lambda now: () if now.finished is not None else _told(now, left))
-
-    async def _open_writes(self, state: RunState) -> dict[str, tuple[b.ToolOutcomeUnknown, ...]]:
-        """Writes that parked tasks have begun and not ended, by task."""
-        if state.finished is not None:
-            return {}
-        parked = [t.task.id for t in state.tasks.values() if t.status == "parked"]
-        found = {name: open_writes(await self._converse(state.id, name)) for name in parked}
-        return {name: writes for name, writes in found.items() if writes}
 
     async def dead(self) -> frozenset[str]:
         """Workers that are taken for dead now."""
@@ -179,7 +161,7 @@ class Recovery:
         kept = [t for t in theirs if t.is_alone and leases < GIVEN_UP_LEASES and not is_over]
         hanging = frozenset((run, t.task.id) for t in kept if leases >= STUCK_LEASES)
         talks = {
-            (t.task.id, t.attempt): await self._converse(run, t.task.id)
+            (t.task.id, t.attempt): await conversation(self._journal, run, t.task.id)
             for t in theirs
             if t not in kept and (run, t.task.id) not in but()
         }
@@ -201,36 +183,16 @@ class Recovery:
                 if t.status == "running" and t.worker == worker
                 if (t.task.id, t.attempt) in talks and (run, t.task.id) not in but()
             ]
-            is_over = state.cancel is not None or state.is_overdue(self._clock.now())
-            # Where no attempt will come that could look into what they had begun.
-            left = {
-                t.task.id: open_writes(talks[t.task.id, t.attempt])
-                for t, body in ((state.tasks[d.task], d.body) for d in lapsed if d.task)
-                if is_over or _is_given_up(t, body)
-            }
-            return [*lapsed, *_told(state, left)]
+            # Where no attempt will come that could look into what it had begun.
+            given_up = [d.task for d in lapsed if d.task is not None and _is_given_up(state.tasks[d.task], d.body)]
+            left = (told(state, name, open_writes(talks[name, state.tasks[name].attempt])) for name in given_up)
+            return [*lapsed, *chain.from_iterable(left)]
 
         await self._scheduler.propose(run, proposal)
         return hanging
-
-    async def _converse(self, run: str, task: str) -> Conversation:
-        talk = Conversation()
-        async for events in past(self._journal, run):
-            talk = converse(events, task, talk)
-        return talk
 
 
 def _is_given_up(task: TaskState, body: b.Body) -> bool:
     """Whether the lapse that ``body`` tells of is the one that puts ``task`` into quarantine."""
     is_barren = isinstance(body, b.TaskLapsed) and not body.has_progressed
     return is_barren and task.barren_lapses + 1 >= MAX_BARREN_LAPSES
-
-
-def _told(state: RunState, left: Mapping[str, Sequence[b.ToolOutcomeUnknown]]) -> list[Decision]:
-    said = {a.request.key for a in state.approvals.values() if a.answer and a.answer.answer in ("done", "not-done")}
-    return [
-        Decision(body=body, task=task)
-        for task, bodies in left.items()
-        for body in bodies
-        if body.key not in state.unknown and body.key not in said and not state.tasks[task].is_settled
-    ]

@@ -20,6 +20,7 @@ from collegium.ports import Bus, Clock, Journal, Receipt
 from collegium.runtime.agenda import Agenda, Proposal
 from collegium.runtime.funding import Funding
 from collegium.runtime.history import prefix
+from collegium.runtime.left_open import left_open
 
 PAGE = 1_000
 KEPT_STATES = 1_024
@@ -207,6 +208,8 @@ class Scheduler:
             if not await agenda.take(one.proposal, one.fence):
                 break
             heard += 1
+        if not agenda.is_cut and agenda.is_over:
+            agenda.add(await left_open(self._journal, agenda.preview))
         await agenda.conclude()
         if not agenda.decisions:
             await self.publish(state)

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from collegium.adapters.clock import SystemClock
@@ -11,6 +13,7 @@ from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import MemoryPresence
 from collegium.adapters.sqlite.store import SqliteStore, open_store
 from collegium.domain import body as b
+from collegium.domain.chat import ChatMessage, ToolCall
 from collegium.domain.decision import Decision
 from collegium.domain.errors import Fenced
 from collegium.domain.goal import Goal
@@ -18,9 +21,11 @@ from collegium.domain.head import Fence
 from collegium.domain.ids import Ids
 from collegium.domain.message import work_topic
 from collegium.domain.plan import Plan, Task
+from collegium.domain.usage import Limits, Usage
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.testing.clock import FakeClock
+from collegium.tools.canonical import arguments_sha256
 
 PLAN = Plan(tasks=tuple(Task(id=f"t{n}", title="T", capability="look", instructions="Look.") for n in range(3)))
 
@@ -96,3 +101,51 @@ async def test_a_sweep_looks_at_the_due_ones_of_its_own_runs_and_at_no_others(st
     assert await recovery.sweep(mine) == 0
     await clock.advance(2)
     assert await recovery.sweep(mine) == own
+
+
+@pytest.mark.parametrize("is_parked", [True, False])
+@pytest.mark.parametrize("how", ["deadline", "cancel"])
+async def test_whoever_ends_a_run_tells_of_the_writes_that_lost_attempts_have_left_open(
+    store: SqliteStore, how: str, *, is_parked: bool
+) -> None:
+    clock = FakeClock()
+    one = Scheduler(store.journal, MemoryBus(clock), clock=clock, ids=Ids(lambda: 1_000))
+    goal = Goal(text="Look", plan=PLAN, limits=Limits(deadline_s=60))
+    await one.submit("run_a", "acme", b.RunSubmitted(goal=goal))
+    started = b.TaskStarted(worker="wrk_dead", agent="looker", agent_version="1", model="m")
+    await one.propose("run_a", lambda _: [Decision(body=started, task="t0", attempt=1)])
+    call = ToolCall(id="c0", name="pay", arguments={})
+    proposed = b.StepProposed(
+        step=1,
+        added=(),
+        reply=ChatMessage(role="assistant", text="", tool_calls=(call,)),
+        finish="tool_calls",
+        model="m",
+        request_sha256="0",
+        usage=Usage(model_calls=1),
+    )
+    intended = b.ToolIntended(
+        step=1,
+        call=0,
+        key="run_a-0",
+        tool="pay",
+        tool_version="1",
+        effect="write",
+        arguments={},
+        arguments_sha256=arguments_sha256({}),
+    )
+    await one.record("run_a", "acme", [proposed, intended], fence=Fence(task="t0", attempt=1)).durable()
+    lapsed = b.TaskLapsed(worker="wrk_dead", has_progressed=True, usage=Usage(model_calls=1))
+    parked = b.TaskParked(reason="delay", wake_at=clock.now() + timedelta(seconds=90), detail="too early to judge")
+    await one.propose("run_a", lambda _: [Decision(body=lapsed, task="t0", attempt=1)])
+    if is_parked:
+        again = Decision(body=msgspec.structs.replace(started, worker="wrk_b"), task="t0", attempt=2)
+        await one.propose("run_a", lambda _: [again])
+        await one.propose("run_a", lambda _: [Decision(body=parked, task="t0", attempt=2)])
+    if how == "deadline":
+        await clock.advance(61)
+    ended = b.RunCancelRequested(principal="ada") if how == "cancel" else b.RunSaid(text="well?", principal="ada")
+    state = await one.propose("run_a", lambda _: [Decision(body=ended)])
+    assert state.finished is not None
+    assert state.status == ("cancelled" if how == "cancel" else "limited")
+    assert any("pay may or may not have happened" in m for m in state.finished.missing)
