@@ -321,16 +321,18 @@ class Calls:
     def _intent(self, index: int, admitted: AdmittedCall, ledger: books.Ledger) -> tuple[b.ToolIntended, books.Call]:
         """What is written before the call, and the call as the ledger knows it."""
         call, definition, context = admitted.call, admitted.definition, self._context(None)
+        sha256 = arguments_sha256(call.arguments)
         intended = b.ToolIntended(
             step=self._step,
             call=index,
             key=ledger.key_of(context.task, self._step, index)
+            or (ledger.shared_key(call.name, sha256) if definition.effect == "idempotent_write" else None)
             or idempotency_key(context.run, context.task, step=self._step, call=index),
             tool=call.name,
             tool_version=definition.version,
             effect=definition.effect,
             arguments=canonical_arguments(call.arguments),
-            arguments_sha256=arguments_sha256(call.arguments),
+            arguments_sha256=sha256,
         )
         wanted = books.Call(
             key=intended.key,

@@ -109,6 +109,18 @@ class Ledger(msgspec.Struct, frozen=True):
             None,
         )
 
+    def shared_key(self, tool: str, arguments_sha256: str) -> str | None:
+        """The key under which a fork's parent has made just this ``idempotent_write``: the far side knows it."""
+        return next(
+            (
+                e.key
+                for e in self.elsewhere
+                if (e.effect, e.tool, e.arguments_sha256) == ("idempotent_write", tool, arguments_sha256)
+                and e.key not in self.entries
+            ),
+            None,
+        )
+
     def about(self, call: Call) -> Question | None:
         """The last question about exactly this call: the same arguments, and the same version of the tool."""
         wanted = (call.tool, call.tool_version, call.arguments_sha256)
@@ -234,7 +246,7 @@ def repeated(ledger: Ledger, call: Call) -> tuple[Entry, ...]:
     """
     if call.effect != "write":
         return ()
-    return tuple(e for e in ledger.elsewhere if e.tool == call.tool) + tuple(
+    return tuple(e for e in ledger.elsewhere if e.tool == call.tool and e.effect == "write") + tuple(
         e
         for e in ledger.entries.values()
         if (e.tool, e.arguments_sha256) == (call.tool, call.arguments_sha256)
@@ -259,7 +271,7 @@ def written_since(whole: Iterable[Event], shared: Ledger) -> tuple[Entry, ...]:
     """
     settled = {k for k, e in shared.entries.items() if e.state in ("finished", "unknown", "void")}
     entries = (e for k, e in fold(whole).entries.items() if k not in settled)
-    return tuple(e for e in entries if e.effect == "write" and e.state != "void" and e.has_happened)
+    return tuple(e for e in entries if is_write(e.effect) and e.state != "void" and e.has_happened)
 
 
 def judge_at(lapsed_at: datetime, timeout_s: float) -> datetime:

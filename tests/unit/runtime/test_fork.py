@@ -16,6 +16,8 @@ from collegium.runtime.history import past
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel, Step
+from collegium.tools.context import ToolContext
+from collegium.tools.definition import tool
 from tests.unit.runtime.bills import PAY_AND_TELL, call, paid_once_looked_up, paying
 
 
@@ -165,3 +167,37 @@ async def test_the_hint_of_a_fork_that_would_end_at_once_leads_to_one_that_does_
         hinted = int(str(caught.value).split("; ")[1].split()[0])
         fork = await app.fork(run, at=hinted)
         assert (await done(app, fork.id)).status in ("succeeded", "waiting")
+
+
+async def test_a_write_that_the_far_side_deduplicates_keeps_its_key_in_a_fork() -> None:
+    keys: list[str | None] = []
+
+    @tool(effect="idempotent_write", capabilities=["operate"])
+    async def file_ticket(text: str, context: ToolContext) -> str:
+        """File a ticket.
+
+        Args:
+            text: What it says.
+        """
+        keys.append(context.key)
+        return "filed"
+
+    def ticket(text: str) -> Step:
+        return Step(tool_calls=(call("file_ticket", text=text),), times=None, expect=(text,), expect_last=(text,))
+
+    model = ScriptedModel(
+        [ticket("one"), ticket("two"), Step(reply="Filed.", expect_last=("filed",), times=None)], ordered=False
+    )
+    plan = Plan(tasks=(Task(id="t", title="T", capability="operate", instructions="File one."),))
+    other = Plan(tasks=(Task(id="t", title="T", capability="operate", instructions="File two."),))
+    async with team(model, tools=[file_ticket], stores=memory_stores(FakeClock())) as app:
+        run = await app.submit("File it.", plan=plan)
+        assert (await done(app, run.id)).status == "succeeded"
+        same = await app.fork(run.id, at=1)
+        assert (await done(app, same.id)).status == "succeeded"
+        another = await app.fork(run.id, at=1, plan=other)
+        assert (await done(app, another.id)).status == "succeeded"
+    first, again, new = keys
+    assert first is not None
+    assert first == again
+    assert new not in (None, first)
