@@ -120,6 +120,8 @@ class ModelRegistry:
             UsageError: unknown name, missing key or extra, or a file that is no model.
             ModelUnavailable: the model could not be pulled.
         """
+        if (known := self._models.get(name)) is not None:
+            return known
         chain = split_chain(name)
         if not chain:
             raise UnknownName("no model was named", name=name)
