@@ -105,9 +105,10 @@ async def _bags(evidence: Sequence[Chunk]) -> list[tuple[set[str], set[str]]]:
     """
     bags = []
     for chunk in evidence:
+        if bags:
+            await asyncio.sleep(0)
         held = set(terms(chunk.text))
         bags.append((held, held.union(terms(chunk.context)) if chunk.context else held))
-        await asyncio.sleep(0)
     return bags
 
 
