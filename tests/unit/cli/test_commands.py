@@ -65,6 +65,8 @@ GOOD: dict[tuple[str, ...], list[str]] = {
     ("agents", "ls"): [],
     ("agents", "show"): ["writer"],
     ("agents", "check"): ["agents.toml"],
+    ("audit", "verify"): [],
+    ("audit", "export"): ["kept.json"],
     ("tools", "ls"): [],
     ("tools", "show"): ["calculate"],
     ("tools", "call"): ["calculate", "--args", '{"expression": "6*7"}'],
@@ -97,6 +99,8 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("agents", "ls"): (["--config", "none.toml"], 2),
     ("agents", "show"): (["writr"], 2),
     ("agents", "check"): (["script.toml"], 2),
+    ("audit", "verify"): (["--against", "none.json"], 2),
+    ("audit", "export"): (["nowhere/kept.json"], 2),
     ("tools", "ls"): (["more"], 2),
     ("tools", "show"): (["calculat"], 2),
     ("tools", "call"): (["calculate", "--args", "[1"], 2),
@@ -119,7 +123,7 @@ def test_json_is_one_document(path: tuple[str, ...], project: Path, capsys: pyte
     (project / "agents.toml").write_bytes((Path(entry.__file__).parent / "starter/agents/example.toml").read_bytes())
     if path[0] == "approvals" or path == ("runs", "say"):
         assert entry.run([*ONE_RUN, "--review-plan"]) == 3
-    elif path[0] == "runs":
+    elif path[0] in ("runs", "audit"):
         entry.run(ONE_RUN)
     code, found = document(capsys, *path, *GOOD[path])
     assert "error" not in found or path[0] in ("run", "runs")
