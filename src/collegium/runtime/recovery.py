@@ -59,7 +59,7 @@ class Recovery:
                     known = await self._scheduler.load(head.run, is_fresh=True)
                 await self._scheduler.advance(head.run)
             except (StoreCorrupt, NotFound, Fenced) as error:
-                _log.warning("run %s is left alone: %s", head.run, error)
+                _log.warning("%s is left alone: %s", head.run, error)
             looked_at += 1
         return looked_at
 
@@ -154,7 +154,7 @@ class Recovery:
         try:
             state = await self._scheduler.load(run, is_fresh=True)
         except (NotFound, StoreCorrupt) as error:
-            _log.warning("run %s is left alone: %s", run, error)
+            _log.warning("%s is left alone: %s", run, error)
             return frozenset()
         theirs = [t for t in state.tasks.values() if t.status == "running" and t.worker == worker]
         is_over = state.cancel is not None or state.is_overdue(self._clock.now())
