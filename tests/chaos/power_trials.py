@@ -14,7 +14,8 @@ from typing import Any
 
 from collegium.adapters.sqlite.store import SqliteStore, open_store
 from collegium.domain.record import Record
-from collegium.testing.conformance.drafts import begin, noted
+from collegium.runtime.audit import verify_all
+from collegium.testing.conformance.drafts import NOW, begin, noted
 from collegium.wiring import open_collegium
 from tests.chaos import goals
 from tests.chaos.far_side import chaos_tools
@@ -72,6 +73,9 @@ def write_store(folder: Path, seed: int, told: Connection) -> None:
             if rng.random() < 0.2:
                 await opened.records.put(Record(kind="k", tenant="acme", key=name, value={"n": number}))
                 disk.mark(json.dumps({"record": name, "n": number}))
+            if rng.random() < 0.2:
+                for made in await opened.archive.checkpoint(at=NOW):
+                    disk.mark(json.dumps({"checkpoint": made.number}))
 
     async def main() -> None:
         one, two = open_store(folder / "store.db"), open_store(folder / "store.db")
@@ -96,6 +100,7 @@ async def _check_store(path: Path, acknowledged: Sequence[dict[str, Any]], outco
                 outcome.wrong("chain", f"{where}: {run} has gaps")
             if history and (damaged := await opened.journal.verify(run)) is not None:
                 outcome.wrong("chain", f"{where}: the chain of {run} breaks at {damaged}")
+        signed = {one.number for one in await opened.archive.checkpoints("acme", limit=100_000)}
         ids = {(run, e.seq): e.id for run, history in events.items() for e in history}
         for said in acknowledged:
             match said:
@@ -110,6 +115,11 @@ async def _check_store(path: Path, acknowledged: Sequence[dict[str, Any]], outco
                     record = await opened.records.get("k", "acme", str(key))
                     if record is None or record.value["n"] < number:
                         outcome.wrong("lost", f"{where}: record {key} was acknowledged and is gone")
+                case {"checkpoint": number}:
+                    if number not in signed:
+                        outcome.wrong("lost", f"{where}: checkpoint {number} was acknowledged and is gone")
+        for bad in (await verify_all(opened.journal, opened.archive, "acme")).damaged:
+            outcome.wrong("chain", f"{where}: not as it was written: {bad}")
         # It can still be written to.
         if events["run_0"]:
             await opened.journal.append("run_0", [noted("after")]).durable()
