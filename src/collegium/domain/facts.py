@@ -23,8 +23,8 @@ _DATES: Final = (
     ),
     re.compile(rf"\b{_MONTH}\b (?P<year>(?:19|20)\d{{2}})\b", re.IGNORECASE),
 )
-_MAYBE: Final = re.compile(rf"\d[-:]\d|{'|'.join(_MONTH_NAMES)}", re.IGNORECASE)
-"""Found in every text with a date or a time, and looked for with one search instead of one for each form."""
+_MAYBE: Final = re.compile(rf"\d[-:]\d|{'|'.join(_MONTH_NAMES)}")
+"""Found in every text, in lower case, with a date or a time: one search instead of one for each form."""
 _TIME: Final = re.compile(r"\b(\d{1,2}):(\d{2})(?::\d{2})?\b")
 _CURRENCIES: Final = {
     "\u20ac": "eur",
@@ -53,8 +53,7 @@ _DENIAL: Final = re.compile(
     r"|isn['\u2019]t|aren['\u2019]t|wasn['\u2019]t"
     r"|weren['\u2019]t|don['\u2019]t|doesn['\u2019]t|didn['\u2019]t|hasn['\u2019]t|haven['\u2019]t"
     r"|hadn['\u2019]t|shouldn['\u2019]t|wouldn['\u2019]t|couldn['\u2019]t"
-    r"|fail(?:s|ed)? to|refus(?:es|ed)|unable|lacks?)\b",
-    re.IGNORECASE,
+    r"|fail(?:s|ed)? to|refus(?:es|ed)|unable|lacks?)\b"
 )
 _UNITS: Final = {
     "percent": "%",
@@ -87,7 +86,7 @@ def quantities(text: str) -> tuple[Quantity, ...]:
 
 def dates(text: str) -> tuple[str, ...]:
     """Dates and times by ISO 8601, with ``-`` for what is not said: ``2026-04-22``, ``-04-22``, ``09:00``."""
-    if _MAYBE.search(text) is None:
+    if _MAYBE.search(text.lower()) is None:
         return ()
     found: list[tuple[int, str]] = []
     rest = text
@@ -104,7 +103,7 @@ def dates(text: str) -> tuple[str, ...]:
 
 def without_dates(text: str) -> str:
     """``text`` with blanks in the place of dates and times."""
-    if _MAYBE.search(text) is None:
+    if _MAYBE.search(text.lower()) is None:
         return text
     rest = _TIME.sub(_blank, text)
     for pattern in _DATES:
@@ -119,7 +118,7 @@ def names(text: str) -> frozenset[str]:
 
 def denies(text: str) -> bool:
     """Whether ``text`` says that something is not so."""
-    return _DENIAL.search(text) is not None
+    return _DENIAL.search(text.lower()) is not None
 
 
 def agrees(value: str, others: frozenset[str]) -> bool:
