@@ -118,16 +118,17 @@ class Collegium:
         self._stores = stores
         self._team = team
         self._intake = Intake(inputs, stores.blobs)
-        self._clock = clock
-        self._ids = ids
-        self._default_model = default_model
-        self._scope = scope
+        self._clock, self._ids = clock, ids
+        self._default_model, self._scope = default_model, scope
         accounts = Accounts(stores.journal, clock=clock, ids=ids, caps=team.caps)
         funding, stops = Funding(accounts), Stops(stores.records, clock=clock)
-        self._scheduler = Scheduler(stores.journal, stores.bus, clock=clock, ids=ids, funding=funding)
+        self._scheduler = Scheduler(
+            stores.journal, stores.bus, clock=clock, ids=ids, funding=funding, approvals=team.approvals
+        )
         self._recovery = Recovery(self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock)
         others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
         self.pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
+        gate = gate or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops)
         self._worker = Worker(
             ids.new("wrk"),
             team,
@@ -135,8 +136,7 @@ class Collegium:
             journal=stores.journal,
             bus=stores.bus,
             clock=clock,
-            gate=gate
-            or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops),
+            gate=gate,
             pins=self.pins,
             stops=stops,
             funding=funding,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import msgspec
+
 from collegium.domain import body as b
 from collegium.domain.decide import decide, wake_at
 from collegium.domain.decision import Decision
@@ -12,6 +14,7 @@ from collegium.domain.errors import LimitReached
 from collegium.domain.event import Event, type_of
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.run import RunState, apply
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.runtime.funding import WAIT_S, Funding
 
 Proposal = Callable[[RunState], Sequence[Decision]]
@@ -28,7 +31,9 @@ class Agenda:
         is_cut: More is to be decided, but only after this was appended and what was drawn on before was settled.
     """
 
-    def __init__(self, state: RunState, now: datetime, funding: Funding | None) -> None:
+    def __init__(
+        self, state: RunState, now: datetime, funding: Funding | None, approvals: ApprovalPolicy | None = None
+    ) -> None:
         self.decisions: list[Decision] = []
         self.fences: list[Fence] = []
         self.preview = state
@@ -36,6 +41,7 @@ class Agenda:
         self._is_held = False
         self._now = now
         self._funding = funding
+        self._approvals = approvals or ApprovalPolicy()
 
     async def take(self, proposal: Proposal, fence: Fence | None) -> bool:
         """Whether ``proposal`` was heard; if not, it is to be asked again after the append."""
@@ -49,7 +55,7 @@ class Agenda:
 
     async def conclude(self) -> None:
         """Adds what follows by itself, until nothing is left to decide."""
-        while not self.is_cut and (more := decide(self.preview, self._now)):
+        while not self.is_cut and (more := self._addressed(decide(self.preview, self._now))):
             funded = await self._funded(more)
             if funded is None:
                 continue
@@ -70,6 +76,15 @@ class Agenda:
     def is_giving_back(self) -> bool:
         """Whether something that was drawn from accounts is over with this."""
         return any(isinstance(d.body, (b.RunReturned, b.RunFinished)) for d in self.decisions)
+
+    def _addressed(self, decisions: Sequence[Decision]) -> Sequence[Decision]:
+        """``decisions``; questions among them, about plans, with who may answer and until when."""
+        return [
+            msgspec.structs.replace(d, body=self._approvals.addressed(d.body, self._now))
+            if isinstance(d.body, b.ApprovalRequested)
+            else d
+            for d in decisions
+        ]
 
     async def _funded(self, wanted: Sequence[Decision]) -> Sequence[Decision] | None:
         """``wanted``, as far as there are means for its attempts; None when it is to be asked for again."""

@@ -16,6 +16,7 @@ from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
 from collegium.domain.message import Message, work_topic
 from collegium.domain.run import RunState, apply, fold
+from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Bus, Clock, Journal, Receipt
 from collegium.runtime.agenda import Agenda, Proposal
 from collegium.runtime.funding import Funding
@@ -35,12 +36,22 @@ class Scheduler:
     given back. A state that turns out to be old costs one ``Conflict`` and a reload, never a wrong decision.
     """
 
-    def __init__(self, journal: Journal, bus: Bus, *, clock: Clock, ids: Ids, funding: Funding | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        bus: Bus,
+        *,
+        clock: Clock,
+        ids: Ids,
+        funding: Funding | None = None,
+        approvals: ApprovalPolicy | None = None,
+    ) -> None:
         self._journal = journal
         self._bus = bus
         self._clock = clock
         self._ids = ids
         self._funding = funding
+        self._approvals = approvals
         self._states: dict[str, RunState] = {}
         self._proposed: dict[str, list[_Proposed]] = {}
         self._deciders: dict[str, asyncio.Task[None]] = {}
@@ -77,7 +88,7 @@ class Scheduler:
         begun = Event(
             id="", tenant=first.tenant, run=run, seq=1, type=first.type, v=1, at=first.at, body=first.body, mac=""
         )
-        agenda = Agenda(apply(None, begun), first.at, None)
+        agenda = Agenda(apply(None, begun), first.at, None, self._approvals)
         await agenda.conclude()
         return agenda.decisions, agenda.head
 
@@ -202,7 +213,7 @@ class Scheduler:
 
     async def _append(self, state: RunState, batch: Sequence[_Proposed]) -> tuple[RunState, int, bool]:
         """The new state, how many of ``batch`` were heard, and whether nothing is left to decide."""
-        agenda = Agenda(state, self._clock.now(), self._funding)
+        agenda = Agenda(state, self._clock.now(), self._funding, self._approvals)
         heard = 0
         for one in batch:
             if not await agenda.take(one.proposal, one.fence):
