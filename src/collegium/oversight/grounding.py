@@ -103,7 +103,7 @@ async def _bags(evidence: Sequence[Chunk]) -> list[tuple[set[str], set[str]]]:
     They are looked for once, not once for every sentence. A long task hands over megabytes of tool results: others get
     their turn between two passages, so that a worker that reads does not look like one that is dead.
     """
-    bags = []
+    bags: list[tuple[set[str], set[str]]] = []
     for chunk in evidence:
         if bags:
             await asyncio.sleep(0)
