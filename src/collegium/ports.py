@@ -346,6 +346,9 @@ class Presence(Protocol):
     def fresh_s(self) -> float:
         """For how many seconds more a call may start: half a lease after the last beat, suspended time included."""
 
+    def gaps(self) -> int:
+        """How often this process has not been fresh so far: others may have taken it for dead each time."""
+
 
 class Inputs(Protocol):
     """Reads the files and folders a user names."""

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from collegium.ports import Clock
@@ -36,7 +37,8 @@ class Beats:
         self._lease_s = lease_s
         self._now_s = now_s
         self._ticked_s = now_s()
-        self._confirmed_s = float("-inf")
+        self._confirmed_s = -inf
+        self._gaps = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -70,6 +72,10 @@ class Beats:
         """For how many seconds more a call may be started: half a lease after the last confirmed beat."""
         return self._confirmed_s + self._lease_s / 2 - self._now_s()
 
+    def gaps(self) -> int:
+        """How often a beat has come later than half a lease after the one before."""
+        return self._gaps
+
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(self.every_s):
             if self._now_s() - self._ticked_s >= self._lease_s:
@@ -83,6 +89,8 @@ class Beats:
         # The time before the beat: whoever sees it sees it later.
         at_s = self._now_s()
         self._beat()
+        # The gap first: whoever sees that the process is fresh again sees that it was not.
+        self._gaps += 0 < at_s - self._confirmed_s - self._lease_s / 2 < inf
         self._confirmed_s = at_s
 
 

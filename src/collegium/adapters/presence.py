@@ -101,6 +101,10 @@ class FilePresence:
         """For how many seconds more a call may be started."""
         return self._beats.fresh_s()
 
+    def gaps(self) -> int:
+        """How often the beats stood still for longer than half a lease."""
+        return self._beats.gaps()
+
     def _make(self, worker: str) -> int:
         make_folder(self._folder)
         hidden = self._folder / f".{worker}.{os.getpid()}"
@@ -173,7 +177,8 @@ class MemoryPresence:
         self._lease_s = lease_s
         self._held: set[str] = set()
         self._ended: frozenset[str] = frozenset()
-        self._beaten_s = float("-inf")
+        self._beaten_s = -inf
+        self._gaps = 0
         self._observer = None if clock is None else Observer(clock, lease_s=lease_s)
 
     async def announce(self, worker: str) -> None:
@@ -215,6 +220,7 @@ class MemoryPresence:
         for worker in self._held:
             self._board[worker] = self._board.get(worker, 0) + 1
         if self._clock is not None:
+            self._gaps += 0 < -self.fresh_s() < inf
             self._beaten_s = self._clock.monotonic()
         return self._lease_s / BEATS_PER_LEASE
 
@@ -223,6 +229,10 @@ class MemoryPresence:
         if self._clock is None:
             return self._lease_s / 2
         return self._beaten_s + self._lease_s / 2 - self._clock.monotonic()
+
+    def gaps(self) -> int:
+        """How often a tick has come later than half a lease after the one before."""
+        return self._gaps
 
     def _is_dead(self, worker: str) -> bool:
         count = self._board[worker]

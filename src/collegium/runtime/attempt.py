@@ -72,6 +72,7 @@ class Attempt:
         self.approvals = approvals or ApprovalPolicy()
         self.lapsed_at = task.lapsed_at
         self._gate = gate
+        self.gaps = gate.gaps()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._scheduler = scheduler

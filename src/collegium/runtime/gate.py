@@ -31,6 +31,9 @@ class Held(Working, Protocol):
         """Its task and number."""
         ...
 
+    gaps: int
+    """How often the worker had stood still when the attempt was known to be its own."""
+
 
 class Gate:
     """Lets calls through while nobody can have taken this worker for dead.
@@ -73,11 +76,15 @@ class Gate:
         """
         if self._stops is not None:
             await self._check_stops(self._stops, held, tool)
-        if self._presence.fresh_s() > 0:
-            return
-        while self._presence.fresh_s() <= 0:
+        while self._presence.fresh_s() <= 0 or held.gaps != self.gaps():
             await self._beaten()
+            gaps = self.gaps()
             await self._check(held, "a model" if tool is None else tool)
+            held.gaps = gaps
+
+    def gaps(self) -> int:
+        """How often this process stood still so far; an attempt takes it along from its start."""
+        return self._presence.gaps()
 
     async def _check_stops(self, stops: Stops, held: Held, tool: str | None) -> None:
         switch = await stops.over(held)

@@ -72,6 +72,10 @@ class ReplayGate(Gate):
         await self._progress.until(lambda told: self._progress.recording.may_call(task, tool, told))
         _ASKING.set(task)
 
+    def gaps(self) -> int:
+        """Nobody stands still."""
+        return 0
+
     async def heard(self, held: Held, said: Callable[[], Awaitable[tuple[str, ...]]]) -> tuple[str, ...]:
         """What the agent had heard by then, once all of it is there; what came later is not heard earlier."""
         task, recording = held.fence.task, self._progress.recording

@@ -25,13 +25,14 @@ FENCE = Fence(task="do", attempt=1)
 PLAN = Plan(tasks=(Task(id="do", title="Do it", capability="operate"),))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
     run: str
     tenant: str = "default"
     agent: str | None = "operator"
     worker: str = "wrk_1"
     fence: Fence = FENCE
+    gaps: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,25 @@ async def test_a_worker_that_lost_its_task_while_it_stood_still_is_refused(tool:
     await place.clock.advance(LEASE_S / 10)
     with pytest.raises(Fenced, match="the task was taken from it"):
         await asyncio.wait_for(admitting, 10)
+
+
+async def test_a_worker_that_beats_again_before_it_calls_is_refused_all_the_same() -> None:
+    place = await begun()
+    await place.clock.advance(2 * LEASE_S)
+    await lapse(place)
+    place.presence.tick()
+    await place.clock.advance(LEASE_S / 10)
+    with pytest.raises(Fenced, match="the task was taken from it"):
+        await place.gate.admit(place.held)
+
+
+async def test_a_worker_that_stood_still_looks_once_and_not_before_every_call() -> None:
+    place = await begun()
+    await place.clock.advance(2 * LEASE_S)
+    place.presence.tick()
+    await place.gate.admit(place.held)
+    assert place.held.gaps == place.presence.gaps() == 1
+    await lapse(place)  # nobody could have taken it since: this one's beats have not stood still
+    admitting = place.gate.admit(place.held)
+    with pytest.raises(StopIteration):
+        admitting.send(None)

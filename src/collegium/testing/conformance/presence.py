@@ -144,10 +144,15 @@ class PresenceConformance(ABC):
             one = process()
             await one.announce("wrk_1")
             assert 0 < one.fresh_s() <= LEASE_S / 2
+            assert one.gaps() == 0
             await _stand_still(clock)
             assert one.fresh_s() <= 0
             await _beaten(one)
             assert 0 < one.fresh_s() <= LEASE_S / 2
+            assert one.gaps() == 1
+            await clock.advance(LEASE_S / 4)
+            await _beaten(one)
+            assert one.gaps() == 1
             await one.withdraw("wrk_1")
 
     async def test_ticks_are_wanted_several_times_a_lease(self) -> None:

@@ -204,6 +204,7 @@ class HostPresence:
         self._shows_death = shows_death
         self._count = 0
         self._beaten_s = float("-inf")
+        self._gaps = 0
         self._worker = ""
         self._ended: frozenset[str] = frozenset()
         self._seen: dict[str, tuple[int, float]] = {}
@@ -229,6 +230,10 @@ class HostPresence:
     def fresh_s(self) -> float:
         """For how many seconds more a call may start."""
         return self._beaten_s + self._lease_s / 2 - self._machine.loop.time()
+
+    def gaps(self) -> int:
+        """How often a beat has come later than half a lease after the one before."""
+        return self._gaps
 
     async def withdraw(self, worker: str) -> None:
         """The worker has ended and left nothing; one that only seems dead stays known."""
@@ -273,6 +278,7 @@ class HostPresence:
         if self._worker:
             self._count += 1
             self._beats[self._worker] = Beat(self._count, self._machine)
+            self._gaps += 0 < -self.fresh_s() < inf
             self._beaten_s = self._machine.loop.time()
 
     def _stop(self, worker: str) -> None:
