@@ -220,7 +220,9 @@ class Scheduler:
                 break
             heard += 1
         if not agenda.is_cut and agenda.is_over:
-            agenda.add(await left_open(self._journal, agenda.preview))
+            # What attempts have recorded that close with this append is durable only with it: it is looked at after.
+            agenda.is_cut = _closes_attempts(state, agenda.preview)
+            agenda.add([] if agenda.is_cut else await left_open(self._journal, agenda.preview))
         await agenda.conclude()
         if not agenda.decisions:
             await self.publish(state)
@@ -286,6 +288,11 @@ class _Proposed:
     proposal: Proposal
     fence: Fence | None
     done: asyncio.Future[RunState]
+
+
+def _closes_attempts(before: RunState, after: RunState) -> bool:
+    """Whether attempts are parked in ``after`` that were open in ``before``."""
+    return any(t.status == "running" and after.tasks[name].status == "parked" for name, t in before.tasks.items())
 
 
 def _tell(batch: Sequence[_Proposed], outcome: RunState | BaseException) -> None:
