@@ -55,9 +55,9 @@ docs: setup ## Check links and run the snippets of the docs.
 
 lock: $(BIN)/python ## Resolve requirements/*.txt anew from pyproject.toml.
 	$(BIN)/python $(PIP) install --quiet "$(UV)"
-	$(call compile,lock,--extra local --extra server --extra openai --extra anthropic --extra google --group dev)
+	$(call compile,lock,--extra local --extra server --extra postgres --extra redis --extra openai --extra anthropic --extra google --group dev)
 	$(call compile,all,--extra all --constraint requirements/lock.txt)
-	$(call compile,bench,--extra local --extra server --extra openai --group bench --constraint requirements/lock.txt)
+	$(call compile,bench,--extra local --extra server --extra postgres --extra redis --extra openai --group bench --constraint requirements/lock.txt)
 
 clean: ## Remove what make made, environments included.
 	rm -rf .venv .venv-bench build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

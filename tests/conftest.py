@@ -1,10 +1,15 @@
 """What every test gets: no provider key, no setting of this machine, a data folder of its own."""
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import settings
+
+from collegium.testing.servers import MissingServer, Server, postgres_server, redis_server
 
 settings.register_profile("collegium", deadline=None, print_blob=True)
 settings.load_profile("collegium")
@@ -31,3 +36,46 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name in PROVIDER_VARIABLES or name.startswith("COLLEGIUM_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLLEGIUM_DATA_DIR", str(tmp_path / "collegium-data"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """The PostgreSQL server of this test process; who stops or crashes one starts one of its own."""
+    try:
+        with postgres_server() as server:
+            yield server
+    except MissingServer as error:
+        _miss(error)
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Server]:
+    """The Redis server of this test process; who stops, crashes or flushes one starts one of its own."""
+    try:
+        with redis_server() as server:
+            yield server
+    except MissingServer as error:
+        _miss(error)
+
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture
+def postgres_url(postgres: Server) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    import psycopg
+
+    name = f"test_{next(_databases)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _miss(error: MissingServer) -> None:
+    """A missing server is a skip on a laptop and a failure where everything has to be tried."""
+    if os.environ.get("CI") == "true":
+        raise error
+    pytest.skip(str(error))

@@ -31,7 +31,7 @@ STAIRCASE = [
     ["ports"],
     ["domain"],
 ]
-SINGLE_FILES = {"wiring", "app", "telemetry", "ports"}
+SINGLE_FILES = {"app", "telemetry"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ OTHERS = [
     Violation("terminal", (("runtime.planted", "import rich.console"),)),
     Violation("terminal", (("app", "import click"),)),
     Violation("settings", (("knowledge.planted", "import pydantic_settings"),)),
-    Violation("settings", (("wiring", "import pydantic_settings"),)),
-    Violation("client", (("client.planted", "import collegium.ports"), ("ports", "import json"))),
+    Violation("settings", (("wiring.planted", "import pydantic_settings"),)),
+    Violation("client", (("client.planted", "import collegium.ports.planted"), ("ports.planted", "import json"))),
     Violation("client", (("client.planted", "import collegium.app"), ("app", "import json"))),
     Violation(
         "cycles",
@@ -98,7 +98,7 @@ ALLOWED = [
     ("client.planted", "import httpx"),
     ("cli.planted", "import click, rich.live, collegium.wiring"),
     ("config.planted", "import pydantic_settings"),
-    ("wiring", "import collegium.adapters.planted"),
+    ("wiring.planted", "import collegium.adapters.planted"),
     ("testing.planted", "import collegium.adapters.planted"),
     ("runtime.planted", "import msgspec, asyncio, collegium.bus.planted"),
     ("bus.planted", "import json"),

@@ -29,11 +29,13 @@ from collegium.config.sections import (
     AccountSection,
     AgentsSection,
     ApprovalsSection,
+    BusSection,
     InputsSection,
     JournalSection,
     LimitsSection,
     ModelsSection,
     OversightSection,
+    PostgresSection,
     PriceSetting,
     ProfileSetting,
     RunLimitsSection,
@@ -48,11 +50,13 @@ __all__ = [
     "AccountSection",
     "AgentsSection",
     "ApprovalsSection",
+    "BusSection",
     "InputsSection",
     "JournalSection",
     "LimitsSection",
     "ModelsSection",
     "OversightSection",
+    "PostgresSection",
     "PriceSetting",
     "ProfileSetting",
     "RunLimitsSection",
@@ -89,6 +93,10 @@ class Settings(BaseSettings):
         default_factory=lambda data: f"sqlite:///{data['data_dir']}/collegium.db",
         description="Where runs are kept; `DATABASE_URL` is honoured too.",
     )
+    redis: str | None = Field(
+        default=None,
+        description="Redis for bus, cache and shared rates: `redis://:PASSWORD@HOST:6379/0`; `REDIS_URL` is honoured.",
+    )
     model: str | None = Field(
         default=None,
         description="Model for goals that name none; without one it is chosen by the keys and servers that are there.",
@@ -101,6 +109,8 @@ class Settings(BaseSettings):
     limits: LimitsSection = LimitsSection()
     oversight: OversightSection = OversightSection()
     journal: JournalSection = JournalSection()
+    postgres: PostgresSection = PostgresSection()
+    bus: BusSection = BusSection()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _keys: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -179,7 +189,7 @@ def explain(settings: Settings) -> tuple[Setting, ...]:
     sources = settings._sources  # noqa: SLF001  see load_settings
     rows = [Setting("config", str(settings.config_file or ""), "found" if settings.config_file else "there is none")]
     for key, value in _leaves(settings.model_dump(mode="json")).items():
-        shown = _mask_url(value) if key == "store" and isinstance(value, str) else value
+        shown = _mask_url(value) if key in ("store", "redis") and isinstance(value, str) else value
         rows.append(Setting(key, shown, sources.get(key, "default")))
     rows += [Setting(k, mask(v), "the environment") for k, v in settings._keys.items()]  # noqa: SLF001
     return tuple(rows)
@@ -271,6 +281,8 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         ) from error
     if "store" not in values and environ.get("DATABASE_URL"):
         values["store"] = environ["DATABASE_URL"]
+    if "redis" not in values and environ.get("REDIS_URL"):
+        values["redis"] = environ["REDIS_URL"]
     return values
 
 
@@ -299,7 +311,7 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     def walk(items: Mapping[str, Any], before: str) -> Iterator[tuple[str, object]]:
         for key, value in items.items():
             name = f"{before}{key}"
-            if isinstance(value, dict) and name not in ("models.prices", "models.profiles"):
+            if isinstance(value, dict) and name not in ("models.prices", "models.profiles", "bus.weights"):
                 yield from walk(value, f"{name}.")
             else:
                 yield name, value
@@ -314,7 +326,7 @@ def _named(layer: str, key: str, environ: Mapping[str, str]) -> str:
     variable = PREFIX + key.upper().replace(".", "__")
     if variable in environ:
         return variable
-    return "DATABASE_URL" if key == "store" else "the environment"
+    return {"store": "DATABASE_URL", "redis": "REDIS_URL"}.get(key, "the environment")
 
 
 def _refused(error: ValidationError, sources: Mapping[str, str], path: Path | None) -> UsageError:

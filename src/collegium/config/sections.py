@@ -35,12 +35,42 @@ class WorkerSection(_Section):
     """``[worker]``: how much one process does at once."""
 
     concurrency: int = Field(default=64, ge=1, le=10_000, description="Tasks one process works on at the same time.")
+    capabilities: list[str] = Field(
+        default=[], description="Only tasks that ask for one of these; empty for all that the agents have."
+    )
     lease_s: float = Field(
         default=10.0, ge=0.2, description="A worker that gave no sign of life for so long loses its tasks to others."
     )
     grace_s: float = Field(
         default=10.0, ge=0, description="So long the end of a worker waits for writes of tools that have begun."
     )
+
+
+class PostgresSection(_Section):
+    """``[postgres]``: a store in PostgreSQL."""
+
+    pool: int = Field(default=4, ge=1, le=200, description="Connections for reading, per process; one more writes.")
+    patience_s: float = Field(
+        default=10.0, ge=0, description="So long the server may be away before what waits for it fails."
+    )
+
+
+class BusSection(_Section):
+    """``[bus]``: messages between agents and processes."""
+
+    weights: dict[str, float] = Field(
+        default={}, description="Weight by tenant: weight 2 gets twice the turns of weight 1, the default."
+    )
+    aging_s: float = Field(default=60.0, gt=0, description="A message that waits gains one step of priority each time.")
+    max_deliveries: int = Field(
+        default=10, ge=1, description="A message whose consumers fell silent so often becomes a dead letter."
+    )
+    max_bytes: int = Field(default=1_048_576, ge=1_024, description="A larger message is refused.")
+    max_waiting: int = Field(
+        default=1_000_000, ge=1, description="With so many messages waiting, a topic takes no more."
+    )
+    keep: int = Field(default=10_000, ge=0, description="Messages of a topic that are kept to be read again.")
+    keep_s: float = Field(default=604_800.0, gt=0, description="Age at which messages go.")
 
 
 class PriceSetting(_Section):

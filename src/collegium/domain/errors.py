@@ -15,6 +15,7 @@
     |-- Fenced                     the attempt was taken over or is closed
     |-- LimitReached               a cap holds before the call            exit 4
     |-- NotFound                   a blob, record or document that is gone
+    |-- TopicFull                  too many messages wait: publish later
     |-- StoreError                 a store did not do what was asked      exit 5
     |   |-- StoreUnavailable       it cannot be reached or is busy
     |   |-- StoreFull              no space left
@@ -104,6 +105,13 @@ class AlreadyDecided(CollegiumError):
     """The question was answered, its time is over, or its run has ended; the text says by whom, when and what."""
 
     code = "already_decided"
+
+
+class TopicFull(CollegiumError):
+    """So much waits on the topic that no more is taken: consumers are too slow, or there are none."""
+
+    code = "topic_full"
+    retryable = True
 
 
 class NotAllowed(CollegiumError):
@@ -265,6 +273,7 @@ HTTP_STATUS: dict[type[CollegiumError], int] = {
     Conflict: 409,
     AlreadyDecided: 409,
     NotAllowed: 403,
+    TopicFull: 503,
     Fenced: 409,
     LimitReached: 402,
     StoreError: 503,

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from collegium.adapters.bus_rules import DEFAULT_RULES
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.entropy import PooledEntropy
 from collegium.adapters.extract.extractor import FileExtractor
@@ -18,7 +17,6 @@ from collegium.adapters.folders import make_folder
 from collegium.adapters.inputs import DiskInputs
 from collegium.adapters.lone_processes import COMMAND as LONE_COMMAND
 from collegium.adapters.lone_processes import LoneProcesses, Order, read_order
-from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.replay import replay
 from collegium.adapters.models.cassette import CassetteModels
 from collegium.adapters.models.catalogue import LocalModelInfo, list_models
@@ -29,12 +27,9 @@ from collegium.adapters.models.profiles import ProfileChange
 from collegium.adapters.models.pull import pull
 from collegium.adapters.models.registry import ModelRegistry, ModelSettings
 from collegium.adapters.models.retrying import RetryPolicy
-from collegium.adapters.presence import FilePresence
 from collegium.adapters.scorers.lexical import LexicalScorer
-from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.adapters.sqlite.cache import SqliteCache
 from collegium.adapters.sqlite.index import SqliteIndex
-from collegium.adapters.sqlite.store import SqliteStore, open_store
 from collegium.adapters.tools.workspace import FolderWorkspaces
 from collegium.agents.roster import Roster, builtin_agents, builtin_prompt, parse
 from collegium.app import Collegium, Scope, Stores
@@ -42,7 +37,7 @@ from collegium.config import Settings, load_settings
 from collegium.config.limits import account_caps, run_limits
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.errors import StoreError, StoreReadOnly, UsageError
+from collegium.domain.errors import StoreReadOnly, UsageError
 from collegium.domain.ids import Ids
 from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
@@ -57,6 +52,7 @@ from collegium.runtime.room import IndexingProgress, Rooms
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
+from collegium.wiring.stores import open_stores
 
 PullProgress = Callable[[int, int | None], None]
 """``(bytes so far, bytes in all or None)`` while a model is fetched."""
@@ -105,18 +101,8 @@ async def open_collegium(
     _make_private(settings.data_dir)
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
     model = model or await default_model(settings)
-    store = open_store(_sqlite_path(settings), clock=clock, chain_key=_chain_key(settings), entropy=entropy)
-    bus: SqliteBus | MemoryBus | None = None
+    opened = await open_stores(settings, scope, clock=clock, chain_key=_chain_key(settings), entropy=entropy)
     try:
-        bus = _bus(settings, scope, clock)
-        stores = Stores(
-            journal=store.journal,
-            bus=bus,
-            records=store.records,
-            blobs=store.blobs,
-            archive=store.archive,
-            presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
-        )
         models = _models(settings, clock, on_pull)
         if record is not None or replay is not None:
             models = CassetteModels(models, record=record, replay=replay)
@@ -127,7 +113,7 @@ async def open_collegium(
             toolbox=Toolbox((*builtin_tools(), *tools)),
             scorer=LexicalScorer(),
             embedder=embedder,
-            rooms=_rooms(settings, store, embedder, on_indexing),
+            rooms=_rooms(settings, opened.stores, embedder, on_indexing),
             approvals=_approvals(settings),
             limits=run_limits(settings.limits),
             caps=account_caps(settings.limits),
@@ -140,7 +126,7 @@ async def open_collegium(
             ),
         )
         app = Collegium(
-            stores,
+            opened.stores,
             team,
             inputs=DiskInputs(max_files=settings.inputs.max_files, max_file_bytes=settings.inputs.max_file_bytes),
             clock=clock,
@@ -157,9 +143,7 @@ async def open_collegium(
         finally:
             await app.aclose()
     finally:
-        if isinstance(bus, SqliteBus):
-            await bus.aclose()
-        await store.aclose()
+        await opened.aclose()
 
 
 async def work_alone(order: bytes, *, tools: Sequence[Tool] = (), agents: Sequence[Agent] = ()) -> None:
@@ -275,15 +259,6 @@ def _make_private(folder: Path) -> None:
         raise StoreReadOnly(f"the data folder {folder} cannot be made: {error.strerror}", path=str(folder)) from error
 
 
-def _sqlite_path(settings: Settings) -> Path:
-    scheme, separator, rest = settings.store.partition(":///")
-    if scheme != "sqlite" or not separator or not rest:
-        raise UsageError(
-            f"the store {settings.store!r} cannot be opened: this version knows sqlite:///PATH", store=settings.store
-        )
-    return Path(rest).expanduser()
-
-
 def _chain_key(settings: Settings) -> bytes:
     path = settings.journal.chain_key_file
     if path is None:
@@ -302,20 +277,6 @@ def _send_off(settings: Settings, command: Sequence[str] | None, model: str, han
         return None
     order = Order(settings=settings.model_dump(mode="json"), model=model, hands_over=hands_over)
     return LoneProcesses(command, order, grace_s=2 * settings.worker.grace_s)
-
-
-def _bus(settings: Settings, scope: Scope, clock: Clock) -> SqliteBus | MemoryBus:
-    # Work topics are rebuilt from the heads, so a process that works on its own runs only needs no file for them.
-    if scope == "own":
-        return MemoryBus(clock)
-    # A worker that died between claim and start keeps its messages hidden no longer than its tasks.
-    rules = DEFAULT_RULES._replace(hide_s=settings.worker.lease_s)
-    try:
-        return SqliteBus(settings.data_dir / "bus.db", clock, rules=rules)
-    except StoreError:
-        if scope == "all":
-            raise
-        return MemoryBus(clock)  # who only looks, or submits what others find by its head, can do without
 
 
 def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> Models:
@@ -351,17 +312,17 @@ def _approvals(settings: Settings) -> ApprovalPolicy:
 
 
 def _rooms(
-    settings: Settings, store: SqliteStore, embedder: Embedder | None, on_indexing: IndexingProgress | None
+    settings: Settings, stores: Stores, embedder: Embedder | None, on_indexing: IndexingProgress | None
 ) -> Rooms:
     library = Library(
         SqliteIndex(settings.data_dir / "index.db"),
         embedder,
         extractor=FileExtractor(max_bytes=settings.inputs.max_file_bytes),
-        blobs=store.blobs,
-        records=store.records,
+        blobs=stores.blobs,
+        records=stores.records,
     )
     workspaces = FolderWorkspaces(settings.data_dir / "runs")
-    return Rooms(library, workspaces, store.blobs, on_indexing=on_indexing)
+    return Rooms(library, workspaces, stores.blobs, on_indexing=on_indexing)
 
 
 def _embedder() -> Embedder | None:

@@ -1,0 +1,64 @@
+"""What a writer keeps of blobs between their put and their commit, alike in every store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from collegium.domain.errors import CollegiumError
+
+LIMIT_BYTES: Final = 512 * 1024 * 1024
+"""Size of the largest blob."""
+_MAX_LOST: Final = 100_000
+_NAME: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+class Gathered:
+    """The blobs of a writer's transaction.
+
+    Nobody waits for a put, so its failure is remembered by the blob's name: whatever names a lost blob is refused until
+    it is put again. An event can so never be stored without the blobs it names.
+    """
+
+    def __init__(self) -> None:
+        self.gathered: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self._lost: dict[tuple[str, str], CollegiumError] = {}
+        self._unreported: CollegiumError | None = None
+
+    def gather(self, tenant: str, name: str, data: bytes, *, stored_us: int) -> None:
+        """Takes the blob for this transaction."""
+        self.gathered[tenant, name] = (data, stored_us)
+
+    def leave_out(self, tenant: str, name: str) -> None:
+        """Does not store a blob that is deleted in this transaction."""
+        self.gathered.pop((tenant, name), None)
+
+    def lose(self, tenant: str, name: str, error: CollegiumError) -> None:
+        """Takes note that a blob was put and is not stored."""
+        self._unreported = error
+        self._lost[tenant, name] = error
+        if len(self._lost) > _MAX_LOST:
+            del self._lost[next(iter(self._lost))]
+
+    def check(self, tenant: str, texts: Iterable[bytes]) -> None:
+        """Raises the error by which a blob was lost that is named in ``texts``."""
+        if not self._lost:
+            return
+        for text in texts:
+            for name in _NAME.findall(text):
+                key = (tenant, name.decode())
+                if key in self._lost and key not in self.gathered:
+                    error = self._lost[key]
+                    raise type(error)(error.message, **error.fields)
+
+    def report(self) -> CollegiumError | None:
+        """The error of puts that failed since the last report."""
+        error, self._unreported = self._unreported, None
+        return error
+
+    def ended(self, *, is_committed: bool) -> None:
+        """Forgets what was gathered; what is stored is no longer lost."""
+        for key in self.gathered if is_committed and self._lost else ():
+            self._lost.pop(key, None)
+        self.gathered.clear()

@@ -1,0 +1,1 @@
+"""Adapters over PostgreSQL; file names mirror those of ``adapters/sqlite``."""

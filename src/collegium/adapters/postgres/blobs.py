@@ -1,0 +1,134 @@
+"""Blobs in PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
+from collegium.adapters.postgres.connection import Connection
+from collegium.adapters.postgres.reader import Reader
+from collegium.adapters.postgres.writer import Item, Writer
+from collegium.adapters.rows import to_us
+from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
+from collegium.ports import Clock
+
+GET: Final = "SELECT data FROM blobs WHERE tenant = %s AND sha256 = %s"
+# In the order of their names, so that two writers that put the same ones never lock each other out.
+_PUT: Final = """
+INSERT INTO blobs (tenant, sha256, data, stored_at)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::bigint[])
+ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = greatest(blobs.stored_at, excluded.stored_at)
+"""
+DELETE: Final = "DELETE FROM blobs WHERE tenant = %s AND sha256 = %s"
+
+
+class BlobPart(Gathered):
+    """The blobs' part of a writer's transaction."""
+
+    async def look(self, connection: Connection, items: Sequence[Item]) -> None:
+        """Takes in what was put and what is to be deleted, in order."""
+        for item in items:
+            if isinstance(item, _Put):
+                self.gather(item.tenant, item.name, item.data, stored_us=item.stored_us)
+            elif isinstance(item, _Flush):
+                item.error = self.report()
+            elif isinstance(item, _Delete):
+                key = (item.tenant, item.name)
+                was_put = key in self.gathered
+                self.leave_out(*key)
+                cursor = await connection.execute(DELETE, key)
+                item.is_deleted = was_put or cursor.rowcount > 0
+
+    async def write(self, connection: Connection) -> None:
+        """Writes all blobs of this transaction; those that are there already only become younger."""
+        rows = sorted((*key, data, stored_us) for key, (data, stored_us) in self.gathered.items())
+        if rows:
+            await connection.execute(_PUT, tuple(map(list, zip(*rows, strict=True))))
+
+
+class PostgresBlobs:
+    """Implements ``Blobs``; made by ``open_store``."""
+
+    def __init__(self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._part = part
+        self._clock = clock
+
+    def put(self, tenant: str, data: bytes) -> str:
+        """Orders the bytes to be stored and returns their hex SHA-256.
+
+        If that fails, every event, record and ``flush`` that depends on it fails with the same error; putting the bytes
+        again mends it. Raises ValueError for more than ``LIMIT_BYTES``.
+        """
+        if len(data) > LIMIT_BYTES:
+            raise ValueError(f"a blob of {len(data)} bytes is too large; the cap is {LIMIT_BYTES}")
+        tenant.encode()  # what the store cannot keep is refused here, not in the middle of everybody's transaction
+        name = hashlib.sha256(data).hexdigest()
+        self._writer.put(_Put(self._part, tenant, name, bytes(data), to_us(self._clock.now())))
+        return name
+
+    async def flush(self) -> None:
+        """Returns once everything put so far is durable. Raises ``StoreError`` for puts that failed, once."""
+        barrier = _Flush(self._part)
+        self._writer.put(barrier)
+        await self._writer.settled(barrier)
+
+    async def get(self, tenant: str, sha256: str) -> bytes:
+        """The bytes, verified. Raises ``NotFound`` or ``StoreCorrupt``."""
+        row = await self._reader.row(GET, (tenant, sha256))
+        if row is None:
+            raise NotFound(f"tenant {tenant!r} has no blob {sha256}", tenant=tenant, sha256=sha256)
+        data = bytes(row[0])
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StoreCorrupt(
+                f"blob {sha256} of tenant {tenant!r} does not hold the bytes it is named by: restore it from a backup",
+                tenant=tenant,
+                sha256=sha256,
+            )
+        return data
+
+    async def delete(self, tenant: str, sha256: str) -> bool:
+        """Whether there was something to delete; durable when it returns."""
+        item = _Delete(tenant, sha256)
+        self._writer.put(item)
+        await self._writer.settled(item)
+        return item.is_deleted
+
+
+class _Put(Item):
+    __slots__ = ("_part", "data", "name", "stored_us", "tenant")
+
+    def __init__(self, part: BlobPart, tenant: str, name: str, data: bytes, stored_us: int) -> None:
+        super().__init__()
+        self._part = part
+        self.tenant = tenant
+        self.name = name
+        self.data = data
+        self.stored_us = stored_us
+
+    def failed(self, error: CollegiumError) -> None:
+        self._part.lose(self.tenant, self.name, error)
+
+
+class _Flush(Item):
+    __slots__ = ("_part",)
+
+    def __init__(self, part: BlobPart) -> None:
+        super().__init__()
+        self._part = part
+
+    def failed(self, error: CollegiumError) -> None:
+        self._part.report()  # what failed before it in its own transaction is said with this error
+
+
+class _Delete(Item):
+    __slots__ = ("is_deleted", "name", "tenant")
+
+    def __init__(self, tenant: str, name: str) -> None:
+        super().__init__()
+        self.tenant = tenant
+        self.name = name
+        self.is_deleted = False

@@ -1,0 +1,162 @@
+"""The journal in PostgreSQL. Rules: ``docs/explanation/journal.md``; what is written: ``journal_part.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from collegium.adapters.admission import prepare
+from collegium.adapters.postgres.journal_part import AppendItem, JournalPart
+from collegium.adapters.postgres.reader import Reader, Row
+from collegium.adapters.postgres.writer import Writer
+from collegium.adapters.rows import EventRow, HeadRow, sealed_event, to_event, to_head, to_link, to_us
+from collegium.domain import chain
+from collegium.domain.errors import CollegiumError, StoreCorrupt
+from collegium.domain.event import Draft, Event
+from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
+
+_EVENT: Final = (
+    "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), "
+    "e.salt, e.digest, e.mac"
+)
+_FROM: Final = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
+READ: Final = f"SELECT {_EVENT} {_FROM} WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"
+# Below the oldest transaction still under way nothing can be committed any more.
+SCAN: Final = (
+    f"SELECT e.xid, {_EVENT} {_FROM} WHERE (e.xid, e.run, e.seq) > (%s, %s, %s) "
+    "AND e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint AND (e.body IS NOT NULL OR e.blob IS NOT NULL) "
+    "ORDER BY e.xid, e.run, e.seq LIMIT %s"
+)
+_HEAD: Final = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
+HEAD: Final = f"SELECT {_HEAD} FROM heads h WHERE h.run = %s"  # noqa: S608 constants
+
+
+class PostgresJournal:
+    """Implements ``Journal``; made by ``open_store``."""
+
+    def __init__(self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._part = part
+        self._key = chain_key
+
+    def append(
+        self,
+        run: str,
+        drafts: Sequence[Draft],
+        *,
+        expected: int | None = None,
+        fence: Fence | tuple[Fence, ...] | None = None,
+        head: HeadChange | None = None,
+    ) -> PostgresReceipt:
+        """Orders ``drafts`` as the next events of ``run``; see ``Journal.append``."""
+        request = prepare(run, drafts, expected=expected, fence=fence, head=head)
+        receipt = PostgresReceipt(AppendItem(request, self._part.doubts), self._part, self._writer)
+        self._writer.put(receipt.item)
+        return receipt
+
+    async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
+        """Durable events of ``run`` with ``seq > after``, in order. Raises ``StoreCorrupt`` for an unreadable one."""
+        rows = await self._reader.rows(READ, (run, after, max(0, limit)))
+        return tuple(to_event(_whole(row)) for row in rows)
+
+    async def head(self, run: str) -> Head | None:
+        """The head row of ``run`` or None."""
+        row = await self._reader.row(HEAD, (run,))
+        return None if row is None else _head(row)
+
+    async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
+        """Heads by index, oldest wake-up (with ``due_before``) or newest run first; see ``SqliteJournal.heads``."""
+        if query.statuses is not None and not query.statuses:
+            return ()
+        after = None
+        if query.due_before is not None and query.after is not None:
+            after = await self._reader.row(HEAD, (query.after,))
+        sql, values = heads_statement(query, None if after is None else after[6])
+        return tuple(map(_head, await self._reader.rows(sql, values)))
+
+    async def scan(self, after: str = "", limit: int = 1_000) -> tuple[tuple[Event, ...], str]:
+        """Events of all runs in an order that later commits cannot precede, and the cursor to go on from."""
+        xid, run, seq = after.split(":") if after else ("0", "", "0")
+        rows = await self._reader.rows(SCAN, (int(xid), run, int(seq), max(0, limit)))
+        events = tuple(to_event(_whole(row[1:])) for row in rows)
+        return events, f"{rows[-1][0]}:{rows[-1][1]}:{rows[-1][2]}" if rows else after
+
+    async def verify(self, run: str) -> int | None:
+        """The first seq of ``run`` whose event is not as it was written, or None when the chain holds."""
+        async with self._reader.connection() as connection:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                head = await (await connection.execute(HEAD, (run,))).fetchone()
+                rows = await (await connection.execute(READ, (run, -1, None))).fetchall()
+            finally:
+                await connection.execute("COMMIT")
+        links = (to_link(EventRow(*row)) for row in rows)
+        return chain.verify(self._key, links, head=None if head is None else (head[3], head[4]))
+
+
+class PostgresReceipt:
+    """Implements ``Receipt``: an append on its way through the writer."""
+
+    __slots__ = ("_part", "_writer", "item")
+
+    def __init__(self, item: AppendItem, part: JournalPart, writer: Writer) -> None:
+        self.item = item
+        self._part = part
+        self._writer = writer
+
+    async def durable(self) -> tuple[Event, ...]:
+        """The events as stored, once they would survive a power cut; see ``Receipt.durable``."""
+        try:
+            await self._writer.settled(self.item)
+        except CollegiumError:
+            self._part.doubts.heard(self.item.request, self.item)
+            raise
+        return tuple(map(sealed_event, self.item.request.entries, self.item.rows))
+
+
+def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[object]]:
+    """SQL and values for a listing of heads; ``after_us`` is the wake-up of ``query.after``."""
+    where, values, order = ["h.seq > 0"], list[object](), "h.run DESC"
+    if query.due_before is not None:
+        order = "h.wake_at, h.run"
+        where.append("h.wake_at <= %s")
+        values.append(to_us(query.due_before))
+        if query.after is not None and after_us is not None and after_us <= to_us(query.due_before):
+            where.append("(h.wake_at, h.run) > (%s, %s)")
+            values += [after_us, query.after]
+    elif query.after is not None:
+        where.append("h.run < %s")
+        values.append(query.after)
+    if query.tenant is not None:
+        where.append("h.tenant = %s")
+        values.append(query.tenant)
+    if query.worker is not None:
+        where.append("h.run IN (SELECT f.run FROM fences f WHERE f.worker = %s AND f.open)")
+        values.append(query.worker)
+    statuses = sorted(query.statuses or ())
+    if statuses and (query.worker is not None or query.due_before is not None):
+        where.append("h.status = ANY (%s)")
+        values.append(statuses)
+        statuses = []
+    if not statuses:
+        sql = f"SELECT {_HEAD} FROM heads h WHERE {' AND '.join(where)} ORDER BY {order} LIMIT %s"  # noqa: S608 bound
+        return sql, [*values, max(0, query.limit)]
+    # One walk down the index per status, merged: a filter would read every run of the tenant to find few.
+    condition = " AND ".join([*where, "h.status = %s"])
+    select = f"(SELECT {_HEAD} FROM heads h WHERE {condition} ORDER BY h.run DESC LIMIT %s)"  # noqa: S608 bound
+    all_values = [value for status in statuses for value in (*values, status, max(0, query.limit))]
+    merged = " UNION ALL ".join([select] * len(statuses))
+    return f"SELECT * FROM ({merged}) AS m ORDER BY m.run DESC LIMIT %s", [*all_values, max(0, query.limit)]  # noqa: S608
+
+
+def _head(row: Row) -> Head:
+    return to_head(row[0], HeadRow(*row[1:]))
+
+
+def _whole(row: Row) -> EventRow:
+    if row[9] is None:
+        raise StoreCorrupt(
+            f"event {row[1]} of run {row[0]} has lost its body: restore the store from a backup", run=row[0], seq=row[1]
+        )
+    return EventRow(*row)
