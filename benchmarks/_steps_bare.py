@@ -39,7 +39,7 @@ async def bare(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
         with connection:
             connection.execute(INSERT, (run, step, body))
 
-    async with _client(url, at_once, keep) as run_once:
+    async with client(url, at_once, keep) as run_once:
         yield run_once
     connection.close()
 
@@ -48,7 +48,7 @@ async def bare(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
 async def group(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """A writer thread commits whatever has come while it was busy: many runs share one fsync."""
     writer = _Writer(_open(folder))
-    async with _client(url, at_once, writer.keep) as run_once:
+    async with client(url, at_once, writer.keep) as run_once:
         yield run_once
     writer.close()
 
@@ -105,7 +105,7 @@ def _open(folder: Path) -> sqlite3.Connection:
 
 
 @asynccontextmanager
-async def _client(url: str, at_once: int, keep: Keep) -> AsyncIterator[RunOnce]:
+async def client(url: str, at_once: int, keep: Keep) -> AsyncIterator[RunOnce]:
     connector = aiohttp.TCPConnector(limit=at_once)
     async with aiohttp.ClientSession(connector=connector) as session:
 

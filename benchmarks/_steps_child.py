@@ -7,6 +7,7 @@ all its threads included, and of nothing else: the model server runs elsewhere.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sqlite3
@@ -34,6 +35,11 @@ RunOnce = Callable[[str, str], Awaitable[str]]
 """``(name of the run, "agent" or "team")`` to the answer, once everything of the run is durable."""
 System = Callable[[str, Path, int], AbstractAsyncContextManager[RunOnce]]
 """``(url of the model server, folder for the store, runs at once)`` to a system that is ready to run."""
+
+
+def database() -> str:
+    """URL of the pass's own PostgreSQL database, empty at first; nothing where SQLite is measured."""
+    return os.environ.get("STEPS_DATABASE", "")
 
 
 class Commits:
@@ -103,9 +109,13 @@ async def run_all(run_once: RunOnce, kind: str, runs: int, *, at_once: int, pref
 async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
     """One pass: a fresh store, a warm-up, then the runs."""
     at_once, runs, kind = item["at_once"], item["runs"], item["kind"]
+    if item["server"]:
+        make_database(item["server"])
+    warm = max(at_once, 10)
+    before = count_fsyncs(item["server"])
     with tempfile.TemporaryDirectory(prefix="steps-", dir=item["folder"]) as folder:
         async with system(item["url"], Path(folder), at_once) as run_once:
-            await run_all(run_once, kind, max(at_once, 10), at_once=at_once, prefix="warm")
+            await run_all(run_once, kind, warm, at_once=at_once, prefix="warm")
             if item["is_counting"]:
                 COMMITS.by_file.clear()
             wall, cpu = time.perf_counter(), time.process_time()
@@ -113,6 +123,9 @@ async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             commits = dict(COMMITS.by_file)
             COMMITS.read_modes(Path(folder))
+    if item["server"]:
+        # Of all runs of the pass, set-up included: a server process tells what it did when its connection ends.
+        commits = {"WAL": (count_fsyncs(item["server"]) - before) * runs / (runs + warm)}
     return {
         "name": item["name"],
         "runs": runs,
@@ -125,28 +138,49 @@ async def measure(system: System, item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def make_database(server: str) -> None:
+    """Gives the pass a database of its own."""
+    import psycopg
+
+    name = f"pass_{time.time_ns()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    os.environ["STEPS_DATABASE"] = server.rpartition("/")[0] + f"/{name}"
+
+
+def count_fsyncs(server: str) -> int:
+    """How often the PostgreSQL server has fsynced its log so far; 0 without one."""
+    if not server:
+        return 0
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        row = connection.execute("SELECT coalesce(sum(fsyncs), 0) FROM pg_stat_io WHERE object = 'wal'").fetchone()
+        return int(row[0]) if row else 0
+
+
+SYSTEMS = {
+    "bare": ("_steps_bare", "bare"),
+    "group": ("_steps_bare", "group"),
+    "langgraph": ("_steps_langgraph", "langgraph"),
+    "dbos": ("_steps_dbos", "dbos"),
+    "dbos-wal": ("_steps_dbos", "dbos_wal"),
+    "ours": ("_steps_ours", "ours"),
+    "sdk": ("_steps_sdk", "sdk"),
+    "ours-sdk": ("_steps_ours", "ours_sdk"),
+    "bare-postgres": ("_steps_postgres", "bare_postgres"),
+    "group-postgres": ("_steps_postgres", "group_postgres"),
+    "langgraph-postgres": ("_steps_langgraph", "langgraph_postgres"),
+    "dbos-postgres": ("_steps_dbos", "dbos_postgres"),
+    "ours-postgres": ("_steps_ours", "ours"),
+}
+"""Module and name of each system: a process imports nothing of the others."""
+
+
 def find(name: str) -> System:
-    """The system by name; each imports nothing of the others."""
-    system: System
-    match name:
-        case "bare":
-            from _steps_bare import bare as system
-        case "group":
-            from _steps_bare import group as system
-        case "langgraph":
-            from _steps_langgraph import langgraph as system
-        case "dbos":
-            from _steps_dbos import dbos as system
-        case "dbos-wal":
-            from _steps_dbos import dbos_wal as system
-        case "sdk":
-            from _steps_sdk import sdk as system
-        case "ours":
-            from _steps_ours import ours as system
-        case "ours-sdk":
-            from _steps_ours import ours_sdk as system
-        case _:
-            raise SystemExit(f"there is no system {name!r}")
+    """The system by name."""
+    module, attribute = SYSTEMS[name]
+    system: System = getattr(importlib.import_module(module), attribute)
     return system
 
 

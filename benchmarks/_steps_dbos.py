@@ -1,4 +1,4 @@
-"""DBOS on SQLite: an agent run is a workflow whose model calls and tool calls are steps, a team one with children."""
+"""DBOS: an agent run is a workflow whose model calls and tool calls are steps, a team one with children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 from _steps_bare import TOOLS
-from _steps_child import ADDING, FOUND, GOAL, PLANNING, QUESTION, TOOL, RunOnce
+from _steps_child import ADDING, FOUND, GOAL, PLANNING, QUESTION, TOOL, RunOnce, database
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 
@@ -63,25 +63,31 @@ async def team(goal: str) -> str:
 @asynccontextmanager
 async def dbos(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """As it ships: a rollback journal with ``synchronous=FULL``, each step a transaction of its own."""
-    async with _launched(url, folder, at_once, is_wal=False) as run_once:
+    async with _launched(url, f"sqlite:///{folder / 'dbos.db'}", at_once) as run_once:
         yield run_once
 
 
 @asynccontextmanager
 async def dbos_wal(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """The same on a file that was put in WAL mode, which costs one sync for a commit instead of several."""
-    async with _launched(url, folder, at_once, is_wal=True) as run_once:
+    path = folder / "dbos.db"
+    connection = sqlite3.connect(path)  # the mode is a property of the file
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    async with _launched(url, f"sqlite:///{path}", at_once) as run_once:
         yield run_once
 
 
 @asynccontextmanager
-async def _launched(url: str, folder: Path, at_once: int, *, is_wal: bool) -> AsyncIterator[RunOnce]:
-    path = folder / "dbos.db"
-    if is_wal:  # the mode is a property of the file
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-    config: DBOSConfig = {"name": "steps", "system_database_url": f"sqlite:///{path}", "log_level": "ERROR"}
+async def dbos_postgres(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+    """On PostgreSQL, as its documentation advises for production."""
+    async with _launched(url, database(), at_once) as run_once:
+        yield run_once
+
+
+@asynccontextmanager
+async def _launched(url: str, database: str, at_once: int) -> AsyncIterator[RunOnce]:
+    config: DBOSConfig = {"name": "steps", "system_database_url": database, "log_level": "ERROR"}
     DBOS(config=config)
     DBOS.launch()
     try:

@@ -1,17 +1,19 @@
-"""LangGraph with its SQLite saver: an agent is a graph of a model node and a tool node, a team a graph of agents."""
+"""LangGraph with a saver: an agent is a graph of a model node and a tool node, a team a graph of agents."""
 
 from __future__ import annotations
 
 import json
 import operator
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from _steps_child import ADDING, FOUND, GOAL, PLANNING, QUESTION, TOOL, TOOL_ABOUT, RunOnce
+from _steps_child import ADDING, FOUND, GOAL, PLANNING, QUESTION, TOOL, TOOL_ABOUT, RunOnce, database
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -33,6 +35,31 @@ class TeamState(TypedDict):
 
 @asynccontextmanager
 async def langgraph(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+    """With its SQLite saver."""
+    async with _graphs(url, AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.db"))) as run_once:
+        yield run_once
+
+
+@asynccontextmanager
+async def langgraph_postgres(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+    """With its PostgreSQL saver over a pool of connections, as its documentation says for a server."""
+    from psycopg.rows import dict_row
+    from psycopg_pool import AsyncConnectionPool
+
+    @asynccontextmanager
+    async def saver() -> AsyncIterator[AsyncPostgresSaver]:
+        settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+        async with AsyncConnectionPool(database(), max_size=20, kwargs=settings) as pool:
+            made = AsyncPostgresSaver(pool)
+            await made.setup()
+            yield made
+
+    async with _graphs(url, saver()) as run_once:
+        yield run_once
+
+
+@asynccontextmanager
+async def _graphs(url: str, opened: AbstractAsyncContextManager[BaseCheckpointSaver]) -> AsyncIterator[RunOnce]:
     """The graph that its documentation builds for an agent with tools; checkpoints as by default (``async``)."""
     model = ChatOpenAI(model="scripted", base_url=url, api_key="none", max_retries=0).bind_tools([stock])
 
@@ -69,7 +96,7 @@ async def langgraph(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOn
     team.add_edge(START, "plan")
     team.add_conditional_edges("plan", assign, ["work"])
     team.add_edge("work", "add_up")
-    async with AsyncSqliteSaver.from_conn_string(str(folder / "langgraph.db")) as saver:
+    async with opened as saver:
         agent_graph, team_graph = agent.compile(checkpointer=saver), team.compile(checkpointer=saver)
 
         async def run_once(run: str, kind: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from _steps_child import FOUND, GOAL, QUESTION, TOOL, TOOL_ABOUT, RunOnce
+from _steps_child import FOUND, GOAL, QUESTION, TOOL, TOOL_ABOUT, RunOnce, database
 
 from collegium import Agent, Plan, Task, load_settings, open_collegium, tool
 
@@ -47,7 +47,8 @@ async def ours_sdk(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnc
 
 @asynccontextmanager
 async def _opened(model: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
-    settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": max(64, at_once)})
+    place = {"store": database()} if database() else {}
+    settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": max(64, at_once), **place})
     async with open_collegium(settings, tools=[stock], agents=[AGENT], model=model) as collegium:
 
         async def run_once(run: str, kind: str) -> str:

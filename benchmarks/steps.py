@@ -1,6 +1,6 @@
 """What a durable step costs, against a scripted model server on loopback, over HTTP.
 
-    python benchmarks/steps.py [--json] [--rounds N] [--scale X] [--only SYSTEM]...
+    python benchmarks/steps.py [--store sqlite|postgres] [--json] [--rounds N] [--scale X] [--only SYSTEM]...
 
 An agent run is model -> read-only tool -> model. A team run is a plan, eight agent runs at once, and a last model call
 that adds up. All systems do the same runs in turn, each in a process of its own: a bare HTTP client with an SQLite
@@ -8,6 +8,9 @@ commit per step, the same with a group commit (the limit), LangGraph with its SQ
 ships, and on a file in WAL mode), and collegium through its public API. Then the same through OpenAI's SDK: alone with
 nothing kept (the limit), and collegium with ``[openai]``. LangGraph and DBOS live in ``.venv-bench`` (``make bench``
 makes it); without it their lines are left out.
+
+``--store postgres`` measures the same over a PostgreSQL server that it starts with fsync on: bare client, LangGraph's
+PostgreSQL saver, DBOS, and collegium; "commits" are then the server's fsyncs of its log.
 
 CPU is that of the client process. "commits" are those of a run that wrote something, counted in a pass that is not
 timed; "mode" is read back from the connections and files. One commit is one fsync with WAL and ``synchronous=FULL``; as
@@ -26,11 +29,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from _steps_child import ADDING, PLANNING, QUESTION
+
+from collegium.testing.servers import postgres_server
 
 HERE = Path(__file__).resolve().parent
 BENCH_PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
@@ -43,8 +48,17 @@ SYSTEMS = {
     "ours": "collegium",
     "sdk": "OpenAI SDK, nothing kept",
     "ours-sdk": "collegium through OpenAI SDK",
+    "bare-postgres": "bare client, commit per step",
+    "group-postgres": "bare client, group commit",
+    "langgraph-postgres": "LangGraph, PostgreSQL saver",
+    "dbos-postgres": "DBOS, PostgreSQL",
+    "ours-postgres": "collegium, PostgreSQL",
 }
-PEERS = frozenset({"langgraph", "dbos", "dbos-wal"})
+STORES = {
+    "sqlite": [name for name in SYSTEMS if not name.endswith("-postgres")],
+    "postgres": [name for name in SYSTEMS if name.endswith("-postgres")],
+}
+PEERS = frozenset({"langgraph", "dbos", "dbos-wal", "langgraph-postgres", "dbos-postgres"})
 """They live in an environment of their own, and do fewer runs where they are slow."""
 MODES = [
     # name, kind of run, runs at once, latency of the model in ms, runs of a quick and of a slow system
@@ -77,15 +91,22 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document on the last line")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median of each figure is shown")
     parser.add_argument("--scale", type=float, default=1.0, help="scales the number of runs")
+    parser.add_argument("--store", choices=list(STORES), default="sqlite", help="where runs are kept")
     parser.add_argument("--only", action="append", choices=list(SYSTEMS), help="only these systems")
     parser.add_argument(
         "--folder", default=None, help="where the stores are put (default: the system's temporary folder)"
     )
     options = parser.parse_args()
-    systems = [name for name in SYSTEMS if not options.only or name in options.only]
+    systems = [name for name in STORES[options.store] if not options.only or name in options.only]
     missing = [name for name in systems if not has(name)]
     systems = [name for name in systems if name not in missing]
-    with tempfile.TemporaryDirectory(prefix="steps-", dir=options.folder) as folder, servers(Path(folder)) as urls:
+    with (
+        tempfile.TemporaryDirectory(prefix="steps-", dir=options.folder) as folder,
+        servers(Path(folder)) as urls,
+        postgres_server() if options.store == "postgres" else nullcontext() as server,
+    ):
+        if server is not None:
+            urls["postgres"] = server.url
         fsync_ms = time_fsync(Path(folder))
         counted = {name: child(name, plan(name, urls, folder, scale=0.1, is_counting=True)) for name in systems}
         rounds: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in systems}
@@ -114,7 +135,9 @@ def has(name: str) -> bool:
     return name not in PEERS or BENCH_PYTHON.exists()
 
 
-def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_counting: bool) -> list[dict[str, Any]]:
+def plan(
+    name: str, urls: dict[int | str, str], folder: str, *, scale: float, is_counting: bool
+) -> list[dict[str, Any]]:
     """The passes of one process."""
     return [
         {
@@ -123,6 +146,7 @@ def plan(name: str, urls: dict[int, str], folder: str, *, scale: float, is_count
             "at_once": at_once,
             "runs": max(at_once, 10, int(scale * (slow if name in PEERS else quick))),
             "url": urls[latency_ms],
+            "server": urls.get("postgres", ""),
             "folder": folder,
             "is_counting": is_counting,
         }
@@ -149,10 +173,10 @@ def child(name: str, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[dict[int, str]]:
+def servers(folder: Path) -> Iterator[dict[int | str, str]]:
     """A scripted model server for each latency, as processes of their own; their URLs by latency in ms."""
     processes: list[subprocess.Popen[str]] = []
-    urls: dict[int, str] = {}
+    urls: dict[int | str, str] = {}
     try:
         for latency_ms in sorted({latency for _, _, _, latency, _, _ in MODES}):
             steps = [{**step, "delay_s": latency_ms / 1_000} for step in SCRIPT["step"]]
@@ -213,7 +237,7 @@ def figures(name: str, rounds: list[list[dict[str, Any]]], counted: list[dict[st
 def add_ratios(rows: list[dict[str, Any]]) -> None:
     """CPU and throughput of every row against the bare client of its mode."""
     for row in rows:
-        base = next((r for r in rows if r["system"] == "bare" and r["mode"] == row["mode"]), None)
+        base = next((r for r in rows if r["system"] in ("bare", "bare-postgres") and r["mode"] == row["mode"]), None)
         row["cpu_ratio"] = row["cpu_ms"] / base["cpu_ms"] if base else None
         row["runs_s_ratio"] = row["runs_s"] / base["runs_s"] if base else None
 
@@ -246,7 +270,7 @@ def show(document: dict[str, Any]) -> None:
 def mode_of(row: dict[str, Any]) -> str:
     """How the files of a row that were written to are committed."""
     names = {"0": "OFF", "1": "NORMAL", "2": "FULL", "3": "EXTRA"}
-    written = [file for file, count in row["syncs_by_file"].items() if count]
+    written = [file for file, count in row["syncs_by_file"].items() if count and file in row["journal_mode"]]
     levels = {f"{row['journal_mode'][f]} {names.get(row['synchronous'][f], '?')}" for f in written}
     return "/".join(sorted(levels)) or "-"
 
