@@ -9,11 +9,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.chaos import kills, power_trials, world_trials
+import psycopg
+
+from collegium.testing.servers import postgres_server, redis_server
+from tests.chaos import kills, power_trials, server_trials, world_trials
 from tests.chaos.outcome import Outcome, load, table
 from tests.chaos.processes import Place
 
@@ -25,12 +29,14 @@ class Kind(NamedTuple):
         size: Kills, pauses, cuts or rounds of one trial in the long tier.
         trials: How many trials the long tier has.
         quick: Size of the one trial in the quick tier.
+        stores: Where it can be tried.
     """
 
     run: Callable[[Place, Outcome, int], Awaitable[None]]
     size: int
     trials: int
     quick: int
+    stores: tuple[str, ...] = ("sqlite", "postgres")
 
 
 TRIALS = {
@@ -40,15 +46,16 @@ TRIALS = {
     "submit": Kind(kills.submitter, 12, 21, 3),
     "pause": Kind(kills.paused, 10, 20, 2),
     "network": Kind(world_trials.network, 6, 5, 1),
-    "disk": Kind(world_trials.disk, 3, 4, 2),
-    "power": Kind(power_trials.store, 60, 4, 24),
-    "power-app": Kind(power_trials.whole, 6, 3, 2),
+    "disk": Kind(world_trials.disk, 3, 4, 2, ("sqlite",)),
+    "power": Kind(power_trials.store, 60, 4, 24, ("sqlite",)),
+    "power-app": Kind(power_trials.whole, 6, 3, 2, ("sqlite",)),
+    "servers": Kind(server_trials.servers, 12, 5, 3, ("postgres",)),
 }
 
 
 def wanted(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     """Kind and seed of every trial, kinds in turn."""
-    names = arguments.only.split(",") if arguments.only else list(TRIALS)
+    names = arguments.only.split(",") if arguments.only else [n for n in TRIALS if arguments.store in TRIALS[n].stores]
     counts = {n: TRIALS[n].trials if arguments.long else 1 for n in names}
     if arguments.trials is not None:
         counts = dict.fromkeys(names, arguments.trials)
@@ -56,11 +63,35 @@ def wanted(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     return [(n, arguments.seed + i) for i in range(most) for n in names if i < counts[n]]
 
 
-async def run_trial(kind: str, seed: int, folder: Path, size: int | None = None, *, is_kept: bool = False) -> Outcome:
+class Servers(NamedTuple):
+    """URLs of the servers that all trials share; each has a database of its own."""
+
+    postgres: str
+    redis: str
+
+    def database(self, name: str) -> str:
+        """The URL of a new database."""
+        with psycopg.connect(self.postgres, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.postgres.rpartition("/")[0] + f"/{name}"
+
+
+async def run_trial(
+    kind: str,
+    seed: int,
+    folder: Path,
+    size: int | None = None,
+    *,
+    is_kept: bool = False,
+    servers: Servers | None = None,
+) -> Outcome:
     """One trial in a folder of its own, which is kept where something was violated."""
     outcome = Outcome(kind, seed)
     began = time.monotonic()
     place = Place(folder / f"{kind}-{seed}")
+    if servers is not None:
+        place = replace(place, postgres=servers.database(f"{kind}-{seed}"), redis=servers.redis)
     shutil.rmtree(place.folder, ignore_errors=True)
     try:
         await TRIALS[kind].run(place, outcome, size or TRIALS[kind].size)
@@ -77,6 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--long", action="store_true", help="at least 1,000 kills, within 40 minutes on two cores")
     parser.add_argument("--quick", action="store_true", help="one small trial of each kind, in about a minute")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="postgres: with Redis")
     parser.add_argument("--only", default="", help=f"kinds, by comma: {', '.join(TRIALS)}")
     parser.add_argument("--trials", type=int, help="trials of each kind")
     parser.add_argument("--kills", type=int, help="kills, pauses, cuts or rounds of each trial")
@@ -95,15 +127,20 @@ def main() -> int:
         while waiting:
             kind, seed = waiting.pop(0)
             size = TRIALS[kind].quick if arguments.quick else arguments.kills
-            outcome = await run_trial(kind, seed, folder, size, is_kept=arguments.keep)
+            outcome = await run_trial(kind, seed, folder, size, is_kept=arguments.keep, servers=servers)
             done.append(outcome)
             _note(outcome, arguments.resume, folder)
 
     async def lanes() -> None:
         await asyncio.gather(*(lane() for _ in range(arguments.lanes)))
 
-    with suppress(KeyboardInterrupt):  # the table of what there is
-        asyncio.run(lanes())
+    with ExitStack() as stack:
+        servers = None
+        if arguments.store == "postgres":
+            postgres, redis = stack.enter_context(postgres_server()), stack.enter_context(redis_server())
+            servers = Servers(postgres.url, redis.url)
+        with suppress(KeyboardInterrupt):  # the table of what there is
+            asyncio.run(lanes())
     print(table(done))
     return 0 if all(o.is_right for o in done) and not waiting else 1
 

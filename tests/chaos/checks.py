@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from collegium.runtime.audit import verify_all
 from collegium.runtime.heads import heads_of
 from collegium.runtime.kept import archive_of
 from tests.chaos import goals, model
+from tests.chaos.glance import glance_at
 from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Place
 
@@ -202,12 +202,10 @@ def _check_asked(run: str, events: Sequence[Event], asked: Sequence[dict[str, An
 
 
 def _check_store(place: Place, outcome: Outcome) -> None:
-    connection = sqlite3.connect(place.store)
-    try:
-        (said,) = connection.execute("PRAGMA integrity_check").fetchone()
-    finally:
-        connection.close()
-    if said != "ok":
+    glance = glance_at(place)
+    said = glance.damage()
+    glance.close()
+    if said is not None:
         outcome.wrong("chain", f"the store is damaged: {said}")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from collegium.app import Collegium
 from collegium.domain.head import HeadQuery
@@ -16,6 +16,7 @@ from collegium.domain.usage import Limits
 from collegium.wiring import open_collegium
 from tests.chaos import checks, goals, model
 from tests.chaos.far_side import chaos_tools
+from tests.chaos.glance import glance_at
 from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Child, Place, start, work
 
@@ -24,7 +25,6 @@ LEAST_IN_FLIGHT = 20
 STEPS_BETWEEN = 20
 SETTLE_S = 240.0
 STOP_S = 15.0
-OPEN = frozenset({"queued", "running", "cancelling"})
 
 
 class Fleet:
@@ -46,13 +46,13 @@ class Fleet:
         self._settle_s = settle_s
         self._steps = 0
         self._kinds = list(goals.KINDS)
-        self._peek = sqlite3.connect(place.store, isolation_level=None, timeout=5.0)
+        self.glance = glance_at(place)
 
     def close(self) -> None:
         """Ends every process that is left."""
         for child in self.workers.values():
             child.kill()
-        self._peek.close()
+        self.glance.close()
 
     async def hire(self, count: int = 1) -> None:
         """Starts workers and waits until they work."""
@@ -85,23 +85,11 @@ class Fleet:
 
     def in_flight(self) -> int:
         """Runs that are accepted, not ended and wait for nobody."""
-        marks = ",".join("?" * len(OPEN))
-        (count,) = self._peek.execute(f"SELECT count(*) FROM heads WHERE status IN ({marks})", [*OPEN]).fetchone()
-        return int(count)
-
-    def started(self) -> int:
-        """Runs that a worker is at."""
-        query = "SELECT count(DISTINCT run) FROM fences WHERE open = 1 AND worker IS NOT NULL"
-        return int(self._peek.execute(query).fetchone()[0])
-
-    def steps(self) -> int:
-        """Steps that are stored, of all runs."""
-        return int(self._peek.execute("SELECT count(*) FROM events WHERE type = 'step.proposed'").fetchone()[0])
+        return self.glance.in_flight()
 
     def held_by(self, worker: str) -> int:
         """Open attempts of a worker."""
-        query = "SELECT count(*) FROM fences WHERE open = 1 AND worker = ?"
-        return int(self._peek.execute(query, [worker]).fetchone()[0])
+        return self.glance.held_by(worker)
 
     async def ready(self) -> None:
         """Waits until so many runs are being worked on that a kill hits something, and some have got on since the last.
@@ -110,25 +98,21 @@ class Fleet:
         """
         await self.top_up()
         await until(
-            lambda: self.started() >= LEAST_IN_FLIGHT and self.steps() >= self._steps + STEPS_BETWEEN,
+            lambda: self.glance.started() >= LEAST_IN_FLIGHT and self.glance.steps() >= self._steps + STEPS_BETWEEN,
             "so many runs are worked on",
             timeout_s=SETTLE_S,
             again=self.top_up,
         )
-        self._steps = self.steps()
+        self._steps = self.glance.steps()
 
     async def intent(self, timeout_s: float = 10.0) -> str:
         """Waits for the next intent and gives the worker that is about to act on it."""
-        query = (
-            "SELECT e.pos, f.worker FROM events e JOIN fences f ON f.run = e.run AND f.task = e.task "
-            "WHERE e.pos > ? AND e.type = 'tool.intended' AND f.open = 1 ORDER BY e.pos DESC LIMIT 1"
-        )
-        (last,) = self._peek.execute("SELECT coalesce(max(pos), 0) FROM events").fetchone()
+        last = self.glance.newest_intent()
         async with asyncio.timeout(timeout_s):
             while True:
-                found = self._peek.execute(query, [last]).fetchone()
-                if found is not None and found[1] in self.workers:
-                    return str(found[1])
+                found = self.glance.newest_intent()
+                if found is not None and (last is None or found[0] != last[0]) and found[1] in self.workers:
+                    return found[1]
                 await asyncio.sleep(0.001)
 
     def kill(self, worker: str) -> None:
@@ -157,7 +141,7 @@ class Fleet:
                 lambda: self.held_by(worker) == 0, "the tasks of the stopped worker are taken over", timeout_s=STOP_S
             )
         except TimeoutError:
-            if not self._is_locked():
+            if not self.glance.is_locked():
                 raise
             self.outcome.note("stops that fell into a commit, with the file's lock held")
             stopped_at = time.time()  # nobody could take over anything before now
@@ -168,19 +152,6 @@ class Fleet:
         self.outcome.pauses += 1
         self.outcome.note("attempts taken over from stopped workers", held)
         return True
-
-    def _is_locked(self) -> bool:
-        """Whether nobody can write to the store, or to the bus, for a second."""
-        for path in (self.place.store, self.place.data / "bus.db"):
-            connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-            except sqlite3.OperationalError:
-                return True
-            finally:
-                connection.close()
-        return False
 
     async def settle(self) -> None:
         """Waits until every run has ended or waits for a person, then ends the workers in peace."""
@@ -233,7 +204,7 @@ async def fleet(
     server = None if place.has_model else start(model.serve, place.model_log, slow_s)
     try:
         if server is not None:
-            place = Place(place.folder, f"openai-compatible:chaos@{await server.told()}/v1")
+            place = replace(place, model=f"openai-compatible:chaos@{await server.told()}/v1")
         async with open_collegium(place.settings, scope="none", model=place.model, tools=chaos_tools(place.far)) as app:
             made = Fleet(app, place, outcome, rng, settle_s=settle_s)
             made.is_forgiving = is_forgiving

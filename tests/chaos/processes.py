@@ -40,10 +40,12 @@ FAR = "far"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trial happens: its folder, and the name of the model."""
+    """Where a trial happens: its folder, the name of the model, and the servers, where it is not one SQLite file."""
 
     folder: Path
     model: str = NO_MODEL
+    postgres: str | None = None
+    redis: str | None = None
 
     @property
     def has_model(self) -> bool:
@@ -73,11 +75,13 @@ class Place:
     @property
     def settings(self) -> Settings:
         """Lease and time limits that suit a trial of seconds."""
-        fields = {"lease_s": LEASE_S} if "lease_s" in WorkerSection.model_fields else {}
+        store = {} if self.postgres is None else {"store": self.postgres}
         return Settings(
             data_dir=self.data,
-            worker=WorkerSection(**fields),  # type: ignore[arg-type]
+            worker=WorkerSection(lease_s=LEASE_S),
             models=ModelsSection(timeout_s=5.0),
+            redis=self.redis,
+            **store,
         )
 
 

@@ -9,6 +9,7 @@ import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from collegium.domain.errors import StoreError, StoreFull
@@ -37,14 +38,15 @@ DISK_MB = 32
 async def network(place: Place, outcome: Outcome, kills: int) -> None:
     """A third of all connections to the model misbehave, and workers are killed; token limits hold."""
     rng = random.Random(outcome.seed)
-    async with fleet(Place(place.folder / "origin"), Outcome("origin", outcome.seed), workers=0) as first:
+    origin = Place(place.folder / "origin")
+    async with fleet(origin, Outcome("origin", outcome.seed), workers=0) as first:
         port = int(first.place.model.rpartition(":")[2].partition("/")[0])
 
         def choose() -> Fault:
             return rng.choice(FAULTS) if rng.random() < FAULTY_SHARE else Fault()
 
         async with FaultProxy(port, choose) as proxy:
-            beside = Place(place.folder, f"openai-compatible:chaos@{proxy.url}/v1")
+            beside = replace(place, model=f"openai-compatible:chaos@{proxy.url}/v1")
             async with fleet(beside, outcome, is_forgiving=True) as team:
                 # A call that is swallowed on this machine is waited for as long as a local model may think.
                 team.limits = Limits(tokens=LIMIT_TOKENS, deadline_s=DEADLINE_S)
