@@ -53,7 +53,20 @@ class Roster:
 @lru_cache(maxsize=1_024)
 def digest(agent: Agent) -> str:
     """A short hash of the whole declaration, the prompt's text included."""
-    return hashlib.sha256(msgspec.json.encode(agent, order="sorted")).hexdigest()[:16]
+    return hashlib.sha256(msgspec.json.encode(declaration(agent), order="sorted")).hexdigest()[:16]
+
+
+def declaration(agent: Agent) -> dict[str, Any]:
+    """Everything that is declared of ``agent``, as it is kept and hashed.
+
+    Fields that came later are left out where they are not used: an agent that has not changed keeps its digest, and a
+    worker of an earlier version can still read what is kept of it.
+    """
+    told: dict[str, Any] = msgspec.to_builtins(agent)
+    return {name: value for name, value in told.items() if name not in _LATER or value}
+
+
+_LATER = frozenset({"accepts", "max_concurrent_fleet"})
 
 
 def parse(text: str, *, source: str, prompt: Callable[[str], str]) -> tuple[Agent, ...]:

@@ -20,7 +20,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         prompt: The system prompt itself, or the name of a prompt file with its version (``writer@1``).
         tools: Names of the tools it may be given, ``*`` for every granted one.
         model: A model's name, or None for the run's.
+        accepts: Names and patterns (`*.csv`) of documents; a run that has none of them better goes to another agent.
         max_concurrent: Tasks it works on at once in one process.
+        max_concurrent_fleet: The same over all processes together; None for no such limit.
         limit_usd: What one attempt of it may cost; the smaller of this and the run's own limits holds.
         limit_tokens: Tokens one attempt of it may take.
         timeout_s: Seconds one attempt of it may take.
@@ -41,3 +43,5 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     limit_usd: Decimal | None = None
     limit_tokens: int | None = None
     timeout_s: float | None = None
+    accepts: tuple[str, ...] = ()
+    max_concurrent_fleet: int | None = None

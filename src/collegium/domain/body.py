@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from collegium.domain.candidate import Candidate
 from collegium.domain.chat import ChatMessage, Finish, Json
 from collegium.domain.goal import Goal
 from collegium.domain.plan import Plan
@@ -140,10 +141,11 @@ class TaskReady(Body, frozen=True):
 
 
 class TaskRouted(Body, frozen=True):
-    """Which agent was chosen, and why, for a person."""
+    """Which agent was chosen, and why, for a person; ``candidates`` are the figures, where there was a choice."""
 
     agent: str
     reason: str
+    candidates: tuple[Candidate, ...] = ()
 
 
 class TaskStarted(Body, frozen=True):

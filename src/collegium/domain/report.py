@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from collegium.domain.candidate import Candidate
 from collegium.domain.chat import Json
 from collegium.domain.document import Citation, SkippedFile
 from collegium.domain.head import RunStatus
@@ -49,7 +50,10 @@ class ReportedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportedTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of the plan as it stands. ``seconds`` run from its first start to its end, or to now."""
+    """A task of the plan as it stands. ``seconds`` run from its first start to its end, or to now.
+
+    ``route`` says why it went to ``agent``, ``candidates`` with which figures.
+    """
 
     id: str
     title: str
@@ -59,6 +63,7 @@ class ReportedTask(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None
     attempts: int
     route: str
+    candidates: tuple[Candidate, ...]
     reason: str
     seconds: float
     usage: ReportedUsage
@@ -217,6 +222,7 @@ def _task(task: TaskState, end: datetime) -> ReportedTask:
         agent=task.agent,
         attempts=task.attempt,
         route=task.route,
+        candidates=task.candidates,
         reason=task.reason,
         seconds=0.0 if started is None else round((settled - started).total_seconds(), 3),
         usage=_usage(task.usage),

@@ -10,6 +10,7 @@ import msgspec
 
 from collegium.domain import body as b
 from collegium.domain.body import Body
+from collegium.domain.candidate import Candidate
 from collegium.domain.event import Event
 from collegium.domain.plan import Task
 from collegium.domain.policy import Judgement
@@ -30,6 +31,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The newest attempt, 0 before the first.
         failures: Attempts that ended in an error and are to be tried again.
         agent: Who works on it, or did last. ``model``: the same.
+        route: Why this agent. ``candidates``: the figures of all that were looked at.
         tried: Agents of the attempts that failed, one entry for each.
         lapsed_at: When the newest attempt was found lost; open calls are judged by it.
         barren_lapses: Lapses in a row without one new durable event of the attempt.
@@ -47,6 +49,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     model: str | None = None
     route: str = ""
+    candidates: tuple[Candidate, ...] = ()
     failures: int = 0
     tried: tuple[str, ...] = ()
     lapsed_at: datetime | None = None
@@ -99,7 +102,7 @@ def _ready(task: TaskState, event: Event, body: Any) -> TaskState:
 
 
 def _routed(task: TaskState, event: Event, body: Any) -> TaskState:
-    return msgspec.structs.replace(task, agent=body.agent, route=body.reason)
+    return msgspec.structs.replace(task, agent=body.agent, route=body.reason, candidates=body.candidates)
 
 
 def _started(task: TaskState, event: Event, body: Any) -> TaskState:

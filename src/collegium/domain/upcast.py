@@ -32,6 +32,8 @@ UPCASTERS: Final[Mapping[str, tuple[Step, ...]]] = {
     "limit.reserved": (_extended,),
     # 2: what a fork changes, and its effects.
     "run.forked": (_extended,),
+    # 2: the candidates and their figures.
+    "task.routed": (_extended,),
     # 2: conversations that begin again with another agent or model.
     "task.started": (_extended,),
     # 2: the reasons ``stopped`` and ``pinned``.

@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from collegium.agents.roster import Roster, digest
+from collegium.agents.roster import Roster, declaration, digest
 from collegium.domain.agent import Agent
 from collegium.domain.chat import ModelProfile
 from collegium.domain.record import Record
@@ -155,7 +155,8 @@ class Pins:
 
     async def _keep(self, tenant: str, kind: str, key: str, value: object) -> None:
         if await self._records.get(kind, tenant, key) is None:
-            await self._records.put(Record(kind=kind, tenant=tenant, key=key, value=msgspec.to_builtins(value)))
+            kept = declaration(value) if isinstance(value, Agent) else msgspec.to_builtins(value)
+            await self._records.put(Record(kind=kind, tenant=tenant, key=key, value=kept))
         self._kept.add((tenant, kind, key))
 
 
