@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from collegium.agents.roster import Roster
@@ -19,73 +19,35 @@ from collegium.domain.plan import Plan, validate
 from collegium.domain.report import RunReport
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
-from collegium.ports import Archive, Blobs, Bus, Clock, Inputs, Journal, Models, Presence, Records, Retriever
+from collegium.ports import Clock, Inputs, Models, Retriever
 from collegium.runtime.acceptance import interrupted, run_id
 from collegium.runtime.accounts import Accounts
 from collegium.runtime.audit import Checkpoints
 from collegium.runtime.breaker import Breaker
+from collegium.runtime.cards import Cards, Place
 from collegium.runtime.duty import Duty
+from collegium.runtime.fleet import Fleet
 from collegium.runtime.fork import Forks
 from collegium.runtime.funding import Funding
 from collegium.runtime.gate import Gate
+from collegium.runtime.handle import Run
 from collegium.runtime.inbox import Inbox, Question
 from collegium.runtime.intake import Intake
+from collegium.runtime.orders import Orders
 from collegium.runtime.orphans import Orphans
 from collegium.runtime.performer import Team
 from collegium.runtime.pins import Pins
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.stops import Stops
+from collegium.runtime.stores import Stores
 from collegium.runtime.view import View
 from collegium.runtime.worker import GRACE_S, Worker
+from collegium.telemetry import Meter
 
+__all__ = ["DEFAULT_TENANT", "Collegium", "Run", "Scope", "Stores"]
 DEFAULT_TENANT = "default"
 Scope = Literal["own", "all", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stores:
-    """Where things are kept."""
-
-    journal: Journal
-    bus: Bus
-    records: Records
-    blobs: Blobs
-    presence: Presence
-    archive: Archive | None = None
-    """Needed by whoever exports, verifies or prunes runs."""
-
-
-class Run:
-    """A run that was submitted: look at it, wait for it, stop it.
-
-    ``was_interrupted``: it was there already, and goes on.
-    """
-
-    def __init__(
-        self, app: Collegium, run: str, tenant: str = DEFAULT_TENANT, *, was_interrupted: bool = False
-    ) -> None:
-        self._app = app
-        self._tenant = tenant
-        self.id = run
-        self.was_interrupted = was_interrupted
-
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
-        """Its events with ``seq > after``, those to come included, until it ends or is parked for a person."""
-        async for event in self._app.events(self.id, after=after, is_following=True, tenant=self._tenant):
-            yield event
-
-    async def state(self) -> RunState:
-        """What is known of it now."""
-        return await self._app.state(self.id, tenant=self._tenant)
-
-    async def result(self) -> RunReport:
-        """Its report, once it has ended or waits for a person."""
-        return await self._app.result(self.id, tenant=self._tenant)
-
-    async def cancel(self, reason: str = "") -> None:
-        """Asks for its end; ``result`` then waits for it."""
-        await self._app.cancel(self.id, reason=reason, tenant=self._tenant)
 
 
 class Collegium:
@@ -98,6 +60,9 @@ class Collegium:
         gate: What lets calls of models and tools through, if not the usual one.
         grace_s: How long ``aclose`` waits for writes under way, and for what does not let itself be ended.
         hands_over: Whether tasks parked by ``aclose`` go on at once with another worker; as a rule with scope ``all``.
+        capabilities: With scope ``all``: it takes tasks of these alone; none for all that the team has.
+        place: Where this process runs; with scope ``all`` it shows its card.
+        meter: Where it counts.
     """
 
     def __init__(
@@ -114,7 +79,11 @@ class Collegium:
         grace_s: float = GRACE_S,
         gate: Gate | None = None,
         hands_over: bool | None = None,
+        capabilities: Sequence[str] = (),
+        place: Place | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self.meter = meter = meter or Meter()
         self._stores = stores
         self._team = team
         self._intake = Intake(inputs, stores.blobs)
@@ -123,7 +92,7 @@ class Collegium:
         accounts = Accounts(stores.journal, clock=clock, ids=ids, caps=team.caps)
         funding, stops = Funding(accounts), Stops(stores.records, clock=clock)
         self._scheduler = Scheduler(
-            stores.journal, stores.bus, clock=clock, ids=ids, funding=funding, approvals=team.approvals
+            stores.journal, stores.bus, clock=clock, ids=ids, funding=funding, approvals=team.approvals, meter=meter
         )
         self._recovery = Recovery(self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock)
         others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
@@ -142,12 +111,15 @@ class Collegium:
             funding=funding,
             concurrency=concurrency,
             hands_over=scope == "all" if hands_over is None else hands_over,
+            capabilities=capabilities if scope == "all" else None,
+            meter=meter,
         )
         self._forks = Forks(self._scheduler, stores, team.rooms, clock=clock, ids=ids, roster=team.roster)
         self._inbox = Inbox(self._scheduler, stores.journal, clock=clock, capabilities=team.roster.capabilities)
         self._breaker = Breaker(stops, self._worker, scheduler=self._scheduler, journal=stores.journal)
         orphans = Orphans(accounts, journal=stores.journal, clock=clock, load=self._scheduler.load)
         self._own: set[str] = set()
+        self.fleet = Fleet(stores.directory, stores.bus, ids=ids)
         self._duty = Duty(
             self._worker,
             recovery=self._recovery,
@@ -160,6 +132,11 @@ class Collegium:
             chores=(self._breaker.look, orphans.sweep),
             checkpoints=Checkpoints(stores.archive, clock=clock),
         )
+        self._orders = Orders(self._worker.id, stores.bus, clock=clock, look=self._duty.look)
+        self._cards: Cards | None = None
+        if scope == "all" and place is not None and stores.directory is not None:
+            self._cards = Cards(self._worker, stores.directory, place=place, clock=clock)
+            self._duty.company = (self._cards.show, self._orders.hear)
         self._view = View(stores.journal, self._scheduler, clock=clock, raise_failed=self._duty.raise_failed)
 
     @property
@@ -220,9 +197,25 @@ class Collegium:
         if self._scope != "none":
             await self._duty.start()
 
+    async def over(self) -> None:
+        """Returns once this process is to end because others said so; raises what has ended its work.
+
+        Only for scope ``own`` and ``all``, between ``start`` and ``aclose``.
+        """
+        waits = [asyncio.ensure_future(self._orders.dismissed.wait()), asyncio.ensure_future(self._duty.over())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+        if waits[1].done():
+            waits[1].result()
+
     async def aclose(self) -> None:
         """Parks what is being worked on, stores it, and stops. Runs go on when they are resumed."""
         await self._duty.end()
+        if self._cards is not None:
+            await self._cards.remove()
         await self._team.models.aclose()
 
     async def work_alone(self, run: str, task: str, attempt: int) -> None:
@@ -371,6 +364,7 @@ class Collegium:
         await self.state(run, tenant=tenant)
         await self._recovery.cancel(run, requested)
         await self._worker.interrupt(run)
+        await self.fleet.look(await self.state(run, tenant=tenant))
         await self._recovery.bury(frozenset({run}))
 
     async def state(self, run: str, *, tenant: str = DEFAULT_TENANT) -> RunState:

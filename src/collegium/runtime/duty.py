@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
 from collegium.domain.errors import NotFound, StoreError, StoreFull, StoreUnavailable
 from collegium.domain.head import HeadQuery
@@ -53,6 +54,8 @@ class Duty:
         self._scope = scope
         self._grace_s = grace_s
         self._chores = (*chores, checkpoints.write_due)
+        self.company: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+        """What goes on beside the work, from its start to its end."""
         self._checkpoints = checkpoints
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -64,6 +67,7 @@ class Duty:
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._look_after())]
         if is_claiming:
             self._tasks.append(asyncio.create_task(self._work()))
+            self._tasks += [asyncio.create_task(one()) for one in self.company]
 
     async def end(self) -> None:
         """Parks what is being worked on, stores it, and stops."""
@@ -75,6 +79,16 @@ class Duty:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         await self._leave()
+
+    async def over(self) -> None:
+        """Returns when the work has ended; raises what has ended it, if anything has."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        self.raise_failed()
+
+    async def look(self, run: str) -> None:
+        """Ends what is done of ``run``, should it be cancelled, or taken by others."""
+        if run in self._worker.runs:
+            await self._end_lost((run,))
 
     def raise_failed(self) -> None:
         """Raises what has ended the work, if anything has."""
@@ -133,7 +147,7 @@ class Duty:
                     swept_s = self._clock.monotonic()
                     await self._recovery.lapse_lost(self._worker.id, lambda: self._worker.held)
                     await self._recovery.sweep(scope)
-                    await self._end_lost()
+                    await self._end_lost(sorted(self._worker.runs))
                     for chore in self._chores:
                         await chore()
             except StoreUnavailable as error:
@@ -142,9 +156,9 @@ class Duty:
                 self._bear(error)
             await self._clock.sleep(look_s)
 
-    async def _end_lost(self) -> None:
+    async def _end_lost(self, runs: Sequence[str]) -> None:
         """Ends the work on runs that another process has cancelled, and on tasks that another worker has taken."""
-        for run in sorted(self._worker.runs):
+        for run in runs:
             head = await self._journal.head(run)
             if head is None:
                 continue

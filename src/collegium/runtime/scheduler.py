@@ -22,6 +22,7 @@ from collegium.runtime.agenda import Agenda, Proposal
 from collegium.runtime.funding import Funding
 from collegium.runtime.history import prefix
 from collegium.runtime.left_open import left_open
+from collegium.telemetry import RUNS, SUBMITTED, Meter
 
 PAGE = 1_000
 KEPT_STATES = 1_024
@@ -45,7 +46,9 @@ class Scheduler:
         ids: Ids,
         funding: Funding | None = None,
         approvals: ApprovalPolicy | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._journal = journal
         self._bus = bus
         self._clock = clock
@@ -71,6 +74,7 @@ class Scheduler:
             events = await self._journal.append(run, drafts, expected=0, head=head).durable()
         except Conflict:
             return await self.load(run)
+        self._meter.add(SUBMITTED)
         if isinstance(submitted, b.RunForked):
             return await self.load(run)
         state = apply(None, events[0])
@@ -237,6 +241,8 @@ class Scheduler:
         )
         for event in await receipt.durable():
             state = apply(state, event)
+        if any(isinstance(d.body, b.RunFinished) for d in decisions):
+            self._meter.add(RUNS, state.status)
         self._keep(state)
         await self._publish_ready(state, decisions)
         if self._funding is not None and agenda.is_giving_back:

@@ -29,6 +29,7 @@ from collegium.runtime.router import Route
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.slots import Slots
 from collegium.runtime.stops import Stops
+from collegium.telemetry import DISPATCH, Meter
 
 IDLE_S = 1.0
 FULL_S = 0.05
@@ -41,7 +42,9 @@ class Worker:
 
     Args:
         id: Name of this worker; a new one for every process, so that a dead one is never mistaken for a living one.
+        capabilities: It takes tasks of these alone; None for all that the team has.
         hands_over: Whether what it parks at its end may go on at once with another worker.
+        meter: Counts how soon tasks are started.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Worker:
         concurrency: int = 64,
         capabilities: Sequence[str] | None = None,
         hands_over: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.id = id
         self._team = team
@@ -71,8 +75,10 @@ class Worker:
         self._pins = pins
         self._stops = stops
         self._funding = funding
-        self._concurrency = concurrency
-        self._slots = Slots(team.roster, capabilities or team.roster.capabilities)
+        self._meter = meter or Meter()
+        self.concurrency = concurrency
+        self.capabilities = tuple(capabilities or team.roster.capabilities)
+        self._slots = Slots(team.roster, self.capabilities)
         self._tasks: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._freed = asyncio.Event()
@@ -129,6 +135,16 @@ class Worker:
         self._freed.set()
 
     @property
+    def is_draining(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._is_draining
+
+    @property
+    def load(self) -> int:
+        """Tasks that are being worked on."""
+        return len(self._tasks)
+
+    @property
     def held(self) -> frozenset[tuple[str, str]]:
         """``(run, task)`` of everything that is being worked on."""
         return frozenset(self._tasks.values())
@@ -175,7 +191,7 @@ class Worker:
 
     def _open(self) -> tuple[tuple[str, ...], int]:
         """The topics that may be claimed from, and how many messages at once."""
-        room = self._concurrency - len(self._tasks)
+        room = self.concurrency - len(self._tasks)
         if room <= 0 or self._alone.is_wanted:
             return (), 0
         slots = self._slots.open()
@@ -293,10 +309,17 @@ class Worker:
                 await self._settle(claim)
             else:
                 self._attempts[asyncio.current_task()] = attempt  # type: ignore[index] # always inside a task
+                self._measure(task)
                 await self._settled(attempt, claim)
                 await self._performer.see_through(attempt, started, chosen.agent, model)
         finally:
             self._slots.release(chosen.agent.name)
+
+    def _measure(self, task: TaskState) -> None:
+        """Counts how long the task has waited since it could be worked on; hosts' clocks may differ a little."""
+        if task.ready_at is not None:
+            due = task.ready_at if task.wake_at is None else max(task.ready_at, task.wake_at)
+            self._meter.observe(DISPATCH, max(0.0, (self._clock.now() - due).total_seconds()))
 
     async def _is_stopped(self, attempt: Attempt, chosen: Route) -> bool:
         """Whether a kill switch keeps the attempt from starting; then it is parked until that is started again."""
