@@ -39,6 +39,7 @@ from collegium.config.sections import (
     PriceSetting,
     ProfileSetting,
     RunLimitsSection,
+    ServerSection,
     WorkerSection,
 )
 from collegium.domain.errors import UsageError
@@ -60,6 +61,7 @@ __all__ = [
     "PriceSetting",
     "ProfileSetting",
     "RunLimitsSection",
+    "ServerSection",
     "Setting",
     "Settings",
     "WorkerSection",
@@ -104,6 +106,7 @@ class Settings(BaseSettings):
     agents: AgentsSection = AgentsSection()
     inputs: InputsSection = InputsSection()
     worker: WorkerSection = WorkerSection()
+    server: ServerSection = ServerSection()
     models: ModelsSection = ModelsSection()
     approvals: ApprovalsSection = ApprovalsSection()
     limits: LimitsSection = LimitsSection()

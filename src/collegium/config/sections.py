@@ -44,6 +44,33 @@ class WorkerSection(_Section):
     grace_s: float = Field(
         default=10.0, ge=0, description="So long the end of a worker waits for writes of tools that have begun."
     )
+    start_patience_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="A process that serves or works waits so long for stores that are away as it starts, then ends "
+        "with 5; for ever by default.",
+    )
+    health_host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address of the health port; 0.0.0.0 in a container."
+    )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Port on which `collegium worker` answers /healthz, /readyz and /metrics; by default none.",
+    )
+
+
+class ServerSection(_Section):
+    """``[server]``: what `collegium serve` listens on, and how many workers it has."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8420, ge=0, le=65_535, description="Port to listen on; 0 for any free one.")
+    workers: int = Field(default=1, ge=0, le=1_024, description="Worker processes that are kept running; 0 for none.")
+    health_only: bool = Field(
+        default=False,
+        description="Answer /healthz, /readyz and /metrics only: needs no keys, also beyond this machine.",
+    )
 
 
 class PostgresSection(_Section):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from collegium import __version__
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.entropy import PooledEntropy
 from collegium.adapters.extract.extractor import FileExtractor
@@ -37,18 +40,20 @@ from collegium.config import Settings, load_settings
 from collegium.config.limits import account_caps, run_limits
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.errors import StoreReadOnly, UsageError
+from collegium.domain.errors import StoreReadOnly, UnknownName, UsageError
 from collegium.domain.ids import Ids
 from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Clock, Embedder, Models
 from collegium.runtime.alone import SendOff
+from collegium.runtime.cards import Place
 from collegium.runtime.export import Checked, Export, export
 from collegium.runtime.performer import Team
 from collegium.runtime.replay import Replayed
 from collegium.runtime.retention import Retention
 from collegium.runtime.room import IndexingProgress, Rooms
+from collegium.telemetry import Meter
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
@@ -72,6 +77,7 @@ async def open_collegium(
     on_pull: PullProgress | None = None,
     alone: Sequence[str] | None = None,
     hands_over: bool | None = None,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Collegium]:
     """A working Collegium on the embedded default: one process, SQLite.
 
@@ -91,6 +97,7 @@ async def open_collegium(
             agents. A task that has killed its worker twice runs in such a process. Without own tools and agents there
             is one already; with them and without a command, such a task waits until nothing else is worked on.
         hands_over: Whether another worker goes on at once with what is parked; as a rule with scope ``all``.
+        meter: Where this process counts.
 
     Raises:
         UsageError: settings that cannot be.
@@ -136,6 +143,9 @@ async def open_collegium(
             concurrency=settings.worker.concurrency,
             grace_s=settings.worker.grace_s,
             hands_over=hands_over,
+            capabilities=_known(settings.worker.capabilities, roster) if scope == "all" else (),
+            place=Place(host=platform.node(), pid=os.getpid(), version=__version__),
+            meter=meter,
         )
         await app.start()
         try:
@@ -249,6 +259,21 @@ def read_agents(path: Path) -> tuple[Agent, ...]:
 
 def _declared(settings: Settings) -> tuple[Agent, ...]:
     return tuple(agent for path in settings.agents.files for agent in read_agents(path))
+
+
+def check_capabilities(settings: Settings) -> None:
+    """Raises ``UsageError`` where ``worker.capabilities`` names one that no agent has."""
+    _known(settings.worker.capabilities, Roster((*builtin_agents(), *_declared(settings))))
+
+
+def _known(capabilities: Sequence[str], roster: Roster) -> Sequence[str]:
+    for capability in capabilities:
+        if capability not in roster.capabilities:
+            near = get_close_matches(capability, roster.capabilities, n=3) or roster.capabilities
+            raise UnknownName(
+                f"no agent has the capability {capability!r}; did you mean {', '.join(near)}?", capability=capability
+            )
+    return capabilities
 
 
 def _make_private(folder: Path) -> None:
