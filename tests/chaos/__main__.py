@@ -50,6 +50,7 @@ TRIALS = {
     "power": Kind(power_trials.store, 60, 4, 24, ("sqlite",)),
     "power-app": Kind(power_trials.whole, 6, 3, 2, ("sqlite",)),
     "servers": Kind(server_trials.servers, 12, 5, 3, ("postgres",)),
+    "hosts": Kind(server_trials.hosts, 6, 5, 2, ("postgres",)),
 }
 
 

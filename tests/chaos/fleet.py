@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from collegium.wiring import open_collegium
 from tests.chaos import checks, goals, model
 from tests.chaos.far_side import chaos_tools
 from tests.chaos.glance import glance_at
+from tests.chaos.hosts import HostWorker
 from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Child, Place, start, work
 
@@ -37,7 +38,7 @@ class Fleet:
         self.place = place
         self.outcome = outcome
         self.rng = rng
-        self.workers: dict[str, Child] = {}
+        self.workers: dict[str, Child | HostWorker] = {}
         self.killed: dict[str, list[float]] = {}
         self.accepted: dict[str, tuple[str, str]] = {}
         self.limits: Limits | None = None
@@ -56,7 +57,10 @@ class Fleet:
 
     async def hire(self, count: int = 1) -> None:
         """Starts workers and waits until they work."""
-        children = [start(work, self.place) for _ in range(count)]
+        await self.take_in([start(work, self.place) for _ in range(count)])
+
+    async def take_in(self, children: Sequence[Child | HostWorker]) -> None:
+        """Waits until these workers work, and counts them in."""
         for child in children:
             child.name = await child.told()
             self.workers[child.name] = child

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from collegium.config import ModelsSection, Settings, WorkerSection
 from collegium.wiring import open_collegium
@@ -46,6 +46,7 @@ class Place:
     model: str = NO_MODEL
     postgres: str | None = None
     redis: str | None = None
+    host: str | None = None
 
     @property
     def has_model(self) -> bool:
@@ -55,7 +56,7 @@ class Place:
     @property
     def data(self) -> Path:
         """The data folder of collegium."""
-        return self.folder / "data"
+        return self.folder / ("data" if self.host is None else f"data-{self.host}")
 
     @property
     def store(self) -> Path:
@@ -176,7 +177,14 @@ def _run(target: Callable[..., None], *arguments: object) -> None:
     target(*arguments)
 
 
-def work(place: Place, told: Connection) -> None:
+class Telling(Protocol):
+    """What a process says something to."""
+
+    def send(self, told: Any) -> None:
+        """Says it."""
+
+
+def work(place: Place, told: Telling) -> None:
     """A worker process on all runs of the store, until SIGTERM; tells its worker's id first."""
     logging.basicConfig(filename=place.folder / "workers.log", format="%(process)d %(name)s %(message)s")
 

@@ -1,16 +1,18 @@
-"""Trials in which the servers under a fleet fail: Redis is emptied, PostgreSQL crashes, both are away for a while."""
+"""Trials in which what lies under a fleet fails: Redis is emptied, PostgreSQL crashes, servers are away, cables are out."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 from collegium.testing.servers import Server, postgres_server, redis_server
-from tests.chaos.fleet import LEAST_IN_FLIGHT, fleet
+from tests.chaos.fleet import LEAST_IN_FLIGHT, Fleet, fleet, until
+from tests.chaos.hosts import Host, HostModel, HostWorker, NoHosts, free_port
 from tests.chaos.outcome import Outcome
-from tests.chaos.processes import Place
+from tests.chaos.processes import LEASE_S, Place
 
 AWAY_S = 3.0
 Mishap = Callable[[Server, Server], Awaitable[None]]
@@ -32,6 +34,54 @@ async def servers(place: Place, outcome: Outcome, rounds: int) -> None:
                     await team.hire()
                 await team.top_up(LEAST_IN_FLIGHT)
             await team.end()
+
+
+async def hosts(place: Place, outcome: Outcome, rounds: int) -> None:
+    """Three workers on three hosts: one is cut off, one killed, the servers fail meanwhile; then all is mended."""
+    with ExitStack() as stack:
+        try:
+            three = [_host(stack) for _ in range(3)]
+        except NoHosts as error:
+            outcome.note(f"trials left out: {error}")
+            return
+        postgres, redis = (stack.enter_context(make(host="*")) for make in (postgres_server, redis_server))
+        port = free_port()
+        place = replace(
+            place,
+            postgres=postgres.url,
+            redis=redis.url,
+            model=f"openai-compatible:chaos@http://127.0.0.1:{port}/v1",
+        )
+        place.folder.mkdir(parents=True, exist_ok=True)
+        for host in three:
+            stack.callback(HostModel(host, port, place.model_log, (0.05, 0.4)).kill)
+        async with fleet(place, outcome, workers=0) as team:
+            await team.take_in([HostWorker(host, team.place) for host in three])
+            for number in range(rounds):
+                await team.ready()
+                await _cut_and_kill(team, three[number % 3], three[(number + 1) % 3])
+                mishap = MISHAPS[(number + outcome.seed) % len(MISHAPS)]
+                await mishap(postgres, redis)
+                outcome.note(f"times that {(mishap.__doc__ or '').rstrip('.')}")
+                three[number % 3].join()
+                await team.take_in([HostWorker(three[(number + 1) % 3], team.place)])
+            await team.end()
+
+
+def _host(stack: ExitStack) -> Host:
+    host = Host()
+    stack.callback(host.remove)
+    return host
+
+
+async def _cut_and_kill(team: Fleet, cut: Host, killed: Host) -> None:
+    """Cuts one host off until others have its tasks, and kills the worker of another meanwhile."""
+    names = {child.host.name: name for name, child in team.workers.items() if isinstance(child, HostWorker)}
+    lost = names[cut.name]
+    cut.cut()
+    team.kill(names[killed.name])
+    await until(lambda: team.held_by(lost) == 0, "what the lost host held is taken over", timeout_s=30 * LEASE_S)
+    team.outcome.note("hosts that were cut off until all they held was taken over")
 
 
 async def flush_redis(_: Server, redis: Server) -> None:
