@@ -1,4 +1,4 @@
-"""Trials in which what lies under a fleet fails: Redis is emptied, PostgreSQL crashes, servers are away, cables are out."""
+"""Trials in which what lies under a fleet fails: Redis emptied, PostgreSQL crashed, servers away, cables out."""
 
 from __future__ import annotations
 
