@@ -48,12 +48,14 @@ class Session:
     Attributes:
         run: The run that is being followed, once there is one: what an interruption names.
         answered: The run whose question was answered.
+        given: Settings that the command's own options change, by dotted key.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.run: str | None = None
         self.answered: str | None = None
+        self.given: dict[str, object] = {}
 
     @property
     def is_json(self) -> bool:
@@ -65,7 +67,7 @@ class Session:
         """The settings in force. Raises ``UsageError``."""
         from collegium.config import load_settings
 
-        return load_settings(self.options.config, os.environ, self.options.overrides())
+        return load_settings(self.options.config, os.environ, self.options.overrides() | self.given)
 
     @cached_property
     def out(self) -> Console:

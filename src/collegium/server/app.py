@@ -1,0 +1,91 @@
+"""The HTTP application: health, metrics, and what others put beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from collegium.domain.errors import CollegiumError
+from collegium.server.guard import LoopbackGuard, is_loopback
+from collegium.server.metrics import CONTENT_TYPE, Metrics
+from collegium.server.problem import from_error, problem
+from collegium.server.readiness import Readiness
+
+_NO_STORE = {"cache-control": "no-store"}
+
+
+def build(host: str, readiness: Readiness, metrics: Metrics, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application.
+
+    Args:
+        host: The address that it will listen on. On loopback it is guarded against pages of other sites.
+        readiness: What is away.
+        metrics: The figures.
+        routes: What is served beside ``/healthz``, ``/readyz`` and ``/metrics``. A ``CollegiumError`` in them becomes
+            a problem document with the status of its class.
+    """
+    app = Starlette(
+        routes=[
+            Route("/healthz", _alive),
+            Route("/readyz", _ready),
+            Route("/metrics", _metrics),
+            *routes,
+        ],
+        middleware=[Middleware(LoopbackGuard, host=host)] if is_loopback(host) else [],
+        exception_handlers={HTTPException: _refused, CollegiumError: _failed, Exception: _broken},
+    )
+    app.state.readiness = readiness
+    app.state.metrics = metrics
+    return app
+
+
+async def _alive(request: Request) -> Response:
+    """200 as long as the event loop turns; whoever gets no answer starts the process again."""
+    return _json({"status": "alive"})
+
+
+async def _ready(request: Request) -> Response:
+    """200, or 503 with what is away."""
+    readiness: Readiness = request.app.state.readiness
+    away = await readiness.away()
+    if not away:
+        return _json({"status": "ready"})
+    detail = "not ready: " + "; ".join(f"{one.what}: {one.why}" for one in away)
+    code = "draining" if readiness.is_draining else "not_ready"
+    return problem(request, 503, code, detail, away=msgspec.to_builtins(away))
+
+
+async def _metrics(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    return Response(await metrics.page(), headers={**_NO_STORE, "content-type": CONTENT_TYPE})
+
+
+def _json(document: object) -> Response:
+    return Response(msgspec.json.encode(document), headers=_NO_STORE, media_type="application/json")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such path, no such method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    detail = f"there is no {request.url.path}" if error.status_code == 404 else error.detail
+    return problem(request, error.status_code, codes.get(error.status_code, "http"), detail, headers=error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    if not isinstance(error, CollegiumError):
+        raise error
+    return from_error(request, error)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    """A fault of ours: the log has the traceback, the caller the id to ask for it."""
+    return problem(request, 500, "internal", "something failed in a way nobody foresaw; the log says what")

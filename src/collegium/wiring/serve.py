@@ -1,0 +1,109 @@
+"""A serving process: HTTP, and the workers that it keeps running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from collegium.adapters.clock import SystemClock
+from collegium.adapters.leash import WorkOrder
+from collegium.adapters.supervisor import COMMAND, Supervisor, told
+from collegium.config import Settings
+from collegium.domain.errors import UsageError
+from collegium.server.app import build
+from collegium.server.guard import is_loopback
+from collegium.server.listener import Listener, listen, url_of
+from collegium.server.metrics import Metrics
+from collegium.server.readiness import Away, Readiness
+from collegium.telemetry import Reading, merged
+from collegium.wiring import check_capabilities
+from collegium.wiring.patience import Ending, Patience, end_within_s
+
+MORE_S = 2.0
+"""A worker that has not ended by then did not hear its own alarm either."""
+_log = logging.getLogger("collegium.process")
+
+
+async def serve(
+    settings: Settings,
+    ending: Ending,
+    *,
+    listening: Callable[[str], None] = lambda url: None,
+    command: Sequence[str] = COMMAND,
+) -> bool:
+    """Serves until ``ending`` says so; returns whether all workers ended in good order.
+
+    It answers from the start, whether stores are there or not, and says at ``/readyz`` what is missing.
+
+    Args:
+        settings: Where it listens, how many workers it keeps, where the stores are.
+        ending: How it is told to end.
+        listening: Told the URL as soon as it answers.
+        command: Program and arguments of a worker; see ``adapters.leash`` for what it is told.
+
+    Raises:
+        UsageError: settings that cannot be; an address beyond this machine without any authentication.
+        StoreError: a store that will not do, or was away for longer than ``worker.start_patience_s`` at the start.
+    """
+    _check_exposure(settings)
+    check_capabilities(settings)
+    clock = SystemClock()
+    patience = Patience(settings, clock=clock, scope="none")
+    readiness = Readiness(
+        {"store": patience.store_away, "bus": patience.bus_away, "workers": lambda: _workers_away(supervisor)},
+        clock=clock,
+    )
+    supervisor = Supervisor(
+        lambda name: WorkOrder(name=name, settings=settings.model_dump(mode="json")),
+        count=settings.server.workers,
+        clock=clock,
+        random=random.random,
+        command=command,
+        changed=readiness.forget,
+    )
+
+    async def figures() -> tuple[Reading, ...]:
+        counted = merged(supervisor.readings(), patience.own_readings())
+        return (*counted, *await patience.shared_readings())
+
+    socket = listen(settings.server.host, settings.server.port)
+    listener = Listener(build(settings.server.host, readiness, Metrics(figures, clock=clock)), socket)
+    ending.before_exit.append(supervisor.kill)
+    listener.start()
+    supervisor.start()
+    listening(url_of(socket))
+    opening = asyncio.ensure_future(patience.open())
+    waiting = asyncio.ensure_future(ending.told.wait())
+    try:
+        await asyncio.wait((opening, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+        await waiting
+    finally:
+        readiness.is_draining = True
+        opening.cancel()
+        waiting.cancel()
+        await asyncio.gather(opening, waiting, return_exceptions=True)
+        is_clean = await supervisor.end(end_within_s(settings) + MORE_S)
+        await listener.aclose()
+        await patience.aclose()
+    _log.info("ended")
+    return is_clean
+
+
+async def _workers_away(supervisor: Supervisor) -> Sequence[Away]:
+    if not supervisor.hands or any(hand.is_ready for hand in supervisor.hands):
+        return ()
+    return (Away(what="workers", why=told(supervisor.hands)),)
+
+
+def _check_exposure(settings: Settings) -> None:
+    """Raises ``UsageError`` where others than this machine's users could do more than look at its health."""
+    if not is_loopback(settings.server.host) and not settings.server.health_only:
+        raise UsageError(
+            f"{settings.server.host} is reached from other machines, and there are no keys: serve on 127.0.0.1, or "
+            "answer /healthz, /readyz and /metrics alone with --health-only",
+            host=settings.server.host,
+        )
