@@ -98,7 +98,7 @@ class Collegium:
         others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
         self.pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
         gate = gate or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops)
-        self._worker = Worker(
+        self.worker = self._worker = Worker(
             ids.new("wrk"),
             team,
             scheduler=self._scheduler,
