@@ -39,6 +39,7 @@ from collegium.runtime.router import Route
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.setback import done_by_others, setback_of
 from collegium.runtime.stops import Stopped, Switch
+from collegium.runtime.work_folder import followed
 from collegium.tools import ledger as books
 from collegium.tools.context import ToolContext
 from collegium.tools.toolbox import Toolbox
@@ -187,6 +188,7 @@ class Attempt:
         earlier: Earlier | None,
     ) -> tuple[TaskResult, Judgement | None]:
         """Lets the agent work. Raises ``CollegiumError`` for whatever stops it."""
+        folder = followed(room.workspace, self.ledger)
 
         def context(key: str | None) -> ToolContext:
             return ToolContext(
@@ -195,7 +197,7 @@ class Attempt:
                 task=self.task.id,
                 key=key,
                 retriever=room.knowledge,
-                workspace=room.workspace,
+                workspace=folder,
             )
 
         past = await self.past()
@@ -219,7 +221,7 @@ class Attempt:
             tools=granted(agent, state, self.task.tools, toolbox),
             talk=talk,
             retriever=room.knowledge,
-            workspace=room.workspace,
+            workspace=folder,
             scorer=scorer,
             embedder=embedder,
             clock=self._clock,

@@ -12,6 +12,7 @@ from collegium.domain.errors import NotFound
 from collegium.domain.run import RunState
 from collegium.knowledge.library import Library
 from collegium.ports import Blobs, Retriever, Workspace, Workspaces
+from collegium.runtime.work_folder import KeptWorkspace
 
 KEPT_RUNS = 64
 IndexingProgress = Callable[[str, int, int, str], None]
@@ -40,35 +41,6 @@ class NoKnowledge:
     async def text(self, document: str) -> str:
         """Raises ``NotFound``."""
         raise NotFound(f"there is no document {document!r}: this task has none", document=document)
-
-
-class KeptWorkspace:
-    """A run's work folder, opened when it is first used; every written version is kept as a blob.
-
-    A version is durable with the next barrier of the run.
-    """
-
-    def __init__(self, workspaces: Workspaces, blobs: Blobs, *, tenant: str, run: str) -> None:
-        self._workspaces = workspaces
-        self._blobs = blobs
-        self._tenant = tenant
-        self._run = run
-
-    async def list(self) -> tuple[str, ...]:
-        """Paths of all files, sorted."""
-        return await (await self._folder()).list()
-
-    async def read(self, path: str) -> bytes:
-        """A file's bytes."""
-        return await (await self._folder()).read(path)
-
-    async def write(self, path: str, data: bytes) -> None:
-        """Creates or replaces a file and keeps the version."""
-        await (await self._folder()).write(path, data)
-        self._blobs.put(self._tenant, data)
-
-    async def _folder(self) -> Workspace:
-        return await self._workspaces.open(self._tenant, self._run)
 
 
 class Rooms:
