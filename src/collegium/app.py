@@ -38,6 +38,7 @@ from collegium.runtime.orphans import Orphans
 from collegium.runtime.performer import Team
 from collegium.runtime.pins import Pins
 from collegium.runtime.recovery import Recovery
+from collegium.runtime.placement import Placement
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.stops import Stops
 from collegium.runtime.stores import Stores
@@ -99,7 +100,9 @@ class Collegium:
         self.pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
         gate = gate or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops)
         self.worker = self._worker = Worker(
-            ids.new("wrk"),
+            worker_id,
+        worker_id, takes = ids.new("wrk"), capabilities if scope == "all" else ()
+        self.placement = Placement(worker_id, team, takes, stores=stores, clock=clock)
             team,
             scheduler=self._scheduler,
             journal=stores.journal,
@@ -109,9 +112,9 @@ class Collegium:
             pins=self.pins,
             stops=stops,
             funding=funding,
+            placement=self.placement,
             concurrency=concurrency,
             hands_over=scope == "all" if hands_over is None else hands_over,
-            capabilities=capabilities if scope == "all" else None,
             meter=meter,
         )
         self._forks = Forks(self._scheduler, stores, team.rooms, clock=clock, ids=ids, roster=team.roster)
@@ -129,13 +132,15 @@ class Collegium:
             clock=clock,
             scope=lambda: None if scope == "all" else frozenset(self._own),
             grace_s=grace_s,
-            chores=(self._breaker.look, orphans.sweep),
+            chores=(self._breaker.look, orphans.sweep, self.placement.look),
             checkpoints=Checkpoints(stores.archive, clock=clock),
         )
         self._orders = Orders(self._worker.id, stores.bus, clock=clock, look=self._duty.look)
         self._cards: Cards | None = None
         if scope == "all" and place is not None and stores.directory is not None:
-            self._cards = Cards(self._worker, stores.directory, place=place, clock=clock)
+            self._cards = Cards(
+                self._worker, stores.directory, place=place, clock=clock, agents=self.placement.cards, models=team.loaded
+            )
             self._duty.company = (self._cards.show, self._orders.hear)
         self._view = View(stores.journal, self._scheduler, clock=clock, raise_failed=self._duty.raise_failed)
 

@@ -29,7 +29,9 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     """Those of them that failed."""
     seconds: float = 0.0
-    """Median seconds of one."""
+    """Median seconds of one that went well."""
+    p95_s: float = 0.0
+    """Nearly all of those took no longer."""
     rating: float = 0.5
     """From 0 (bad) to 1 (good): declared, then learnt."""
 

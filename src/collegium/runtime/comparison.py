@@ -146,7 +146,7 @@ _MASKS: Mapping[type[b.Body], Mapping[str, Any]] = {
     b.RunSubmitted: {"pins": {}},
     b.RunForked: {"pins": {}},
     b.TaskReady: {"allotment": Allotment(), "not_before": None, "is_alone": False},
-    b.TaskRouted: {"reason": ""},
+    b.TaskRouted: {"reason": "", "candidates": ()},
     b.TaskStarted: {"worker": ""},
     b.TaskParked: {"wake_at": None},
     b.StepProposed: {"seconds": 0.0},

@@ -114,6 +114,10 @@ class Gate:
         """What of all that the user has ``said`` the agent may hear by now: everything, but in a replay."""
         return await said()
 
+    def recorded(self, task: str, attempt: int) -> str | None:
+        """The agent that a task has to have; None but in a replay."""
+        return None
+
     async def is_silent(self, worker: str) -> bool | None:
         """Whether ``worker``, which has not ended, was not heard of for a lease; None for one that has ended."""
         leases = await self._silence(worker)

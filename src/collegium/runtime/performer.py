@@ -30,6 +30,7 @@ from collegium.runtime.failure import next_try
 from collegium.runtime.pins import Pins
 from collegium.runtime.room import Rooms
 from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.shares import Caps
 from collegium.runtime.stops import Stops, Switch
 from collegium.tools.toolbox import Toolbox
 
@@ -56,6 +57,10 @@ class Team:
     """Limits of goals that bring none."""
     caps: AccountCaps = field(default_factory=AccountCaps)
     """What tenants, users and agents may take in a day and a month."""
+    shares: Caps = field(default_factory=Caps)
+    """How many tasks of a tenant may be worked on at once, in all processes."""
+    loaded: Callable[[], tuple[str, ...]] = tuple
+    """Names of the local models that are loaded here: tasks that want them are at home here."""
 
 
 class Performer:
@@ -64,6 +69,7 @@ class Performer:
     Args:
         able: All agents that have a capability.
         hands_over: Whether what is parked by a drain may go on at once with another worker.
+        ended: Told how an attempt (run, task, number) ended by itself: well, or with what error.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Performer:
         pins: Pins,
         hands_over: bool,
         stops: Stops | None = None,
+        ended: Callable[[str, str, int, CollegiumError | None], None] = lambda *_: None,
     ) -> None:
         self._team = team
         self._scheduler = scheduler
@@ -84,6 +91,7 @@ class Performer:
         self._pins = pins
         self._hands_over = hands_over
         self._stops = stops
+        self._ended = ended
 
     async def see_through(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
         """Works on a started attempt and closes it; ``state`` is the run as it was when it started.
@@ -148,6 +156,7 @@ class Performer:
             earlier=await self._earlier(state),
         )
         await attempt.succeed(result, judgement)
+        self._ended(attempt.run, attempt.task.id, attempt.number, None)
 
     async def _too_late(
         self, attempt: Attempt, state: RunState, agent: Agent, error: TimeoutError, *, is_over: bool
@@ -165,6 +174,7 @@ class Performer:
 
     async def _failed(self, attempt: Attempt, state: RunState, error: CollegiumError) -> None:
         """Closes an attempt that ``error`` has ended."""
+        self._ended(attempt.run, attempt.task.id, attempt.number, error)
         task = state.tasks[attempt.task.id]
         other = self._team.other_model
         retry_in_s = next_try(

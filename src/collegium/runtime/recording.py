@@ -64,6 +64,7 @@ class Recording:
         self._reads: dict[tuple[str, str, str], deque[Event]] = defaultdict(deque)
         self._writes: dict[str, deque[Event]] = defaultdict(deque)
         self._starts: dict[tuple[str, int], int] = {}
+        self._agents: dict[tuple[str, int], str] = {}
         self._at_work: set[tuple[str, int]] = set()
         self._attempts: Counter[str] = Counter()
         self._conversation: dict[str, list[ChatMessage]] = defaultdict(list)
@@ -97,6 +98,10 @@ class Recording:
     def starts(self) -> frozenset[int]:
         """The ``seq`` at which attempts began; of those that a crash ended before their first step, the last."""
         return frozenset(self._starts.values())
+
+    def agent(self, task: str, attempt: int) -> str | None:
+        """Who had ``attempt``, the last of those that crashes have ended; None for one that is not recorded."""
+        return self._agents.get((task, attempt))
 
     def may_call(self, task: str, tool: str | None, told: int) -> bool:
         """The same of the next call of a model, or of ``tool``."""
@@ -197,6 +202,8 @@ class Recording:
         body, line = event.body, _Line(event.seq, event, attempt)
         if isinstance(body, b.StepProposed):
             self._at_work.add((task, attempt))
+        if isinstance(body, b.TaskStarted):
+            self._agents[task, attempt] = body.agent
         match body:
             case b.TaskStarted() if (task, attempt) not in self._at_work:
                 self._starts[task, attempt] = event.seq

@@ -83,6 +83,10 @@ class ReplayGate(Gate):
         await self._progress.until(lambda told: recording.may_listen(task, told))
         return recording.heard(task, await said())
 
+    def recorded(self, task: str, attempt: int) -> str | None:
+        """The agent that it had: nobody's health and load are looked at again."""
+        return self._progress.recording.agent(task, attempt)
+
     async def go_on(self, held: Held) -> None:
         """Returns at once: what was stopped then stands in the recording."""
 

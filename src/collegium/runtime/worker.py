@@ -20,19 +20,18 @@ from collegium.domain.task import TaskState
 from collegium.ports import Bus, Clock, Journal
 from collegium.runtime.alone import Alone
 from collegium.runtime.attempt import Attempt
-from collegium.runtime.failure import avoided, wants_other_model
+from collegium.runtime.failure import wants_other_model
 from collegium.runtime.funding import Funding
 from collegium.runtime.gate import Gate
 from collegium.runtime.performer import Performer, Team
 from collegium.runtime.pins import Pins
+from collegium.runtime.placement import Later, Placement
 from collegium.runtime.router import Route
 from collegium.runtime.scheduler import Scheduler
-from collegium.runtime.slots import Slots
 from collegium.runtime.stops import Stops
 from collegium.telemetry import DISPATCH, Meter
 
 IDLE_S = 1.0
-FULL_S = 0.05
 GRACE_S = 10.0
 _log = logging.getLogger("collegium.worker")
 
@@ -42,7 +41,7 @@ class Worker:
 
     Args:
         id: Name of this worker; a new one for every process, so that a dead one is never mistaken for a living one.
-        capabilities: It takes tasks of these alone; None for all that the team has.
+        placement: Finds agents for tasks, and knows for which capabilities they are claimed.
         hands_over: Whether what it parks at its end may go on at once with another worker.
         meter: Counts how soon tasks are started.
     """
@@ -58,10 +57,10 @@ class Worker:
         clock: Clock,
         gate: Gate,
         pins: Pins,
+        placement: Placement,
         stops: Stops | None = None,
         funding: Funding | None = None,
         concurrency: int = 64,
-        capabilities: Sequence[str] | None = None,
         hands_over: bool = False,
         meter: Meter | None = None,
     ) -> None:
@@ -77,14 +76,22 @@ class Worker:
         self._funding = funding
         self._meter = meter or Meter()
         self.concurrency = concurrency
-        self.capabilities = tuple(capabilities or team.roster.capabilities)
-        self._slots = Slots(team.roster, self.capabilities)
+        self.capabilities = placement.capabilities
+        self._placement = placement
+        self._slots = placement.slots
         self._tasks: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
-        self._freed = asyncio.Event()
+        self._freed = placement.freed
         self._alone = Alone(team.send_off, count=lambda: len(self._tasks), freed=self._freed)
         self._performer = Performer(
-            team, scheduler=scheduler, clock=clock, able=self._slots.able, pins=pins, hands_over=hands_over, stops=stops
+            team,
+            scheduler=scheduler,
+            clock=clock,
+            able=self._slots.able,
+            pins=pins,
+            hands_over=hands_over,
+            stops=stops,
+            ended=placement.ended,
         )
         self._is_draining = False
         self._failed: BaseException | None = None
@@ -282,17 +289,20 @@ class Worker:
         )
         try:
             roster = await self._pins.roster(state.tenant, state.pins)
-            able = None if roster is self._team.roster else roster.able(task.task.capability)
-            chosen = self._slots.take(task.task.capability, before=task.agent, avoided=avoided(task), able=able)
+            recorded = self._gate.recorded(task.task.id, task.attempt)
+            placed = await self._placement.place(
+                state, task, roster=roster, recorded=recorded, is_claimed=claim is not None
+            )
         except UnknownName as error:
             # The run was planned when there still was such an agent.
             await attempt.settle_failed(error.code, error.message)
             await self._settle(claim)
             return
-        if chosen is None:
+        if isinstance(placed, Later):
             if claim is not None:
-                await self._bus.settle(claim, requeue_after_s=FULL_S)
+                await self._bus.settle(claim, requeue_after_s=placed.seconds)
             return
+        chosen = placed.route
         try:
             if await self._is_stopped(attempt, chosen):
                 await self._settle(claim)
@@ -313,7 +323,7 @@ class Worker:
                 await self._settled(attempt, claim)
                 await self._performer.see_through(attempt, started, chosen.agent, model)
         finally:
-            self._slots.release(chosen.agent.name)
+            await self._placement.done(placed)
 
     def _measure(self, task: TaskState) -> None:
         """Counts how long the task has waited since it could be worked on; hosts' clocks may differ a little."""

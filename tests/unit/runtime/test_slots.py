@@ -19,6 +19,7 @@ from collegium.domain.head import Fence
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, Task
 from collegium.runtime.agenda import Proposal
+from collegium.runtime.router import Wanted
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.slots import Slots
 from collegium.testing.harness import memory_stores, team
@@ -105,12 +106,12 @@ def test_slots_are_promised_taken_and_given_back() -> None:
     slots.withdraw("a")
     assert slots.open() == {"dig": 2}
     slots.withdraw("b")
-    taken = [slots.take("dig", before=None) for _ in range(4)]
+    taken = [slots.take(Wanted(capability="dig")) for _ in range(4)]
     assert [t.agent.name if t else None for t in taken] == ["one", "two", "two", None]
     assert slots.is_any_full
     slots.release("two")
-    assert slots.take("dig", before="one") is None, "who had the conversation is waited for"
-    assert slots.take("dig", before=None) is not None
+    assert slots.take(Wanted(capability="dig", before="one")) is None, "who had the conversation is waited for"
+    assert slots.take(Wanted(capability="dig")) is not None
 
 
 async def test_a_task_that_killed_twice_waits_until_it_is_alone_and_nothing_begins_beside_it() -> None:
