@@ -146,7 +146,8 @@ class Attempt:
             model=model,
             is_fresh=is_fresh,
         )
-        decisions = [self._decision(b.TaskRouted(agent=route.agent.name, reason=route.reason)), self._decision(started)]
+        routed = b.TaskRouted(agent=route.agent.name, reason=route.reason, candidates=route.candidates)
+        decisions = [self._decision(routed), self._decision(started)]
         if allotment.is_capped:
             # One reservation covers all calls of the attempt, so it is durable before the first of them.
             reserved = b.LimitReserved(reservation=f"{self.task.id}/{self.number}", allotment=allotment)
