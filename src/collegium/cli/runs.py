@@ -61,6 +61,7 @@ async def _show(session: Session, text: str) -> int:
     from collegium.cli.past import bring_up, tombstone_document, tombstone_of
     from collegium.cli.tree import draw, glyphs_for
     from collegium.cli.view import RunView
+    from collegium.cli.waiting import lines, waiting_for
     from collegium.domain.report import report
 
     async with session.open() as app:
@@ -73,12 +74,15 @@ async def _show(session: Session, text: str) -> int:
         async for event in app.events(run):
             view.take(event)
         state = await app.state(run)
+        waiting = await waiting_for(app, state, session.now())
     if not session.is_json:
         console = session.out
         glyphs = glyphs_for(console.encoding)
         console.print(draw(view, width=console.width, height=10_000, glyphs=glyphs, is_final=True))
+        for line in lines(waiting):
+            console.print(line, style="yellow", soft_wrap=True)
         console.print()
-    hand_out(session, report(state, session.now()))
+    hand_out(session, report(state, session.now()), {"waiting": waiting} if waiting else None)
     return 0
 
 

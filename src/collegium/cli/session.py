@@ -48,6 +48,7 @@ class Session:
     Attributes:
         run: The run that is being followed, once there is one: what an interruption names.
         answered: The run whose question was answered.
+        is_left_to_workers: Whether other processes work on the run.
         given: Settings that the command's own options change, by dotted key.
     """
 
@@ -55,6 +56,7 @@ class Session:
         self.options = options
         self.run: str | None = None
         self.answered: str | None = None
+        self.is_left_to_workers = False
         self.given: dict[str, object] = {}
 
     @property

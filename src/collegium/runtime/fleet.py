@@ -28,6 +28,11 @@ class Fleet:
         self._bus = bus
         self._ids = ids
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether workers show cards here at all."""
+        return self._directory is not None
+
     async def workers(self) -> tuple[WorkerCard, ...]:
         """The cards of all workers, by id. Raises ``StoreError``."""
         return () if self._directory is None else await self._directory.cards()
