@@ -70,7 +70,27 @@ async def _postgres(
 ) -> OpenStores:
     if find_spec("psycopg") is None:
         raise MissingExtra("a PostgreSQL store needs the extra [postgres]: pip install 'collegium[postgres]'")
-    raise NotImplementedError
+    from collegium.adapters.postgres.presence import PostgresPresence
+    from collegium.adapters.postgres.store import open_store
+
+    store = await open_store(
+        settings.store,
+        clock=clock,
+        chain_key=chain_key,
+        entropy=entropy,
+        patience_s=settings.postgres.patience_s,
+        pool=settings.postgres.pool,
+    )
+    closes: list[Close] = [store.aclose]
+    stores = Stores(
+        journal=store.journal,
+        bus=MemoryBus(clock),
+        records=store.records,
+        blobs=store.blobs,
+        archive=store.archive,
+        presence=PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s),
+    )
+    return OpenStores(stores=stores, closes=tuple(closes))
 
 
 def sqlite_path(url: str) -> Path:
