@@ -11,9 +11,11 @@ import sys
 from collections import defaultdict
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from collegium.cli.finding import Check
+from collegium.cli.server_checks import servers
 from collegium.cli.text import count, size
 from collegium.domain.errors import CollegiumError
 
@@ -21,19 +23,9 @@ if TYPE_CHECKING:
     from collegium.cli.session import Session
     from collegium.config import Settings
 
-Level = Literal["ok", "warn", "fail"]
 LOW_BYTES, TOO_LOW_BYTES = 1 << 30, 100 << 20
 CONNECT_S = 2.0
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+).*?extra\s*==\s*['\"]([a-z]+)['\"]")
-
-
-class Check(NamedTuple):
-    """One line of the doctor's report."""
-
-    name: str
-    level: Level
-    found: str
-    advice: str = ""
 
 
 async def check_all(session: Session) -> list[Check]:
@@ -45,7 +37,8 @@ async def check_all(session: Session) -> list[Check]:
         return [*checks, Check("settings", "fail", error.message, "mend the file or variable that is named"), *extras()]
     file = settings.config_file
     checks.append(Check("settings", "ok", str(file) if file else "defaults and environment, no collegium.toml here"))
-    checks += [data_dir(settings), await store(session, settings), chain(settings), *extras()]
+    checks += [data_dir(settings), await store(session, settings), *await servers(settings), chain(settings)]
+    checks += extras()
     return [*checks, await model(settings), keys(settings)]
 
 
@@ -83,8 +76,10 @@ def data_dir(settings: Settings) -> Check:
 async def store(session: Session, settings: Settings) -> Check:
     """Whether the store opens, and is whole."""
     from collegium.cli.past import tombstone_of
+    from collegium.config import shown_url
 
     scheme, path = _sqlite_path(settings.store)
+    place = str(path) if scheme == "sqlite" else shown_url(settings.store)
     if scheme == "sqlite" and not path.exists():
         return Check("store", "ok", f"{path}, made with the first run")
     try:
@@ -97,12 +92,13 @@ async def store(session: Session, settings: Settings) -> Check:
                 if bad is not None:
                     return Check("store", "fail", f"{head.run} was changed at event {bad}", "collegium runs check")
     except CollegiumError as error:
-        return Check("store", "fail", error.message, "restore it from a backup, or choose another with --store")
+        act = "start it" if error.retryable else "restore it from a backup"
+        return Check("store", "fail", error.message, f"{act}, or choose another with --store")
     problem = await asyncio.to_thread(_quick_check, path) if scheme == "sqlite" else ""
     if problem:
         return Check("store", "fail", f"{path} is damaged: {problem}", "restore it from a backup")
     runs = "100 runs or more" if len(newest) >= 100 else count(len(newest), "run")
-    return Check("store", "ok", f"{path}, whole, {runs}")
+    return Check("store", "ok", f"{place}, whole, {runs}")
 
 
 def chain(settings: Settings) -> Check:

@@ -69,6 +69,7 @@ __all__ = [
     "explain",
     "load_settings",
     "mask",
+    "shown_url",
 ]
 
 FILENAME = "collegium.toml"
@@ -192,7 +193,7 @@ def explain(settings: Settings) -> tuple[Setting, ...]:
     sources = settings._sources  # noqa: SLF001  see load_settings
     rows = [Setting("config", str(settings.config_file or ""), "found" if settings.config_file else "there is none")]
     for key, value in _leaves(settings.model_dump(mode="json")).items():
-        shown = _mask_url(value) if key in ("store", "redis") and isinstance(value, str) else value
+        shown = shown_url(value) if key in ("store", "redis") and isinstance(value, str) else value
         rows.append(Setting(key, shown, sources.get(key, "default")))
     rows += [Setting(k, mask(v), "the environment") for k, v in settings._keys.items()]  # noqa: SLF001
     return tuple(rows)
@@ -219,7 +220,7 @@ def mask(secret: str) -> str:
     return f"****{secret[-4:]}" if len(secret) >= 16 else "****"
 
 
-def _mask_url(url: str) -> str:
+def shown_url(url: str) -> str:
     """``url`` without its password."""
     parts = urlsplit(url)
     if parts.password is None:
