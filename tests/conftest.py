@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -62,16 +62,28 @@ _databases = itertools.count(1)
 
 
 @pytest.fixture
-def postgres_url(postgres: Server) -> Iterator[str]:
-    """The URL of an empty database of this test's own."""
+def postgres_database(postgres: Server) -> Iterator[Callable[[], str]]:
+    """Makes an empty database of this test's own, gone after it, and gives its URL."""
     import psycopg
 
-    name = f"test_{next(_databases)}"
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"test_{next(_databases)}")
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {made[-1]}")
+        return urlsplit(postgres.url)._replace(path=f"/{made[-1]}").geturl()
+
+    yield make
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield urlsplit(postgres.url)._replace(path=f"/{name}").geturl()
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        for name in made:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_url(postgres_database: Callable[[], str]) -> str:
+    """The URL of an empty database of this test's own."""
+    return postgres_database()
 
 
 def _miss(error: MissingServer) -> None:

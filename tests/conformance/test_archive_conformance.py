@@ -10,6 +10,7 @@ from collegium.adapters.memory.archive import MemoryArchive
 from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.journal import MemoryJournal
 from collegium.adapters.memory.records import MemoryRecords
+from collegium.adapters.postgres.store import open_store as open_postgres
 from collegium.adapters.sqlite.store import open_store
 from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.archive import ArchiveConformance, Opened
@@ -33,6 +34,21 @@ class TestSqliteArchive(ArchiveConformance):
     async def open(self) -> AsyncIterator[Opened]:
         clock = FakeClock()
         store = open_store(self.path, clock=clock, chain_key=b"k" * 32)
+        yield Opened(
+            journal=store.journal, archive=store.archive, records=store.records, blobs=store.blobs, clock=clock
+        )
+        await store.aclose()
+
+
+class TestPostgresArchive(ArchiveConformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Opened]:
+        clock = FakeClock()
+        store = await open_postgres(self.url, clock=clock, chain_key=b"k" * 32)
         yield Opened(
             journal=store.journal, archive=store.archive, records=store.records, blobs=store.blobs, clock=clock
         )

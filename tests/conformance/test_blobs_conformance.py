@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from collegium.adapters.memory.blobs import MemoryBlobs
+from collegium.adapters.postgres.store import open_store as open_postgres
 from collegium.adapters.sqlite.store import open_store
 from collegium.testing.conformance.blobs import BlobsConformance
 
@@ -24,5 +25,17 @@ class TestSqliteBlobs(BlobsConformance):
     @asynccontextmanager
     async def open(self):
         store = open_store(self.path)
+        yield store.blobs
+        await store.aclose()
+
+
+class TestPostgresBlobs(BlobsConformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    @asynccontextmanager
+    async def open(self):
+        store = await open_postgres(self.url)
         yield store.blobs
         await store.aclose()

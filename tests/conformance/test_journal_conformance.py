@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from collegium.adapters.memory.journal import MemoryJournal
+from collegium.adapters.postgres.store import open_store as open_postgres
 from collegium.adapters.sqlite.store import open_store
 from collegium.testing.conformance.fences import FenceConformance
 from collegium.testing.conformance.journal import JournalConformance
@@ -44,6 +45,23 @@ class _OnTheLoop(_Sqlite):
     quick_s = 3_600.0
 
 
+class _Postgres:
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    @asynccontextmanager
+    async def open(self):
+        store = await open_postgres(self.url)
+        yield store.journal
+        await store.aclose()
+
+    @asynccontextmanager
+    async def open_pair(self):
+        async with self.open() as one, self.open() as two:
+            yield one, two
+
+
 class TestMemoryJournal(_Memory, JournalConformance): ...
 
 
@@ -53,6 +71,9 @@ class TestSqliteJournal(_Sqlite, JournalConformance): ...
 class TestSqliteJournalOnTheLoop(_OnTheLoop, JournalConformance): ...
 
 
+class TestPostgresJournal(_Postgres, JournalConformance): ...
+
+
 class TestMemoryFences(_Memory, FenceConformance): ...
 
 
@@ -60,3 +81,6 @@ class TestSqliteFences(_Sqlite, FenceConformance): ...
 
 
 class TestSqliteFencesOnTheLoop(_OnTheLoop, FenceConformance): ...
+
+
+class TestPostgresFences(_Postgres, FenceConformance): ...

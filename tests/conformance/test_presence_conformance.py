@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from collegium.adapters.postgres.presence import PostgresPresence
+from collegium.adapters.postgres.store import open_store
 from collegium.adapters.presence import FilePresence, MemoryPresence
 from collegium.testing.conformance.presence import LEASE_S, PresenceConformance
 
@@ -24,3 +26,22 @@ class TestMemoryPresence(PresenceConformance):
     def processes(self, clock):
         board: dict[str, int] = {}
         yield lambda: MemoryPresence(clock, board=board, lease_s=LEASE_S)
+
+
+class TestPostgresPresence(PresenceConformance):
+    @pytest.fixture(autouse=True)
+    async def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+        await (await open_store(postgres_url)).aclose()
+
+    @contextmanager
+    def processes(self, clock):
+        made: list[PostgresPresence] = []
+
+        def process() -> PostgresPresence:
+            made.append(PostgresPresence(self.url, clock=clock, lease_s=LEASE_S, now_s=clock.monotonic))
+            return made[-1]
+
+        yield process
+        for one in made:
+            one.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from collegium.adapters.memory.records import MemoryRecords
+from collegium.adapters.postgres.store import open_store as open_postgres
 from collegium.adapters.sqlite.store import open_store
 from collegium.testing.conformance.records import RecordsConformance
 
@@ -24,6 +25,23 @@ class TestSqliteRecords(RecordsConformance):
     @asynccontextmanager
     async def open(self):
         store = open_store(self.path)
+        yield store.records
+        await store.aclose()
+
+    @asynccontextmanager
+    async def open_pair(self):
+        async with self.open() as one, self.open() as two:
+            yield one, two
+
+
+class TestPostgresRecords(RecordsConformance):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    @asynccontextmanager
+    async def open(self):
+        store = await open_postgres(self.url)
         yield store.records
         await store.aclose()
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from collegium.adapters.rows import Entry, FenceRow, HeadRow, to_us
+from collegium.adapters.rows import Entry, FenceRow, HeadRow, require_text, to_us
 from collegium.domain.body import TaskStarted
 from collegium.domain.errors import CollegiumError, Conflict, Fenced, NotFound, StoreError
 from collegium.domain.event import DECIDING, VERSIONS, Draft, encode_body, fence_change
@@ -78,7 +78,8 @@ def _check_envelope(run: str, draft: Draft, type_: str) -> None:
         raise ValueError(f"{type_} in {run} needs a task and an attempt in its envelope")
     if draft.attempt is not None and not 0 <= draft.attempt < _LIMIT_ATTEMPTS:
         raise ValueError(f"{draft.attempt} is no attempt of {draft.task} in {run}")
-    (run + draft.id + draft.tenant + (draft.task or "")).encode()
+    worker = draft.body.worker if isinstance(draft.body, TaskStarted) else ""
+    require_text(run, draft.id, draft.tenant, draft.task or "", worker)
 
 
 def admit(append: Append, head: HeadRow | None, fence_of: Callable[[str], FenceRow | None]) -> Admitted:

@@ -1,9 +1,9 @@
-"""What a writer keeps of blobs between their put and their commit, alike in every store."""
+"""Blobs and the names by which others hold them, alike in every store."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from collegium.domain.errors import CollegiumError
@@ -12,6 +12,23 @@ LIMIT_BYTES: Final = 512 * 1024 * 1024
 """Size of the largest blob."""
 _MAX_LOST: Final = 100_000
 _NAME: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+Names = set[tuple[str, str]]
+"""Tenant and SHA-256 of blobs."""
+
+
+def names_in(text: bytes) -> Iterator[str]:
+    """What may be names of blobs in a stored text."""
+    return (name.decode() for name in _NAME.findall(text))
+
+
+def take_readings(readings: Sequence[tuple[str, str, str | None]], named: Names) -> tuple[tuple[str, str], ...]:
+    """Tenant and key of the readings of files that nobody can read again; adds to ``named`` what the others name.
+
+    How a file was read is of use as long as somebody may read the file again: its blob's name begins the key.
+    """
+    stale = tuple((tenant, key) for tenant, key, _ in readings if (tenant, key[:64]) not in named)
+    named.update((tenant, blob) for tenant, key, blob in readings if (tenant, key[:64]) in named and blob)
+    return stale
 
 
 class Gathered:
@@ -30,10 +47,6 @@ class Gathered:
         """Takes the blob for this transaction."""
         self.gathered[tenant, name] = (data, stored_us)
 
-    def leave_out(self, tenant: str, name: str) -> None:
-        """Does not store a blob that is deleted in this transaction."""
-        self.gathered.pop((tenant, name), None)
-
     def lose(self, tenant: str, name: str, error: CollegiumError) -> None:
         """Takes note that a blob was put and is not stored."""
         self._unreported = error
@@ -46,8 +59,8 @@ class Gathered:
         if not self._lost:
             return
         for text in texts:
-            for name in _NAME.findall(text):
-                key = (tenant, name.decode())
+            for name in names_in(text):
+                key = (tenant, name)
                 if key in self._lost and key not in self.gathered:
                     error = self._lost[key]
                     raise type(error)(error.message, **error.fields)

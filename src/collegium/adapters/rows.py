@@ -64,6 +64,17 @@ class Entry(NamedTuple):
     body: bytes
 
 
+def require_text(*texts: str) -> None:
+    """Raises ValueError for what no store can keep as a name.
+
+    It is refused to whoever asks, not in the middle of everybody's transaction.
+    """
+    for text in texts:
+        text.encode()
+        if "\0" in text:
+            raise ValueError(f"{text[:80]!r} has a zero byte, which is no part of a name")
+
+
 def to_us(at: datetime) -> int:
     """Microseconds since 1970. Raises ValueError for a time without a zone."""
     if at.tzinfo is None:

@@ -9,43 +9,69 @@ from typing import Final
 from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
 from collegium.adapters.postgres.connection import Connection
 from collegium.adapters.postgres.reader import Reader
-from collegium.adapters.postgres.writer import Item, Writer
-from collegium.adapters.rows import to_us
+from collegium.adapters.postgres.writer import Deed, Item, Writer
+from collegium.adapters.rows import require_text, to_us
 from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
 from collegium.ports import Clock
 
 GET: Final = "SELECT data FROM blobs WHERE tenant = %s AND sha256 = %s"
 # In the order of their names, so that two writers that put the same ones never lock each other out.
-_PUT: Final = """
+PUT: Final = """
 INSERT INTO blobs (tenant, sha256, data, stored_at)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::bigint[])
 ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = greatest(blobs.stored_at, excluded.stored_at)
 """
 DELETE: Final = "DELETE FROM blobs WHERE tenant = %s AND sha256 = %s"
+_MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 class BlobPart(Gathered):
     """The blobs' part of a writer's transaction."""
 
-    async def look(self, connection: Connection, items: Sequence[Item]) -> None:
-        """Takes in what was put and what is to be deleted, in order."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._flushes: list[_Flush] = []
+
+    def take(self, items: Sequence[Item]) -> bool:
+        """Takes in what is put."""
         for item in items:
             if isinstance(item, _Put):
                 self.gather(item.tenant, item.name, item.data, stored_us=item.stored_us)
             elif isinstance(item, _Flush):
-                item.error = self.report()
-            elif isinstance(item, _Delete):
-                key = (item.tenant, item.name)
-                was_put = key in self.gathered
-                self.leave_out(*key)
-                cursor = await connection.execute(DELETE, key)
-                item.is_deleted = was_put or cursor.rowcount > 0
+                self._flushes.append(item)
+        return bool(self.gathered)
+
+    async def ask(self, connection: Connection) -> None:
+        """Blobs stand on nothing."""
+
+    async def judge(self) -> bool:
+        """No blob is refused."""
+        return bool(self.gathered)
 
     async def write(self, connection: Connection) -> None:
         """Writes all blobs of this transaction; those that are there already only become younger."""
-        rows = sorted((*key, data, stored_us) for key, (data, stored_us) in self.gathered.items())
+        rows: list[tuple[str, str, bytes, int]] = []
+        size = 0
+        for (tenant, name), (data, stored_us) in sorted(self.gathered.items()):
+            if rows and size + len(data) > _MAX_BYTES:
+                await connection.execute(PUT, columns(rows))
+                rows, size = [], 0
+            rows.append((tenant, name, data, stored_us))
+            size += len(data)
         if rows:
-            await connection.execute(_PUT, tuple(map(list, zip(*rows, strict=True))))
+            await connection.execute(PUT, columns(rows))
+
+    async def is_stored(self, connection: Connection) -> bool:
+        """False: to put a blob again is as good."""
+        return False
+
+    def ended(self, *, is_committed: bool) -> None:
+        """Says at a barrier what was lost before it; forgets what was gathered."""
+        if is_committed:
+            for item in self._flushes:
+                item.error = self.report()
+        self._flushes.clear()
+        super().ended(is_committed=is_committed)
 
 
 class PostgresBlobs:
@@ -65,7 +91,7 @@ class PostgresBlobs:
         """
         if len(data) > LIMIT_BYTES:
             raise ValueError(f"a blob of {len(data)} bytes is too large; the cap is {LIMIT_BYTES}")
-        tenant.encode()  # what the store cannot keep is refused here, not in the middle of everybody's transaction
+        require_text(tenant)
         name = hashlib.sha256(data).hexdigest()
         self._writer.put(_Put(self._part, tenant, name, bytes(data), to_us(self._clock.now())))
         return name
@@ -99,7 +125,7 @@ class PostgresBlobs:
 
 
 class _Put(Item):
-    __slots__ = ("_part", "data", "name", "stored_us", "tenant")
+    __slots__ = ("_part", "data", "name", "size_bytes", "stored_us", "tenant")
 
     def __init__(self, part: BlobPart, tenant: str, name: str, data: bytes, stored_us: int) -> None:
         super().__init__()
@@ -107,6 +133,7 @@ class _Put(Item):
         self.tenant = tenant
         self.name = name
         self.data = data
+        self.size_bytes = len(data)
         self.stored_us = stored_us
 
     def failed(self, error: CollegiumError) -> None:
@@ -124,7 +151,7 @@ class _Flush(Item):
         self._part.report()  # what failed before it in its own transaction is said with this error
 
 
-class _Delete(Item):
+class _Delete(Deed):
     __slots__ = ("is_deleted", "name", "tenant")
 
     def __init__(self, tenant: str, name: str) -> None:
@@ -132,3 +159,12 @@ class _Delete(Item):
         self.tenant = tenant
         self.name = name
         self.is_deleted = False
+
+    async def act(self, connection: Connection) -> None:
+        cursor = await connection.execute(DELETE, (self.tenant, self.name))
+        self.is_deleted = cursor.rowcount > 0
+
+
+def columns(rows: Sequence[Sequence[object]]) -> tuple[list[object], ...]:
+    """The values of ``rows`` column by column, as ``unnest`` takes them."""
+    return tuple(map(list, zip(*rows, strict=True)))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from collegium.adapters.admission import prepare
+from collegium.adapters.postgres.archive import tell_pruned
 from collegium.adapters.postgres.journal_part import AppendItem, JournalPart
 from collegium.adapters.postgres.reader import Reader, Row
 from collegium.adapters.postgres.writer import Writer
-from collegium.adapters.rows import EventRow, HeadRow, sealed_event, to_event, to_head, to_link, to_us
-from collegium.domain import chain
+from collegium.adapters.rows import EventRow, HeadRow, sealed_event, to_event, to_head, to_us
 from collegium.domain.errors import CollegiumError, StoreCorrupt
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
@@ -21,11 +21,12 @@ _EVENT: Final = (
 )
 _FROM: Final = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
 READ: Final = f"SELECT {_EVENT} {_FROM} WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"
+# The place of an event is the number of its transaction, or that of the run's event before it where that is higher.
 # Below the oldest transaction still under way nothing can be committed any more.
+# What was pruned has neither a body nor the name of one; it is passed over.
 SCAN: Final = (
-    f"SELECT e.xid, {_EVENT} {_FROM} WHERE (e.xid, e.run, e.seq) > (%s, %s, %s) "
-    "AND e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint AND (e.body IS NOT NULL OR e.blob IS NOT NULL) "
-    "ORDER BY e.xid, e.run, e.seq LIMIT %s"
+    f"SELECT e.pos, {_EVENT} {_FROM} WHERE (e.pos, e.run, e.seq) > (%s, %s, %s) AND e.pos < collegium_horizon() "
+    "AND (e.body IS NOT NULL OR e.blob IS NOT NULL) ORDER BY e.pos, e.run, e.seq LIMIT %s"
 )
 _HEAD: Final = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
 HEAD: Final = f"SELECT {_HEAD} FROM heads h WHERE h.run = %s"  # noqa: S608 constants
@@ -58,7 +59,11 @@ class PostgresJournal:
     async def read(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Event, ...]:
         """Durable events of ``run`` with ``seq > after``, in order. Raises ``StoreCorrupt`` for an unreadable one."""
         rows = await self._reader.rows(READ, (run, after, max(0, limit)))
-        return tuple(to_event(_whole(row)) for row in rows)
+        try:
+            return tuple(to_event(_whole(row)) for row in rows)
+        except StoreCorrupt:
+            await tell_pruned(self._reader, run)
+            raise
 
     async def head(self, run: str) -> Head | None:
         """The head row of ``run`` or None."""
@@ -77,22 +82,10 @@ class PostgresJournal:
 
     async def scan(self, after: str = "", limit: int = 1_000) -> tuple[tuple[Event, ...], str]:
         """Events of all runs in an order that later commits cannot precede, and the cursor to go on from."""
-        xid, run, seq = after.split(":") if after else ("0", "", "0")
-        rows = await self._reader.rows(SCAN, (int(xid), run, int(seq), max(0, limit)))
+        pos, run, seq = after.split(":") if after else ("0", "", "0")
+        rows = await self._reader.rows(SCAN, (int(pos), run, int(seq), max(0, limit)))
         events = tuple(to_event(_whole(row[1:])) for row in rows)
         return events, f"{rows[-1][0]}:{rows[-1][1]}:{rows[-1][2]}" if rows else after
-
-    async def verify(self, run: str) -> int | None:
-        """The first seq of ``run`` whose event is not as it was written, or None when the chain holds."""
-        async with self._reader.connection() as connection:
-            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            try:
-                head = await (await connection.execute(HEAD, (run,))).fetchone()
-                rows = await (await connection.execute(READ, (run, -1, None))).fetchall()
-            finally:
-                await connection.execute("COMMIT")
-        links = (to_link(EventRow(*row)) for row in rows)
-        return chain.verify(self._key, links, head=None if head is None else (head[3], head[4]))
 
 
 class PostgresReceipt:
@@ -117,7 +110,7 @@ class PostgresReceipt:
 
 def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[object]]:
     """SQL and values for a listing of heads; ``after_us`` is the wake-up of ``query.after``."""
-    where, values, order = ["h.seq > 0"], list[object](), "h.run DESC"
+    where, values, order = list[str](), list[object](), "h.run DESC"
     if query.due_before is not None:
         order = "h.wake_at, h.run"
         where.append("h.wake_at <= %s")
@@ -140,7 +133,8 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
         values.append(statuses)
         statuses = []
     if not statuses:
-        sql = f"SELECT {_HEAD} FROM heads h WHERE {' AND '.join(where)} ORDER BY {order} LIMIT %s"  # noqa: S608 bound
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        sql = f"SELECT {_HEAD} FROM heads h {condition} ORDER BY {order} LIMIT %s"  # noqa: S608 values are bound
         return sql, [*values, max(0, query.limit)]
     # One walk down the index per status, merged: a filter would read every run of the tenant to find few.
     condition = " AND ".join([*where, "h.status = %s"])

@@ -3,62 +3,72 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from psycopg import AsyncCursor
+
 from collegium.adapters.admission import Append, Doubts, admit
-from collegium.adapters.postgres.blobs import BlobPart
+from collegium.adapters.postgres.blobs import BlobPart, columns
 from collegium.adapters.postgres.connection import Connection
 from collegium.adapters.postgres.writer import Item
 from collegium.adapters.rows import Entropy, EventRow, FenceRow, HeadRow, seal, to_us
 from collegium.domain import chain
 from collegium.domain.errors import CollegiumError
-from collegium.domain.head import Fence
+from collegium.domain.event import fence_change
 from collegium.ports import Clock
 
 INLINE_BYTES: Final = 4 * 1024
 """Larger bodies go to the blobs."""
-# A run that is not there yet has no row to lock: one is made first, and whoever makes the same run waits for it.
-_RESERVE = """
-INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq)
-SELECT run, tenant, 'queued', 0, ''::bytea, 0
-FROM unnest(%b::text[], %b::text[]) AS wanted (run, tenant) ORDER BY run
+# A run that is not there yet has no row to lock: one is made first, and whoever makes the same run waits for it. It has
+# the status and the wake-up that it is about to get, so that the indexes are written once.
+RESERVE: Final = """
+INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, pos)
+SELECT run, tenant, status, 0, ''::bytea, 0, wake_at, 0
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[]) AS wanted (run, tenant, status, wake_at) ORDER BY run
 ON CONFLICT (run) DO NOTHING
 """
-LOCK = """
-SELECT run, tenant, status, seq, mac, deciding_seq, wake_at FROM heads
+LOCK: Final = """
+SELECT run, tenant, status, seq, mac, deciding_seq, wake_at, pos FROM heads
 WHERE run = ANY (%b::text[]) ORDER BY run FOR UPDATE
 """
-FENCES = "SELECT run, task, attempt, worker, open FROM fences WHERE run = ANY (%b::text[])"
-_PUT_EVENTS = """
-INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
-SELECT * FROM unnest(%b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::int[], %b::bigint[],
-                     %b::text[], %b::int[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::text[])
+# After the heads are locked nobody changes these. A statement of its own: it sees what was committed until then.
+FENCES: Final = """
+SELECT f.run, f.task, f.attempt, f.worker, f.open
+FROM unnest(%b::text[], %b::text[]) AS wanted (run, task) JOIN fences f ON f.run = wanted.run AND f.task = wanted.task
+"""
+PUT_EVENTS: Final = """
+INSERT INTO events (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
+SELECT greatest(pos, collegium_pos()), run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob
+FROM unnest(%b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::int[], %b::bigint[],
+            %b::text[], %b::int[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::text[])
+     AS new (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
 """
 # Recording appends leave the indexed columns alone, so that the row can be changed in its place.
-_MOVE_HEADS = """
-UPDATE heads SET seq = new.seq, mac = new.mac
+MOVE_HEADS: Final = """
+UPDATE heads SET seq = new.seq, mac = new.mac, pos = greatest(heads.pos, collegium_pos())
 FROM unnest(%b::text[], %b::bigint[], %b::bytea[]) AS new (run, seq, mac) WHERE heads.run = new.run
 """
-_DECIDE_HEADS = """
+DECIDE_HEADS: Final = """
 UPDATE heads SET tenant = new.tenant, status = new.status, seq = new.seq, mac = new.mac,
-                 deciding_seq = new.deciding_seq, wake_at = new.wake_at
+                 deciding_seq = new.deciding_seq, wake_at = new.wake_at, pos = greatest(heads.pos, collegium_pos())
 FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[])
      AS new (run, tenant, status, seq, mac, deciding_seq, wake_at) WHERE heads.run = new.run
 """
-_FORGET = "DELETE FROM heads WHERE run = ANY (%b::text[]) AND seq = 0"
-_PUT_FENCES = """
+_FORGET: Final = "DELETE FROM heads WHERE run = ANY (%b::text[]) AND seq = 0"
+PUT_FENCES: Final = """
 INSERT INTO fences (run, task, attempt, worker, open)
 SELECT * FROM unnest(%b::text[], %b::text[], %b::int[], %b::text[], %b::bool[])
 ON CONFLICT (run, task) DO UPDATE
 SET attempt = excluded.attempt, worker = excluded.worker, open = excluded.open
 """
+HAS_EVENT: Final = "SELECT 1 FROM events WHERE run = %s AND seq = %s AND mac = %s"
 
 
 class AppendItem(Item):
     """An append on its way through the writer."""
 
-    __slots__ = ("doubts", "request", "rows", "ticket")
+    __slots__ = ("doubts", "request", "rows", "size_bytes", "ticket")
 
     def __init__(self, request: Append, doubts: Doubts) -> None:
         super().__init__()
@@ -66,6 +76,7 @@ class AppendItem(Item):
         self.rows: list[EventRow] = []
         self.doubts = doubts
         self.ticket = doubts.ticket()
+        self.size_bytes = sum(len(entry.body) for entry in request.entries)
 
     def failed(self, error: CollegiumError) -> None:
         """Casts doubt on the attempt."""
@@ -81,36 +92,49 @@ class JournalPart:
         self._clock = clock
         self._key = chain_key
         self._entropy = entropy
+        self._appends: list[AppendItem] = []
+        self._asked: list[AsyncCursor[tuple[Any, ...]]] = []
         self._heads: dict[str, HeadRow | None] = {}
+        self._places: dict[str, int] = {}
         self._fences: dict[tuple[str, str], FenceRow] = {}
         self._events: list[tuple[object, ...]] = []
-        self._reserved: set[str] = set()
+        self._reserved: dict[str, Append] = {}
         self._moved: set[str] = set()
         self._decided: set[str] = set()
         self._fenced: set[tuple[str, str]] = set()
-        self._refused: list[AppendItem] = []
 
-    async def look(self, connection: Connection, items: Sequence[Item]) -> None:
-        """Locks the heads of all runs that are appended to, and admits the appends in their order."""
-        appends = [item for item in items if isinstance(item, AppendItem)]
-        if not appends:
+    def take(self, items: Sequence[Item]) -> bool:
+        """Takes the appends."""
+        self._appends = [item for item in items if isinstance(item, AppendItem)]
+        return bool(self._appends)
+
+    async def ask(self, connection: Connection) -> None:
+        """Locks the heads of all runs that are appended to, and asks for the fences of the tasks it is about."""
+        if not self._appends:
             return
-        runs = sorted({item.request.run for item in appends})
-        new = sorted({(a.request.run, a.request.tenant) for a in appends if a.request.expected == 0})
-        self._reserved = {run for run, _ in new}
-        async with connection.pipeline():
-            if new:
-                first = {run: tenant for run, tenant in new}
-                await connection.execute(_RESERVE, (list(first), list(first.values())))
-            heads = await connection.execute(LOCK, (runs,))
-            fences = await connection.execute(FENCES, (runs,))
-        for run, *head in await heads.fetchall():
-            self._heads[run] = HeadRow(*head) if head[2] > 0 else None
-        for run, task, *fence in await fences.fetchall():
-            self._fences[run, task] = FenceRow(*fence)
+        requests = [item.request for item in self._appends]
+        self._reserved = {a.run: a for a in requests if a.expected == 0 and a.head is not None}
+        if self._reserved:
+            await connection.execute(RESERVE, _reservation(self._reserved.values()))
+        heads, fences = connection.cursor(binary=True), connection.cursor(binary=True)
+        await heads.execute(LOCK, (sorted({a.run for a in requests}),))
+        self._asked = [heads]
+        if tasks := sorted({key for a in requests for key in _tasks(a)}):
+            await fences.execute(FENCES, columns(tasks))
+            self._asked.append(fences)
+
+    async def judge(self) -> bool:
+        """Admits the appends in their order; whether any was."""
+        for n, cursor in enumerate(self._asked):
+            for row in await cursor.fetchall():
+                if n == 0:
+                    self._heads[row[0]] = HeadRow(*row[1:7]) if row[3] > 0 else None
+                    self._places[row[0]] = row[7]
+                else:
+                    self._fences[row[0], row[1]] = FenceRow(*row[2:])
         refused = Doubts()
-        for item in appends:
-            item.error, item.rows = None, []
+        for item in self._appends:
+            item.rows = []
             try:
                 self.doubts.check(item.request, item.ticket)
                 refused.check(item.request, item.ticket)
@@ -118,38 +142,53 @@ class JournalPart:
             except CollegiumError as error:
                 item.error = error
                 refused.failed(item.request, error, item)
-                self._refused.append(item)
+        return bool(self._events)
 
     async def write(self, connection: Connection) -> None:
         """Writes all rows gathered in this transaction."""
-        if self._events:
-            await connection.execute(_PUT_EVENTS, _columns(self._events))
+        if not self._events:
+            return
+        await connection.execute(PUT_EVENTS, columns(self._events))
         moved = [(run, head.seq, head.mac) for run in self._moved - self._decided if (head := self._heads[run])]
         if moved:
-            await connection.execute(_MOVE_HEADS, _columns(moved))
+            await connection.execute(MOVE_HEADS, columns(moved))
         decided = [(run, *head) for run in self._decided if (head := self._heads[run])]
         if decided:
-            await connection.execute(_DECIDE_HEADS, _columns(decided))
-        if vain := sorted(self._reserved - self._decided):
+            await connection.execute(DECIDE_HEADS, columns(decided))
+        if vain := [run for run in self._reserved if self._heads.get(run) is None]:
             await connection.execute(_FORGET, (vain,))
         if self._fenced:
-            rows = [(*key, *self._fences[key]) for key in self._fenced]
-            await connection.execute(_PUT_FENCES, _columns(rows))
+            rows = [(*key, *self._fences[key]) for key in sorted(self._fenced)]
+            await connection.execute(PUT_FENCES, columns(rows))
+
+    async def is_stored(self, connection: Connection) -> bool:
+        """Whether the last of the events is there, once whoever may still write it has ended.
+
+        The transaction whose commit nobody heard of may live on at the server for a while, with the head locked.
+        """
+        if not self._events:
+            return False
+        _, run, seq, *_, mac, _ = self._events[-1]
+        await connection.execute("BEGIN")
+        if str(run) in self._reserved:
+            await connection.execute(RESERVE, _reservation([self._reserved[str(run)]]))
+        await connection.execute(LOCK, ([run],))
+        cursor = await connection.execute(HAS_EVENT, (run, seq, mac))
+        is_there = await cursor.fetchone() is not None
+        await connection.execute("ROLLBACK")
+        return is_there
 
     def ended(self, *, is_committed: bool) -> None:
-        """Takes note of what was refused and of attempts that are closed; forgets all that was gathered."""
-        if is_committed:
-            for item in self._refused:
-                if item.error is not None:
-                    item.failed(item.error)
-            for run, task in self._fenced if len(self.doubts) else ():
-                fence = self._fences[run, task]
-                if not fence.is_open:
-                    self.doubts.closed(run, task, fence.attempt)
-        for gathered in (self._heads, self._fences, self._events, self._moved, self._decided, self._fenced):
+        """Takes note of attempts that are closed; forgets all that was gathered."""
+        for run, task in self._fenced if is_committed and len(self.doubts) else ():
+            fence = self._fences[run, task]
+            if not fence.is_open:
+                self.doubts.closed(run, task, fence.attempt)
+        for gathered in (self._heads, self._places, self._fences, self._reserved):
             gathered.clear()
-        self._reserved = set()
-        self._refused = []
+        for some in (self._moved, self._decided, self._fenced):
+            some.clear()
+        self._appends, self._asked, self._events = [], [], []
 
     def _admit(self, append: Append) -> list[EventRow]:
         run, head = append.run, self._heads.get(append.run)
@@ -162,16 +201,31 @@ class JournalPart:
         for task, fence in admitted.fences.items():
             self._fences[run, task] = fence
             self._fenced.add((run, task))
-        self._events += map(self._stored, rows)
+        place = self._places.get(run, 0)
+        self._events += [self._stored(place, row) for row in rows]
         return rows
 
-    def _stored(self, row: EventRow) -> tuple[object, ...]:
+    def _stored(self, place: int, row: EventRow) -> tuple[object, ...]:
         if len(row.body) <= INLINE_BYTES:
-            return (*row, None)
+            return (place, *row, None)
         name = hashlib.sha256(row.body).hexdigest()
         self._blobs.gather(row.tenant, name, row.body, stored_us=to_us(self._clock.now()))
-        return (*row._replace(body=None), name)  # type: ignore[arg-type] # the column, not the row, is empty
+        return (place, *row[:9], None, *row[10:], name)
 
 
-def _columns(rows: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
-    return tuple(map(list, zip(*rows, strict=True)))
+def _reservation(appends: Iterable[Append]) -> tuple[list[object], ...]:
+    rows: list[tuple[object, ...]] = []
+    for append in sorted(appends, key=lambda append: append.run):
+        if append.head is not None:
+            wake_us = None if append.head.wake_at is None else to_us(append.head.wake_at)
+            rows.append((append.run, append.tenant, append.head.status, wake_us))
+    return columns(rows)
+
+
+def _tasks(append: Append) -> Iterator[tuple[str, str]]:
+    """The tasks whose fences an append may ask for."""
+    for fence in append.fences:
+        yield append.run, fence.task
+    for entry in append.entries:
+        if fence_change(entry.type) is not None and entry.draft.task is not None:
+            yield append.run, entry.draft.task

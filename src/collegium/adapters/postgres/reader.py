@@ -1,20 +1,26 @@
-"""Read connections to a PostgreSQL store: a small pool, in autocommit, so that nothing is held between two reads."""
+"""Read connections to a PostgreSQL store: a few, made when they are needed, that hold nothing between two reads.
+
+A server that restarts closes every connection. Those that are idle show it before they are used; a read that was under
+way is made again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
-from typing import Any
+import asyncio
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg.pq import TransactionStatus
 
-from collegium.adapters.postgres.connection import Connection, conninfo_of, place_of, store_error
+from collegium.adapters.postgres.connection import Connection, connect, is_lost, place_of, store_error
 from collegium.domain.errors import StoreUnavailable
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
-_STATEMENT_TIMEOUT = "-c statement_timeout=60s -c idle_in_transaction_session_timeout=10s"
+_PAUSE_S: Final = 0.1
 
 
 class Reader:
@@ -28,43 +34,123 @@ class Reader:
 
     def __init__(self, url: str, *, size: int = 4, wait_s: float = 10.0) -> None:
         self.place = place_of(url)
-        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            conninfo_of(url),
-            min_size=1,
-            max_size=size,
-            timeout=wait_s,
-            kwargs={"autocommit": True, "options": _STATEMENT_TIMEOUT},
-            check=AsyncConnectionPool.check_connection,
-            open=False,
-            name="collegium",
-        )
-
-    async def open(self) -> None:
-        """Opens the pool; the first connection is made in the background."""
-        await self._pool.open()
+        self._url = url
+        self._wait_s = wait_s
+        self._turns = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+        self._is_closed = False
 
     async def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
-        """All rows of ``query``. Raises ``StoreError``."""
-        async with self.connection() as connection:
-            cursor = await connection.execute(query, values)  # type: ignore[arg-type] # constants of these modules
+        """All rows of ``query``, which reads only. Raises ``StoreError``."""
+
+        async def read(connection: Connection) -> list[Row]:
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(query, values)
             return await cursor.fetchall()
+
+        return await self._repeated(read)
 
     async def row(self, query: str, values: Sequence[object] = ()) -> Row | None:
         """The first row of ``query`` or None. Raises ``StoreError``."""
         rows = await self.rows(query, values)
         return rows[0] if rows else None
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for several reads, or for a transaction of one's own. Raises ``StoreError``."""
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        except PoolTimeout as error:
-            raise StoreUnavailable(f"{self.place} cannot be reached; it is tried again", store=self.place) from error
-        except psycopg.Error as error:
-            raise store_error(error, self.place) from error
+    async def at_once(self, read: Callable[[Connection], Awaitable[T]]) -> T:
+        """What ``read`` gives while all that it reads is of one moment. Raises ``StoreError``."""
+
+        async def isolated(connection: Connection) -> T:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                return await read(connection)
+            finally:
+                if not connection.closed:
+                    await connection.execute("COMMIT")
+
+        return await self._repeated(isolated)
+
+    async def change(self, query: str, values: Sequence[object]) -> Row | None:
+        """The first row of ``query``, which writes, durably. Raises ``StoreError``; then it may have been written."""
+        async with self._connection(self._deadline()) as connection:
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(query, values)
+            return await cursor.fetchone()
 
     async def aclose(self) -> None:
         """Closes all connections; twice is harmless."""
-        await self._pool.close()
+        self._is_closed = True
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _repeated(self, read: Callable[[Connection], Awaitable[T]]) -> T:
+        deadline = self._deadline()
+        while True:
+            try:
+                async with self._connection(deadline) as connection:
+                    return await read(connection)
+            except StoreUnavailable as error:
+                cause = error.__cause__
+                is_cut = isinstance(cause, psycopg.Error) and is_lost(cause) and not self._is_closed
+                if not is_cut or asyncio.get_running_loop().time() >= deadline:
+                    raise
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._wait_s
+
+    @asynccontextmanager
+    async def _connection(self, deadline: float) -> AsyncIterator[Connection]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"{self.place} was busy for {self._wait_s:g} s: raise [postgres] pool", store=self.place
+            ) from error
+        connection: Connection | None = None
+        try:
+            connection = await self._take(deadline)
+            yield connection
+        except psycopg.Error as error:
+            raise store_error(error, self.place) from error
+        finally:
+            if connection is not None:
+                await self._give(connection)
+            self._turns.release()
+
+    async def _take(self, deadline: float) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if is_open(connection):
+                return connection
+            await connection.close()
+        while True:
+            if self._is_closed:
+                raise StoreUnavailable(f"{self.place} is closed", store=self.place)
+            try:
+                return await connect(self._url)
+            except StoreUnavailable as error:
+                cause = error.__cause__
+                is_away = isinstance(cause, psycopg.Error) and is_lost(cause)
+                if not is_away or asyncio.get_running_loop().time() + _PAUSE_S >= deadline:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _give(self, connection: Connection) -> None:
+        if self._is_closed or connection.info.transaction_status != TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                await connection.close()
+        else:
+            self._idle.append(connection)
+
+
+def is_open(connection: Connection) -> bool:
+    """Whether an idle connection still is one: its server says goodbye, or the socket ends, before it is used."""
+    if connection.closed:
+        return False
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    if not look.poll(0):
+        return True
+    with suppress(psycopg.Error):
+        connection.pgconn.consume_input()
+        return not look.poll(0) and connection.info.transaction_status == TransactionStatus.IDLE
+    return False

@@ -12,6 +12,7 @@ from collegium.adapters.postgres.blobs import BlobPart
 from collegium.adapters.postgres.reader import Reader, Row
 from collegium.adapters.postgres.writer import Item, Writer
 from collegium.adapters.record_rules import check, kind_of, version_conflict
+from collegium.adapters.rows import require_text
 from collegium.domain.record import Condition, Record
 
 GET: Final = "SELECT version, value FROM records WHERE kind = %s AND tenant = %s AND key = %s"
@@ -49,16 +50,17 @@ class PostgresRecords:
         """Stores ``record.value``; returns it with its new version. Raises ``Conflict`` or ``StoreError``."""
         key = _checked_key(record.kind, record.tenant, record.key)
         value, fields = msgspec.json.encode(record.value), Jsonb(_fields(record.value))
-        barrier = Item()  # the blobs that it names were put before it
-        self._writer.put(barrier)
-        await self._writer.settled(barrier)
+        if not self._writer.is_idle:  # the blobs that it names were put before it
+            barrier = Item()
+            self._writer.put(barrier)
+            await self._writer.settled(barrier)
         self._blobs.check(record.tenant, [value])
         if expected is None:
-            row = await self._reader.row(_PUT, (*key, value, fields))
+            row = await self._reader.change(_PUT, (*key, value, fields))
         elif expected == 0:
-            row = await self._reader.row(_PUT_NEW, (*key, value, fields))
+            row = await self._reader.change(_PUT_NEW, (*key, value, fields))
         else:
-            row = await self._reader.row(_PUT_OVER, (value, fields, *key, expected))
+            row = await self._reader.change(_PUT_OVER, (value, fields, *key, expected))
         if row is None:
             raise version_conflict(record.kind, record.key, expected or 0, await self._version(key))
         return msgspec.structs.replace(record, version=row[0])
@@ -67,8 +69,8 @@ class PostgresRecords:
         """Whether there was something to delete. Raises ``Conflict`` or ``StoreError``."""
         name = _checked_key(kind, tenant, key)
         if expected is None:
-            return bool(await self._reader.row(f"{_DELETE} RETURNING 1", name))
-        if expected > 0 and await self._reader.row(f"{_DELETE} AND version = %s RETURNING 1", (*name, expected)):
+            return bool(await self._reader.change(f"{_DELETE} RETURNING 1", name))
+        if expected > 0 and await self._reader.change(f"{_DELETE} AND version = %s RETURNING 1", (*name, expected)):
             return True
         version = await self._version(name)
         if version != expected:
@@ -89,9 +91,7 @@ class PostgresRecords:
 
 
 def _checked_key(kind: str, tenant: str, key: str) -> tuple[str, str, str]:
-    (kind + tenant + key).encode()
-    if "\0" in kind + tenant + key:
-        raise ValueError(f"the key {key!r} of a record has a zero byte: no store can keep it")
+    require_text(kind, tenant, key)
     return kind, tenant, key
 
 

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
-from importlib import resources
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import psycopg
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.postgres.archive import PostgresArchive
 from collegium.adapters.postgres.blobs import BlobPart, PostgresBlobs
-from collegium.adapters.postgres.connection import Connection, connect, place_of, store_error
+from collegium.adapters.postgres.checkpoints import PostgresCheckpoints
+from collegium.adapters.postgres.connection import WRITER, connect, place_of, store_error
 from collegium.adapters.postgres.journal import PostgresJournal
 from collegium.adapters.postgres.journal_part import JournalPart
 from collegium.adapters.postgres.reader import Reader
 from collegium.adapters.postgres.records import PostgresRecords
+from collegium.adapters.postgres.upgrade import StoreMeta, make_partitions, prepared
 from collegium.adapters.postgres.writer import Writer
 from collegium.adapters.rows import Entropy
 from collegium.domain.chain import PUBLIC_KEY
-from collegium.domain.errors import StoreCorrupt
+from collegium.domain.errors import StoreError
 from collegium.ports import Clock
 
-SCHEMA: Final = 1
-_MAKING: Final = 0x636F6C6C  # advisory lock: whoever makes or changes the tables
-
-
-class StoreMeta(NamedTuple):
-    """What a store says of itself: ``id`` is its own for ever, ``epoch`` grows with every restore from a backup."""
-
-    id: str
-    epoch: int
+_PARTITIONS_S: Final = 6 * 3_600.0
+_log = logging.getLogger("collegium.postgres")
 
 
 class PostgresStore:
-    """An open store; ``journal``, ``records`` and ``blobs`` share its one writer."""
+    """An open store; ``journal``, ``records``, ``blobs`` and ``archive`` share its one writer.
+
+    Attributes:
+        meta: Id and epoch of the store.
+        writer: The group-committing writer; ``writer.stats`` counts commits and items.
+    """
 
     def __init__(
         self,
@@ -49,20 +52,39 @@ class PostgresStore:
         self.place = place_of(url)
         self.meta = meta
         self.writer = writer
+        self._url = url
         self._reader = reader
+        self._partitions_s = asyncio.get_running_loop().time() - _PARTITIONS_S
         blobs = BlobPart()
         events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy)
         # Blobs first: an append in the same transaction may name them.
         writer.join(blobs)
         writer.join(events)
+        checkpoints = PostgresCheckpoints(writer, reader, chain_key=chain_key, chore=self._look_ahead)
         self.journal = PostgresJournal(writer, reader, events, chain_key=chain_key)
         self.records = PostgresRecords(writer, reader, blobs)
         self.blobs = PostgresBlobs(writer, reader, blobs, clock=clock)
+        self.archive = PostgresArchive(writer, reader, checkpoints, chain_key=chain_key)
 
     async def aclose(self) -> None:
         """Writes what waits, then closes all connections; twice is harmless."""
         await self.writer.aclose()
         await self._reader.aclose()
+
+    async def _look_ahead(self) -> None:
+        """Makes the partitions of the months to come, a few times a day. What fails is no harm: there is a default."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._partitions_s < _PARTITIONS_S:
+            return
+        self._partitions_s = now_s
+        try:
+            connection = await connect(self._url)
+            try:
+                await make_partitions(connection)
+            finally:
+                await connection.close()
+        except (psycopg.Error, StoreError) as error:
+            _log.warning("the partitions of the next months could not be made, which can wait: %s", error)
 
 
 async def open_store(
@@ -73,44 +95,36 @@ async def open_store(
     entropy: Entropy = os.urandom,
     linger_s: float = 0.01,
     patience_s: float = 10.0,
+    pool: int = 4,
+    may_upgrade: bool = False,
 ) -> PostgresStore:
-    """Opens the store in the database at ``url``; its tables are made if there are none."""
+    """Opens the store in the database at ``url``; its tables are made if there are none.
+
+    Args:
+        url: ``postgresql://USER:PASSWORD@HOST/DATABASE``.
+        clock: Tells the age of blobs; the machine's by default.
+        chain_key: Key of the runs' chains; without one they detect accidents only.
+        entropy: Source of salts and of the store's id.
+        linger_s: How long an append that nobody waits for may wait for company.
+        patience_s: How long the server may be away before what waits for it fails.
+        pool: Connections for reading; one more writes.
+        may_upgrade: Whether older tables are brought up to date here; else that is an error.
+
+    Raises:
+        UsageError: the URL is none.
+        StoreCorrupt: the tables are damaged, somebody else's, too old, or made by a newer version of collegium.
+        StoreReadOnly: there are no tables and this role may not make them.
+        StoreUnavailable: it is away, too old, or lets nobody in.
+    """
     clock = clock or SystemClock()
+    place = place_of(url)
     first = await connect(url)
     try:
-        meta = await _prepared(first, place_of(url), entropy)
+        meta = await prepared(first, place, entropy, may_upgrade=may_upgrade)
     except psycopg.Error as error:
-        raise store_error(error, place_of(url)) from error
+        raise store_error(error, place) from error
     finally:
         await first.close()
-    reader = Reader(url)
-    await reader.open()
-    writer = Writer(lambda: connect(url), place=place_of(url), clock=clock, linger_s=linger_s, patience_s=patience_s)
+    reader = Reader(url, size=pool, wait_s=patience_s)
+    writer = Writer(partial(connect, url, WRITER), place=place, linger_s=linger_s, patience_s=patience_s)
     return PostgresStore(url, meta, writer=writer, reader=reader, clock=clock, chain_key=chain_key, entropy=entropy)
-
-
-async def _prepared(connection: Connection, place: str, entropy: Entropy) -> StoreMeta:
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
-        found = await (await connection.execute("SELECT to_regclass('meta'), to_regclass('heads')")).fetchone()
-        if found is not None and found[0] is None:
-            if found[1] is not None:
-                raise StoreCorrupt(
-                    f"{place} has tables, but no store of collegium: choose another database", store=place
-                )
-            script = resources.files(__package__).joinpath("schema.sql").read_bytes()
-            await connection.execute(script)
-            meta = {"schema": str(SCHEMA), "store_id": entropy(16).hex(), "epoch": "1"}
-            await connection.cursor().executemany("INSERT INTO meta VALUES (%s, %s)", list(meta.items()))
-        rows = dict(await (await connection.execute("SELECT key, value FROM meta")).fetchall())
-    try:
-        schema, meta_ = int(rows["schema"]), StoreMeta(rows["store_id"], int(rows["epoch"]))
-    except (KeyError, ValueError) as error:
-        raise StoreCorrupt(f"{place} has no readable meta table: restore it from a backup", store=place) from error
-    if schema > SCHEMA:
-        raise StoreCorrupt(
-            f"{place} has tables of version {schema} and this collegium knows up to {SCHEMA}: upgrade collegium",
-            store=place,
-            schema=schema,
-        )
-    return meta_

@@ -3,7 +3,7 @@
 Items wait in the queue. All that wait go into one transaction of two round trips: the first locks what they stand on,
 heads in the order of their runs, so that writers of several processes never lock each other out; the second writes and
 commits. An item that refuses fails alone. A transaction that meets a deadlock, or whose connection breaks before the
-commit was sent, is made again; where it breaks after that, the server is asked what became of it.
+commit was sent, is made again; where it breaks after that, the store is looked at: what it holds is the answer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Final, Protocol
 
 import psycopg
 
-from collegium.adapters.postgres.connection import Connection, is_lost, is_retryable, store_error
+from collegium.adapters.postgres.connection import Connection, is_data, is_lost, is_retryable, store_error
 from collegium.domain.errors import CollegiumError, StoreError, StoreUnavailable
-from collegium.ports import Clock
 
 _MAX_ITEMS: Final = 2_000
+_MAX_BYTES: Final = 16 * 1024 * 1024
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
 _log = logging.getLogger("collegium.postgres")
@@ -30,6 +30,8 @@ class Item:
     """One thing to be written; by itself nothing, only a barrier."""
 
     __slots__ = ("_done", "error", "is_done")
+    size_bytes = 0
+    """About how much is to be sent."""
 
     def __init__(self) -> None:
         self.error: CollegiumError | None = None
@@ -39,11 +41,8 @@ class Item:
     def failed(self, error: CollegiumError) -> None:
         """Takes note that nothing of it is stored; called before any later item is looked at."""
 
-    def finish(self, error: CollegiumError | None) -> None:
+    def finish(self) -> None:
         """Says that it is durable, or why it is not."""
-        if self.is_done:
-            return
-        self.error = self.error or error
         self.is_done = True
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
@@ -59,15 +58,37 @@ class Item:
             raise type(self.error)(self.error.message, **self.error.fields)
 
 
-class Part(Protocol):
-    """What the items of a transaction are made of: read and locked first, written last."""
+class Deed(Item):
+    """An item with a transaction of its own, of as many round trips as it takes; made again when it breaks."""
 
-    async def look(self, connection: Connection, items: Sequence[Item]) -> None:
-        """Asks for everything that the items stand on, inside the open transaction."""
+    __slots__ = ()
+
+    async def act(self, connection: Connection) -> None:
+        """Reads and writes inside the open transaction. Raises ``CollegiumError`` to refuse: nothing is kept of it."""
+        raise NotImplementedError
+
+
+class Part(Protocol):
+    """What the items of one kind share in a transaction: asked for and locked first, judged, written last."""
+
+    def take(self, items: Sequence[Item]) -> bool:
+        """Takes the items of its kind; whether there is anything to ask for or to write."""
+        ...
+
+    async def ask(self, connection: Connection) -> None:
+        """Asks for everything that the items stand on; inside a pipeline: results come with ``judge``."""
+        ...
+
+    async def judge(self) -> bool:
+        """Refuses what cannot be written; whether there is anything to write."""
         ...
 
     async def write(self, connection: Connection) -> None:
         """Writes what the items have come to, just before the commit; inside a pipeline: results are not looked at."""
+        ...
+
+    async def is_stored(self, connection: Connection) -> bool:
+        """Whether what was written is there, when nobody heard of the commit; False where writing it again is fine."""
         ...
 
     def ended(self, *, is_committed: bool) -> None:
@@ -80,8 +101,11 @@ class WriterStats:
 
     def __init__(self) -> None:
         self.commits = 0
+        """Transactions that were committed: one wait for the server's disk each."""
         self.items = 0
+        """Items that went through a transaction, refused ones included."""
         self.failures = 0
+        """Transactions that failed."""
 
 
 class Writer:
@@ -99,23 +123,27 @@ class Writer:
         connect: Callable[[], Awaitable[Connection]],
         *,
         place: str,
-        clock: Clock,
         linger_s: float = 0.01,
         patience_s: float = 10.0,
     ) -> None:
         self.stats = WriterStats()
         self._connect = connect
         self._place = place
-        self._clock = clock
         self._linger_s = linger_s
         self._patience_s = patience_s
         self._parts: list[Part] = []
         self._queue: list[Item] = []
         self._urged = asyncio.Event()
         self._is_closing = False
+        self._is_busy = False
         self._connection: Connection | None = None
         self._working: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was put is settled."""
+        return not self._queue and not self._is_busy
 
     def join(self, part: Part) -> None:
         """Makes ``part`` take part in every transaction; before the first item is put."""
@@ -124,13 +152,13 @@ class Writer:
     def put(self, item: Item) -> None:
         """Orders ``item`` behind all before it; it is written within ``linger_s``, or when somebody waits for it."""
         if self._is_closing:
-            item.finish(StoreUnavailable(f"{self._place} is closed", store=self._place))
+            self._finish([item], StoreUnavailable(f"{self._place} is closed", store=self._place))
             return
         self._queue.append(item)
-        if self._timer is None:
+        if self._timer is None and not self._urged.is_set():
             self._timer = asyncio.get_running_loop().call_later(self._linger_s, self._urge)
         if self._working is None:
-            self._working = asyncio.create_task(self._work())
+            self._working = asyncio.create_task(self._work(), name=f"writer of {self._place}")
 
     async def settled(self, item: Item) -> None:
         """Returns once ``item`` is durable. Raises its own refusal, or the ``StoreError`` of its transaction."""
@@ -146,9 +174,7 @@ class Writer:
         if self._working is not None:
             await self._working
             self._working = None
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+        await self._hang_up()
 
     def _urge(self) -> None:
         if self._timer is not None:
@@ -157,116 +183,174 @@ class Writer:
         self._urged.set()
 
     async def _work(self) -> None:
-        while self._queue or not self._is_closing:
-            await self._urged.wait()
-            self._urged.clear()
-            while self._queue:
-                items, self._queue = self._queue[:_MAX_ITEMS], self._queue[_MAX_ITEMS:]
-                self.stats.items += len(items)
-                await self._group(items)
+        items: list[Item] = []
+        try:
+            while self._queue or not self._is_closing:
+                await self._urged.wait()
+                self._urged.clear()
+                while self._queue:
+                    self._is_busy = True
+                    items = self._take()
+                    await self._group(items)
+                self._is_busy = False
+        finally:
+            self._is_busy, self._is_closing = False, True
+            if self._queue or items:  # the process ends in the middle of it
+                self._finish(
+                    [i for i in (*items, *self._queue) if not i.is_done],
+                    StoreUnavailable(f"{self._place} was closed", store=self._place),
+                )
+
+    def _take(self) -> list[Item]:
+        """The next group: as many as fit, or a deed alone."""
+        size = count = 0
+        for item in self._queue[:_MAX_ITEMS]:
+            size += item.size_bytes
+            if count and (size > _MAX_BYTES or isinstance(item, Deed)):
+                break
+            count += 1
+            if isinstance(item, Deed):
+                break
+        items, self._queue = self._queue[:count], self._queue[count:]
+        return items
 
     async def _group(self, items: Sequence[Item]) -> None:
-        error: CollegiumError | None = None
+        self.stats.items += len(items)
+        error: CollegiumError
         try:
-            await self._transact(items)
+            if await self._transact(items):
+                self.stats.commits += 1
         except psycopg.Error as failure:
+            self._end(is_committed=False)
+            if len(items) > 1 and is_data(failure):
+                # One of them is what no store can keep. The others must not suffer for it.
+                middle = len(items) // 2
+                await self._group(items[:middle])
+                await self._group(items[middle:])
+                return
             error = store_error(failure, self._place)
-        except StoreError as failure:
+        except CollegiumError as failure:
             error = failure
-        except BaseException as failure:
+        except Exception as failure:  # noqa: BLE001 the task's edge: whoever waits must hear of it
             error = StoreError(f"the writer of {self._place} failed: {failure!r}", store=self._place)
-            error.__cause__ = failure
-            if not isinstance(failure, Exception):
-                self._fail(items, error)
-                raise
             _log.exception("a transaction failed")
-        if error is not None:
-            self._fail(items, error)
+        else:
+            self._end(is_committed=True)
+            self._finish(items, None)
             return
-        self.stats.commits += 1
-        for part in self._parts:
-            part.ended(is_committed=True)
-        for item in items:
-            item.finish(None)
-
-    def _fail(self, items: Sequence[Item], error: CollegiumError) -> None:
         self.stats.failures += 1
-        for part in self._parts:
-            part.ended(is_committed=False)
-        for item in items:
-            if item.error is None:
-                item.failed(error)
-            item.finish(error)
+        self._end(is_committed=False)
+        self._finish(items, error)
 
-    async def _transact(self, items: Sequence[Item]) -> None:
-        deadline = self._clock.monotonic() + self._patience_s
+    def _end(self, *, is_committed: bool) -> None:
+        for part in self._parts:
+            part.ended(is_committed=is_committed)
+
+    def _finish(self, items: Sequence[Item], error: CollegiumError | None) -> None:
+        for item in items:
+            if error is not None:
+                item.error = error
+            if item.error is not None:
+                item.failed(item.error)
+        for item in items:
+            item.finish()
+
+    async def _transact(self, items: Sequence[Item]) -> bool:
+        """Writes all that may be written; whether there was a commit. Tries again as long as that is worth it."""
+        deadline = asyncio.get_running_loop().time() + self._patience_s
         tries = 0
         while True:
             tries += 1
-            xid: int | None = None
+            attempt = _Attempt(items, self._parts)
             try:
-                connection = self._connection or await self._connect()
-                self._connection = connection
-                xid = await self._begin(connection, items)
-                async with connection.pipeline():
-                    for part in self._parts:
-                        await part.write(connection)
-                    await connection.execute("COMMIT")
-                return
-            except (psycopg.Error, StoreUnavailable) as error:
-                is_gone = isinstance(error, StoreUnavailable) or is_lost(error)
+                if not attempt.is_needed:
+                    return False
+                if self._connection is None:
+                    self._connection = await self._connect()
+                return await attempt.make(self._connection)
+            except (psycopg.Error, StoreUnavailable, OSError) as error:
+                is_gone = is_lost(error)
                 await self._recover(is_gone=is_gone)
-                if is_gone and xid is not None and await self._has_committed(xid, deadline):
-                    return
-                is_late = self._clock.monotonic() >= deadline
-                if is_late or not (is_gone or (is_retryable_error(error) and tries < _TRIES)):
+                if is_gone and attempt.is_sent and await self._has_committed(deadline):
+                    return True
+                is_late = asyncio.get_running_loop().time() >= deadline
+                if is_late or not (is_gone or (is_retryable(error) and tries < _TRIES)):
                     raise
-                for part in self._parts:
-                    part.ended(is_committed=False)
-                await self._clock.sleep(_PAUSE_S * min(tries, 20))
-
-    async def _begin(self, connection: Connection, items: Sequence[Item]) -> int:
-        async with connection.pipeline():
-            await connection.execute("BEGIN")
-            cursor = await connection.execute("SELECT pg_current_xact_id()::text::bigint")
-        (xid,) = await cursor.fetchone() or (0,)
-        for part in self._parts:
-            await part.look(connection, items)
-        return int(xid)
+                self._end(is_committed=False)
+                await asyncio.sleep(_PAUSE_S * min(tries, 20))
 
     async def _recover(self, *, is_gone: bool) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        if not is_gone:
+        if self._connection is not None and not is_gone:
             with suppress(psycopg.Error):
-                await connection.rollback()
+                await self._connection.rollback()
                 return
-        self._connection = None
-        with suppress(psycopg.Error):
-            await connection.close()
+        await self._hang_up()
 
-    async def _has_committed(self, xid: int, deadline: float) -> bool:
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                await connection.close()
+
+    async def _has_committed(self, deadline: float) -> bool:
         """What became of a transaction whose commit was perhaps sent. Raises ``StoreUnavailable`` if nobody can say."""
         while True:
             try:
-                connection = self._connection = self._connection or await self._connect()
-                cursor = await connection.execute("SELECT pg_xact_status(%s::text::xid8)", (str(xid),))
-                (status,) = await cursor.fetchone() or (None,)
-            except (psycopg.Error, StoreUnavailable) as error:
+                if self._connection is None:
+                    self._connection = await self._connect()
+                for part in self._parts:
+                    if await part.is_stored(self._connection):
+                        return True
+                return False
+            except (psycopg.Error, StoreUnavailable, OSError) as error:
                 await self._recover(is_gone=True)
-                if self._clock.monotonic() >= deadline:
+                if asyncio.get_running_loop().time() >= deadline:
                     raise StoreUnavailable(
                         f"{self._place} went away during a commit and has not come back: what was to be stored may or "
                         "may not be there",
                         store=self._place,
                     ) from error
-            else:
-                if status != "in progress":
-                    return bool(status == "committed")
-            await self._clock.sleep(_PAUSE_S)
+            await asyncio.sleep(_PAUSE_S)
 
 
-def is_retryable_error(error: Exception) -> bool:
-    """Whether a transaction that failed so may go through the next time."""
-    return isinstance(error, psycopg.Error) and is_retryable(error)
+class _Attempt:
+    """One attempt at the transaction of a group."""
+
+    def __init__(self, items: Sequence[Item], parts: Sequence[Part]) -> None:
+        for item in items:
+            item.error = None
+        self.is_sent = False
+        self._deeds = [item for item in items if isinstance(item, Deed)]
+        # All of them, or none: an append that is judged may leave a blob to be written.
+        taken = [part.take(items) for part in parts]
+        self._parts = parts if any(taken) else ()
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self._deeds or self._parts)
+
+    async def make(self, connection: Connection) -> bool:
+        """Whether it was committed; what all items refuse is not."""
+        for deed in self._deeds:
+            await connection.execute("BEGIN")
+            try:
+                await deed.act(connection)
+            except CollegiumError as refusal:
+                deed.error = refusal
+                await connection.execute("ROLLBACK")
+                return False
+        if not self._deeds:
+            async with connection.pipeline():
+                await connection.execute("BEGIN")
+                for part in self._parts:
+                    await part.ask(connection)
+        judged = [await part.judge() for part in self._parts]
+        if not any(judged) and not self._deeds:
+            await connection.execute("ROLLBACK")
+            return False
+        self.is_sent = True
+        async with connection.pipeline():
+            for part in self._parts:
+                await part.write(connection)
+            await connection.execute("COMMIT")
+        return True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
+from collegium.adapters.blob_rules import Names, names_in, take_readings
 from collegium.adapters.rows import to_us
 from collegium.adapters.sqlite.checkpoints import SqliteCheckpoints
 from collegium.adapters.sqlite.journal_part import JournalPart
@@ -21,7 +21,6 @@ from collegium.domain.errors import Conflict, NotFound
 from collegium.domain.head import FINISHED
 from collegium.domain.tombstone import Tombstone, signed, verify
 
-_NAME = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _LINKS = (
     "SELECT e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, e.salt, e.digest, e.mac, "
     "coalesce(e.body, b.data), e.blob FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob "
@@ -41,7 +40,6 @@ _READINGS = "SELECT tenant, key, json_extract(value, '$.blob') FROM records WHER
 _OTHERS = "SELECT tenant, value FROM records WHERE kind <> 'extraction'"
 _DROP_READING = "DELETE FROM records WHERE kind = 'extraction' AND tenant = ? AND key = ?"
 _DECODE = msgspec.json.Decoder(Tombstone).decode
-_Names = set[tuple[str, str]]
 
 
 class SqliteArchive:
@@ -166,9 +164,9 @@ class _Collect(Item):
         self.count = 0
 
     def apply(self, connection: sqlite3.Connection) -> None:
-        named: _Names = set()
+        named: Names = set()
         _note_events(connection, self._swept.pos, named)
-        fresh = {name.decode() for body in self._part.gathered() for name in _NAME.findall(body)}
+        fresh = {name for body in self._part.gathered() for name in names_in(body)}
         for tenant, sha256 in self._swept.blobs - named:
             if sha256 not in fresh:
                 self.count += connection.execute(_DROP, (tenant, sha256, self._cutoff)).rowcount
@@ -188,19 +186,16 @@ def _find(connection: sqlite3.Connection, run: str) -> Tombstone | None:
 
 
 def _unnamed(connection: sqlite3.Connection, cutoff: int) -> _Swept:
-    named: _Names = set()
+    named: Names = set()
     pos = _note_events(connection, 0, named)
     for tenant, value in connection.execute(_OTHERS):
-        named.update((tenant, name.decode()) for name in _NAME.findall(value.encode()))
-    readings = connection.execute(_READINGS).fetchall()
-    # How a file was read is of use as long as somebody may read the file again.
-    stale = tuple((tenant, key) for tenant, key, _ in readings if (tenant, key[:64]) not in named)
-    named.update((tenant, blob) for tenant, key, blob in readings if (tenant, key[:64]) in named and blob)
+        named.update((tenant, name) for name in names_in(value.encode()))
+    stale = take_readings(connection.execute(_READINGS).fetchall(), named)
     blobs = frozenset((tenant, sha256) for tenant, sha256 in connection.execute(_OLD, (cutoff,)))
     return _Swept(blobs - named, stale, pos)
 
 
-def _note_events(connection: sqlite3.Connection, pos: int, named: _Names) -> int:
+def _note_events(connection: sqlite3.Connection, pos: int, named: Names) -> int:
     """Adds the blobs that are named by events behind ``pos``; returns the last pos."""
     rows: Iterable[tuple[int, str, str | None, bytes | None]] = connection.execute(_NAMING, (pos,))
     last = pos
@@ -208,7 +203,7 @@ def _note_events(connection: sqlite3.Connection, pos: int, named: _Names) -> int
         last = at
         if blob is not None:
             named.add((tenant, blob))
-        named.update((tenant, name.decode()) for name in _NAME.findall(_bytes(body or b"")))
+        named.update((tenant, name) for name in names_in(_bytes(body or b"")))
     return last
 
 

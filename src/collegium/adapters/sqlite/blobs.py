@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import sqlite3
-from collections.abc import Iterable
 
+from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
 from collegium.adapters.rows import to_us
 from collegium.adapters.sqlite.connection import insert_rows
 from collegium.adapters.sqlite.reader import Reader
@@ -14,72 +13,26 @@ from collegium.adapters.sqlite.writer import Item, Writer
 from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
 from collegium.ports import Clock
 
-LIMIT_BYTES = 512 * 1024 * 1024
-"""Size of the largest blob."""
-_MAX_LOST = 100_000
-_NAME = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 GET = "SELECT data FROM blobs WHERE tenant = ? AND sha256 = ?"
 _PUT = "INSERT INTO blobs (tenant, sha256, data, stored_at)"
 _AGAIN = "ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = excluded.stored_at"
 DELETE = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ?"
 
 
-class BlobPart:
-    """The blobs' part of a writer's transaction.
-
-    Nobody waits for a put, so its failure is remembered by the blob's name: whatever names a lost blob is refused until
-    it is put again. An event can so never be stored without the blobs it names.
-    """
-
-    def __init__(self) -> None:
-        self._gathered: dict[tuple[str, str], tuple[bytes, int]] = {}
-        self._lost: dict[tuple[str, str], CollegiumError] = {}
-        self._unreported: CollegiumError | None = None
-
-    def gather(self, tenant: str, name: str, data: bytes, *, stored_us: int) -> None:
-        """Takes the blob for this transaction."""
-        self._gathered[tenant, name] = (data, stored_us)
+class BlobPart(Gathered):
+    """The blobs' part of a writer's transaction."""
 
     def leave_out(self, tenant: str, name: str) -> None:
         """Does not store a blob that is deleted in this transaction."""
-        self._gathered.pop((tenant, name), None)
-
-    def lose(self, tenant: str, name: str, error: CollegiumError) -> None:
-        """Takes note that a blob was put and is not stored."""
-        self._unreported = error
-        self._lost[tenant, name] = error
-        if len(self._lost) > _MAX_LOST:
-            del self._lost[next(iter(self._lost))]
-
-    def check(self, tenant: str, texts: Iterable[bytes]) -> None:
-        """Raises the error by which a blob was lost that is named in ``texts``."""
-        if not self._lost:
-            return
-        for text in texts:
-            for name in _NAME.findall(text):
-                key = (tenant, name.decode())
-                if key in self._lost and key not in self._gathered:
-                    error = self._lost[key]
-                    raise type(error)(error.message, **error.fields)
-
-    def report(self) -> CollegiumError | None:
-        """The error of puts that failed since the last report."""
-        error, self._unreported = self._unreported, None
-        return error
+        self.gathered.pop((tenant, name), None)
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Nothing is cached between transactions."""
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Writes all blobs of this transaction; those that are there already only become younger."""
-        rows = [(*key, data, stored_us) for key, (data, stored_us) in self._gathered.items()]
+        rows = [(*key, data, stored_us) for key, (data, stored_us) in self.gathered.items()]
         insert_rows(connection, _PUT, rows, _AGAIN)
-
-    def ended(self, *, is_committed: bool) -> None:
-        """Forgets what was gathered; what is stored is no longer lost."""
-        for key in self._gathered if is_committed and self._lost else ():
-            self._lost.pop(key, None)
-        self._gathered.clear()
 
 
 class SqliteBlobs:

@@ -8,12 +8,11 @@ process was quicker.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-import msgspec
-
+from collegium.adapters.checkpoint_rules import Made, encoded, genuine, numbered, stored
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
 from collegium.domain.checkpoint import (
@@ -22,11 +21,10 @@ from collegium.domain.checkpoint import (
     Entry,
     cover,
     following,
-    is_genuine,
     is_too_long,
     taken_in,
 )
-from collegium.domain.errors import Conflict, StoreCorrupt
+from collegium.domain.errors import Conflict
 
 T = TypeVar("T")
 LAST_POS = "SELECT coalesce(max(pos), 0) FROM events"
@@ -42,16 +40,6 @@ _MAC = "SELECT mac FROM events WHERE run = ? AND seq = ?"
 _IS_PRUNED = "SELECT 1 FROM tombstones WHERE run = ? AND json_extract(value, '$.seq') >= ?"
 _PUT = "INSERT INTO checkpoints (tenant, number, value, entries) VALUES (?, ?, ?, ?)"
 _DROP = "UPDATE checkpoints SET entries = NULL WHERE tenant = ? AND number >= ? AND number < ?"
-_decode = msgspec.json.Decoder(Checkpoint).decode
-_decode_entries = msgspec.json.Decoder(tuple[Entry, ...]).decode
-
-
-class _Made(NamedTuple):
-    """Checkpoints to be written behind the row ``last``; ``drops``: from where on older ones lose what they list."""
-
-    last: int
-    checkpoints: tuple[Checkpoint, ...]
-    drops: tuple[tuple[str, int, int], ...]
 
 
 class SqliteCheckpoints:
@@ -80,14 +68,14 @@ class SqliteCheckpoints:
     async def some(self, tenant: str, after: int, limit: int) -> tuple[Checkpoint, ...]:
         """Checkpoints by number. Raises ``StoreCorrupt``."""
         rows = await self._reader.far(lambda c: c.execute(SOME, (tenant, after, max(0, limit))).fetchall())
-        return tuple(_whole(*row) for row in rows)
+        return tuple(stored(*row) for row in rows)
 
     async def covered(self, tenant: str, against: Checkpoint | None) -> Coverage:
         """What all of them say together."""
 
         def read(connection: sqlite3.Connection) -> Coverage:
             rows = connection.execute(SOME, (tenant, -(2**62), -1))
-            return cover(self._key, tenant, _numbered(rows), against)
+            return cover(self._key, tenant, numbered(rows), against)
 
         return await self._reader.far(read)
 
@@ -96,14 +84,14 @@ class SqliteCheckpoints:
         row = connection.execute(LAST).fetchone()
         if row is None:
             return bool(pos > 0)
-        last = self._genuine(_whole(*row[1:]))
+        last = genuine(self._key, stored(*row[1:]))
         has_paused = not timedelta(0) <= at - last.at < timedelta(seconds=pause_s)
         return bool(pos > last.cursor) and has_paused
 
-    def _make(self, connection: sqlite3.Connection, at: datetime) -> _Made:
+    def _make(self, connection: sqlite3.Connection, at: datetime) -> Made:
         (pos,) = connection.execute(LAST_POS).fetchone()
         row = connection.execute(LAST).fetchone()
-        cursor = 0 if row is None else self._genuine(_whole(*row[1:])).cursor
+        cursor = 0 if row is None else genuine(self._key, stored(*row[1:])).cursor
         heads = connection.execute(_ALL) if row is None else connection.execute(CHANGED, (cursor,))
         changed: dict[str, list[Entry]] = {}
         for tenant, *head in heads:
@@ -114,39 +102,28 @@ class SqliteCheckpoints:
             checkpoints.append(made)
             if whole < made.whole:
                 drops.append((tenant, whole, made.number))
-        return _Made(0 if row is None else row[0], tuple(checkpoints), tuple(drops))
+        return Made(0 if row is None else row[0], tuple(checkpoints), tuple(drops))
 
     def _follow(
         self, connection: sqlite3.Connection, tenant: str, entries: list[Entry], *, at: datetime, cursor: int
     ) -> tuple[Checkpoint, int]:
         """The next checkpoint of ``tenant``, and ``whole`` of the one before."""
         row = connection.execute(NEWEST, (tenant,)).fetchone()
-        newest = None if row is None else self._genuine(_whole(*row))
+        newest = None if row is None else genuine(self._key, stored(*row))
         before = None
         if newest is None:  # the first one lists every run there is
             entries = [_entry(head) for _, *head in connection.execute(_ALL_OF, (tenant,))]
         elif is_too_long(newest, entries):
-            stored = [_whole(*row) for row in connection.execute(SOME, (tenant, newest.whole - 1, -1))]
-            before = taken_in(self._key, stored, lambda entry: _holds(connection, entry))
+            listed = [stored(*row) for row in connection.execute(SOME, (tenant, newest.whole - 1, -1))]
+            before = taken_in(self._key, listed, lambda entry: _holds(connection, entry))
         made = following(self._key, newest, entries, tenant=tenant, at=at, cursor=cursor, all_before=before)
         return made, made.whole if newest is None else newest.whole
-
-    def _genuine(self, checkpoint: Checkpoint) -> Checkpoint:
-        """``checkpoint``, unless it was changed: nothing is signed on top of that."""
-        if is_genuine(self._key, checkpoint):
-            return checkpoint
-        raise StoreCorrupt(
-            f"checkpoint {checkpoint.number} of tenant {checkpoint.tenant} is not as it was signed, so none is written "
-            "behind it: see `collegium audit verify`, and restore the store from a backup",
-            tenant=checkpoint.tenant,
-            number=checkpoint.number,
-        )
 
 
 class _Put(Item):
     __slots__ = ("_made",)
 
-    def __init__(self, made: _Made) -> None:
+    def __init__(self, made: Made) -> None:
         super().__init__()
         self._made = made
 
@@ -155,9 +132,8 @@ class _Put(Item):
         if (0 if row is None else row[0]) != self._made.last:
             raise Conflict("another process has written checkpoints meanwhile")
         for checkpoint in self._made.checkpoints:
-            value = msgspec.json.encode(msgspec.structs.replace(checkpoint, entries=None)).decode()
-            entries = msgspec.json.encode(checkpoint.entries).decode()
-            connection.execute(_PUT, (checkpoint.tenant, checkpoint.number, value, entries))
+            value, entries = encoded(checkpoint)
+            connection.execute(_PUT, (checkpoint.tenant, checkpoint.number, value.decode(), entries.decode()))
         for drop in self._made.drops:
             connection.execute(_DROP, drop)
 
@@ -176,28 +152,6 @@ def _holds(connection: sqlite3.Connection, entry: Entry) -> bool:
     if row is None:
         return connection.execute(_IS_PRUNED, (entry.run, entry.seq)).fetchone() is not None
     return isinstance(row[0], bytes) and row[0].hex() == entry.mac
-
-
-def _numbered(rows: sqlite3.Cursor) -> Iterator[tuple[int, Checkpoint | None]]:
-    number = 0
-    for row in rows:
-        number = row[1] if isinstance(row[1], int) else number + 1
-        try:
-            yield number, _whole(*row)
-        except StoreCorrupt:
-            yield number, None
-
-
-def _whole(tenant: str, number: int, value: str, entries: str | None = None) -> Checkpoint:
-    try:
-        listed = None if entries is None else _decode_entries(entries)
-        return msgspec.structs.replace(_decode(value), entries=listed)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise StoreCorrupt(
-            f"checkpoint {number} of tenant {tenant} cannot be read: restore the store from a backup",
-            tenant=tenant,
-            number=number,
-        ) from error
 
 
 def _entry(head: list[object]) -> Entry:
