@@ -20,12 +20,13 @@ from collegium.domain.report import RunReport
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
 from collegium.ports import Clock, Inputs, Models, Retriever
-from collegium.runtime.acceptance import interrupted, run_id
+from collegium.runtime.acceptance import Acceptance, interrupted
 from collegium.runtime.accounts import Accounts
 from collegium.runtime.audit import Checkpoints
 from collegium.runtime.breaker import Breaker
 from collegium.runtime.cards import Cards, Place
 from collegium.runtime.duty import Duty
+from collegium.runtime.firing import Firer
 from collegium.runtime.fleet import Fleet
 from collegium.runtime.fork import Forks
 from collegium.runtime.funding import Funding
@@ -37,9 +38,10 @@ from collegium.runtime.orders import Orders
 from collegium.runtime.orphans import Orphans
 from collegium.runtime.performer import Team
 from collegium.runtime.pins import Pins
-from collegium.runtime.recovery import Recovery
 from collegium.runtime.placement import Placement
+from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
+from collegium.runtime.schedules import Schedules
 from collegium.runtime.stops import Stops
 from collegium.runtime.stores import Stores
 from collegium.runtime.view import View
@@ -99,10 +101,10 @@ class Collegium:
         others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
         self.pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
         gate = gate or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops)
-        self.worker = self._worker = Worker(
-            worker_id,
         worker_id, takes = ids.new("wrk"), capabilities if scope == "all" else ()
         self.placement = Placement(worker_id, team, takes, stores=stores, clock=clock)
+        self.worker = self._worker = Worker(
+            worker_id,
             team,
             scheduler=self._scheduler,
             journal=stores.journal,
@@ -110,9 +112,9 @@ class Collegium:
             clock=clock,
             gate=gate,
             pins=self.pins,
+            placement=self.placement,
             stops=stops,
             funding=funding,
-            placement=self.placement,
             concurrency=concurrency,
             hands_over=scope == "all" if hands_over is None else hands_over,
             meter=meter,
@@ -143,6 +145,12 @@ class Collegium:
             )
             self._duty.company = (self._cards.show, self._orders.hear)
         self._view = View(stores.journal, self._scheduler, clock=clock, raise_failed=self._duty.raise_failed)
+        models = None if scope == "none" else team.models
+        self._acceptance = Acceptance(stores.records, ids=ids, pins=self.pins, scheduler=self._scheduler, models=models)
+        self.schedules = Schedules(
+            stores.records, intake=self._intake, clock=clock, ids=ids, default_model=default_model, limits=team.limits
+        )
+        self._firer = Firer(self.schedules, self._acceptance.accept, journal=stores.journal, clock=clock)
 
     @property
     def roster(self) -> Roster:
@@ -201,6 +209,8 @@ class Collegium:
         """Starts to work, as far as ``scope`` says."""
         if self._scope != "none":
             await self._duty.start()
+        if self._scope == "all":
+            await self._firer.start()
 
     async def over(self) -> None:
         """Returns once this process is to end because others said so; raises what has ended its work.
@@ -218,6 +228,7 @@ class Collegium:
 
     async def aclose(self) -> None:
         """Parks what is being worked on, stores it, and stops. Runs go on when they are resumed."""
+        await self._firer.end()
         await self._duty.end()
         if self._cards is not None:
             await self._cards.remove()
@@ -278,11 +289,8 @@ class Collegium:
             validate(plan, capabilities=self.roster.capabilities, limit_tasks=(limits or self._team.limits).tasks)
         if output_schema is not None:
             OutputSchema(output_schema)
-        profiles: dict[str, ModelProfile] = {}
-        if self._scope != "none":
-            # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.
-            opened = await self._team.models.open(model or self._default_model)
-            profiles[model or self._default_model] = opened.profile
+        # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.
+        profiles = await self._acceptance.open(model or self._default_model)
         given, skipped = await self._intake.take(files, tenant)
         if continues is not None:
             before = await self.state(continues, tenant=tenant)
@@ -313,13 +321,9 @@ class Collegium:
             if found is not None:
                 await self.resume(found, tenant=tenant)
                 return Run(self, found, tenant, was_interrupted=True)
-        run = await run_id(self._stores.records, self._ids, wanted, tenant=tenant, key=idempotency_key)
+        run = await self._acceptance.name(wanted, tenant=tenant, key=idempotency_key)
         self._own.add(run)
-        pins = await self.pins.keep(tenant, profiles)
-        # Also where this process does not work: the tasks are on the bus at once for those that do.
-        state = await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=wanted, pins=pins))
-        if not any(t.is_open for t in state.tasks.values()):
-            await self._scheduler.advance(run)
+        await self._acceptance.begin(run, wanted, tenant=tenant, profiles=profiles)
         return Run(self, run, tenant)
 
     async def fork(

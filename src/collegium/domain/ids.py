@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-PREFIXES: Final = frozenset({"run", "evt", "msg", "apr", "wrk", "mem", "doc", "acct"})
+PREFIXES: Final = frozenset({"run", "evt", "msg", "apr", "wrk", "mem", "doc", "acct", "sch"})
 _RUN = re.compile(r"run_[0-9a-f]{34}\Z")
 
 
@@ -18,13 +18,21 @@ class Ids:
     Args:
         now_ms: Unix time in milliseconds. Injected, so that tests and simulations repeat.
         entropy: ``entropy(n)`` returns n random bytes.
+        place: ``place(digits)`` chooses the shard of a new run by the 32 digits of its id.
 
     Source: RFC 9562, section 5.7, with the counter of section 6.2 method 1 in ``rand_a``.
     """
 
-    def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes] = os.urandom,
+        *,
+        place: Callable[[str], int] = lambda digits: 0,
+    ) -> None:
         self._now_ms = now_ms
         self._entropy = entropy
+        self._place = place
         self._last_ms = 0
         self._counter = 0
         self._lock = threading.Lock()
@@ -50,11 +58,13 @@ class Ids:
             raise ValueError(f"no id starts with {prefix!r}; the prefixes are {sorted(PREFIXES - {'run'})}")
         return f"{prefix}_{self.uuid7()}"
 
-    def run(self, shard: int = 0) -> str:
+    def run(self, shard: int | None = None) -> str:
         """A run id: UUIDv7 and, in its last two digits, the shard whose store holds the run (0 to 255)."""
+        digits = self.uuid7()
+        shard = self._place(digits) if shard is None else shard
         if not 0 <= shard <= 0xFF:
             raise ValueError(f"shard {shard} is outside 0..255")
-        return f"run_{self.uuid7()}{shard:02x}"
+        return f"run_{digits}{shard:02x}"
 
 
 def is_run_id(text: str) -> bool:

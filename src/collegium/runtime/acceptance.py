@@ -3,20 +3,70 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 
+from collegium.domain import body as b
+from collegium.domain.chat import ModelProfile
 from collegium.domain.errors import Conflict, StoreCorrupt, UsageError
 from collegium.domain.goal import Goal
 from collegium.domain.head import HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.record import Record
 from collegium.domain.run import RunState
-from collegium.ports import Journal, Records
+from collegium.ports import Journal, Models, Records
+from collegium.runtime.pins import Pins
 from collegium.runtime.scheduler import Scheduler
 
 LOOKED_AT = 20
 """So many of the newest unfinished runs are looked at for one that was interrupted."""
+
+
+class Acceptance:
+    """Makes runs of goals: each is given an id, then begun; both may be repeated after a crash.
+
+    Args:
+        records: Where it is kept which id was given out for which key.
+        ids: Names runs.
+        pins: What a new run keeps to.
+        scheduler: Begins runs.
+        models: Where a goal's model is opened first, so that whoever asks is told when it cannot be; None where this
+            process works on no runs.
+    """
+
+    def __init__(self, records: Records, *, ids: Ids, pins: Pins, scheduler: Scheduler, models: Models | None) -> None:
+        self._records = records
+        self._ids = ids
+        self._pins = pins
+        self._scheduler = scheduler
+        self._models = models
+
+    async def accept(self, goal: Goal, tenant: str, key: str) -> str:
+        """The id of the run of ``goal``, durably begun: the same for all calls with the same key.
+
+        Raises ``UsageError`` for a model that cannot be opened and for a key that was used for another goal.
+        """
+        profiles = await self.open(goal.model)
+        run = await self.name(goal, tenant=tenant, key=key)
+        await self.begin(run, goal, tenant=tenant, profiles=profiles)
+        return run
+
+    async def open(self, model: str) -> dict[str, ModelProfile]:
+        """What the model can do, by its name; nothing where this process opens none. Raises ``UsageError``."""
+        return {} if self._models is None else {model: (await self._models.open(model)).profile}
+
+    async def name(self, goal: Goal, *, tenant: str, key: str | None) -> str:
+        """An id for the run of ``goal``, see ``run_id``."""
+        return await run_id(self._records, self._ids, goal, tenant=tenant, key=key)
+
+    async def begin(self, run: str, goal: Goal, *, tenant: str, profiles: Mapping[str, ModelProfile]) -> None:
+        """Stores that the run has begun; its first tasks are on the bus. Again, it goes on from where it is."""
+        pins = await self._pins.keep(tenant, profiles)
+        # Also where this process does not work: the tasks are on the bus at once for those that do.
+        state = await self._scheduler.submit(run, tenant, b.RunSubmitted(goal=goal, pins=pins))
+        if not any(t.is_open for t in state.tasks.values()):
+            await self._scheduler.advance(run)
 
 
 async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: str | None) -> str:
