@@ -1,5 +1,6 @@
 """The bus's suites on every adapter."""
 
+import itertools
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from collegium.adapters.bus_rules import BusRules
 from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.redis.bus import RedisBus
 from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.testing.conformance.bus import AGING_S, HIDE_S, KEEP, BusConformance
 from collegium.testing.conformance.bus_waiting import BusWaitingConformance
@@ -37,13 +39,42 @@ class _Sqlite:
             yield one, two
 
 
+_prefixes = itertools.count(1)
+
+
+class _Redis:
+    @pytest.fixture(autouse=True)
+    def _server(self, redis) -> None:
+        self.url = redis.url
+
+    @asynccontextmanager
+    async def open(self, clock):
+        bus = RedisBus(self.url, clock, prefix=f"clg:conformance:{next(_prefixes)}:", rules=RULES)
+        yield bus
+        await bus.aclose()
+
+    @asynccontextmanager
+    async def open_pair(self, clock):
+        prefix = f"clg:conformance:{next(_prefixes)}:"
+        one, two = (RedisBus(self.url, clock, prefix=prefix, rules=RULES) for _ in range(2))
+        yield one, two
+        await one.aclose()
+        await two.aclose()
+
+
 class TestMemoryBus(_Memory, BusConformance): ...
 
 
 class TestSqliteBus(_Sqlite, BusConformance): ...
 
 
+class TestRedisBus(_Redis, BusConformance): ...
+
+
 class TestMemoryBusWaiting(_Memory, BusWaitingConformance): ...
 
 
 class TestSqliteBusWaiting(_Sqlite, BusWaitingConformance): ...
+
+
+class TestRedisBusWaiting(_Redis, BusWaitingConformance): ...

@@ -1,0 +1,1 @@
+"""Adapters for Redis: bus, cache, shared rates and the cards of workers."""
