@@ -81,14 +81,15 @@ async def _postgres(
         patience_s=settings.postgres.patience_s,
         pool=settings.postgres.pool,
     )
-    closes: list[Close] = [store.aclose]
+    presence = PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s)
+    closes: list[Close] = [store.aclose, presence.aclose]
     stores = Stores(
         journal=store.journal,
         bus=MemoryBus(clock),
         records=store.records,
         blobs=store.blobs,
         archive=store.archive,
-        presence=PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s),
+        presence=presence,
     )
     return OpenStores(stores=stores, closes=tuple(closes))
 
