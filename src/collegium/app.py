@@ -9,7 +9,7 @@ from typing import Literal
 from collegium.agents.roster import Roster
 from collegium.agents.schema import OutputSchema
 from collegium.domain import body as b
-from collegium.domain.chat import Json, ModelProfile
+from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
 from collegium.domain.event import Event
 from collegium.domain.goal import Goal, check_text
@@ -66,6 +66,11 @@ class Collegium:
         capabilities: With scope ``all``: it takes tasks of these alone; none for all that the team has.
         place: Where this process runs; with scope ``all`` it shows its card.
         meter: Where it counts.
+
+    Attributes:
+        breaker: Kill switches of tenants, runs, agents and tools.
+        inbox: What people are asked and what they say; ``approvals`` and ``answer`` are its short forms.
+        schedules: Goals that come again.
     """
 
     def __init__(
@@ -120,8 +125,8 @@ class Collegium:
             meter=meter,
         )
         self._forks = Forks(self._scheduler, stores, team.rooms, clock=clock, ids=ids, roster=team.roster)
-        self._inbox = Inbox(self._scheduler, stores.journal, clock=clock, capabilities=team.roster.capabilities)
-        self._breaker = Breaker(stops, self._worker, scheduler=self._scheduler, journal=stores.journal)
+        self.inbox = Inbox(self._scheduler, stores.journal, clock=clock, capabilities=team.roster.capabilities)
+        self.breaker = Breaker(stops, self._worker, scheduler=self._scheduler, journal=stores.journal)
         orphans = Orphans(accounts, journal=stores.journal, clock=clock, load=self._scheduler.load)
         self._own: set[str] = set()
         self.fleet = Fleet(stores.directory, stores.bus, ids=ids)
@@ -134,7 +139,7 @@ class Collegium:
             clock=clock,
             scope=lambda: None if scope == "all" else frozenset(self._own),
             grace_s=grace_s,
-            chores=(self._breaker.look, orphans.sweep, self.placement.look),
+            chores=(self.breaker.look, orphans.sweep, self.placement.look),
             checkpoints=Checkpoints(stores.archive, clock=clock),
         )
         self._orders = Orders(self._worker.id, stores.bus, clock=clock, look=self._duty.look)
@@ -177,19 +182,9 @@ class Collegium:
         """Limits of goals that bring none."""
         return self._team.limits
 
-    @property
-    def breaker(self) -> Breaker:
-        """Kill switches of tenants, runs, agents and tools."""
-        return self._breaker
-
-    @property
-    def inbox(self) -> Inbox:
-        """What people are asked and what they say; ``approvals`` and ``answer`` are its short forms."""
-        return self._inbox
-
     async def approvals(self, *, tenant: str = DEFAULT_TENANT) -> tuple[Question, ...]:
         """Questions that wait for a person's answer."""
-        return await self._inbox.open(tenant)
+        return await self.inbox.open(tenant)
 
     async def answer(
         self,
@@ -202,7 +197,7 @@ class Collegium:
         tenant: str = DEFAULT_TENANT,
     ) -> Run:
         """Answers a question, once and for all; see ``Inbox.answer``."""
-        state = await self._inbox.answer(approval, answer, principal=principal, tenant=tenant, reason=reason, plan=plan)
+        state = await self.inbox.answer(approval, answer, principal=principal, tenant=tenant, reason=reason, plan=plan)
         return Run(self, state.id, tenant)
 
     async def start(self) -> None:
@@ -338,9 +333,7 @@ class Collegium:
         principal: str = "local",
     ) -> Run:
         """A new run that goes on from event ``at`` of another one, with the present agents and tools; see ``Forks``."""
-        profiles: dict[str, ModelProfile] = {}
-        if self._scope != "none" and model is not None:
-            profiles[model] = (await self._team.models.open(model)).profile
+        profiles = {} if model is None else await self._acceptance.open(model)
         pins = await self.pins.keep(tenant, profiles)
         fork = await self._forks.fork(
             run, at=at, pins=pins, tenant=tenant, principal=principal, model=model, plan=plan, effects=effects
@@ -358,7 +351,7 @@ class Collegium:
         before = await self.state(run, tenant=tenant)
         self._worker.serve(await self.pins.roster(tenant, before.pins))
         if before.finished is None and before.cancel is None:
-            await self._breaker.require_started(tenant, run)
+            await self.breaker.require_started(tenant, run)
         self._own.add(run)
         state = await self._recovery.resume(run)
         if state.finished is None:
