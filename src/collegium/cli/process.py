@@ -29,7 +29,7 @@ def log_to_stderr(name: str) -> None:
     """Sends the log to standard error, each line with the process's name; of libraries only warnings."""
     logging.raiseExceptions = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {name}[%(process)d] %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("collegium").setLevel(logging.INFO)
 
