@@ -25,6 +25,7 @@ from collegium.adapters.models.cassette import CassetteModels
 from collegium.adapters.models.catalogue import LocalModelInfo, list_models
 from collegium.adapters.models.connections import Timeouts
 from collegium.adapters.models.defaults import default_model_name, probe_loopback
+from collegium.adapters.models.key_ring import ModelRate
 from collegium.adapters.models.local import LocalSettings
 from collegium.adapters.models.profiles import ProfileChange
 from collegium.adapters.models.pull import pull
@@ -45,7 +46,7 @@ from collegium.domain.ids import Ids
 from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
-from collegium.ports import Clock, Embedder, Models
+from collegium.ports import Clock, Embedder, Models, Quota
 from collegium.runtime.alone import SendOff
 from collegium.runtime.cards import Place
 from collegium.runtime.export import Checked, Export, export
@@ -53,6 +54,7 @@ from collegium.runtime.performer import Team
 from collegium.runtime.replay import Replayed
 from collegium.runtime.retention import Retention
 from collegium.runtime.room import IndexingProgress, Rooms
+from collegium.runtime.shares import Caps
 from collegium.telemetry import Meter
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
@@ -79,7 +81,7 @@ async def open_collegium(
     hands_over: bool | None = None,
     meter: Meter | None = None,
 ) -> AsyncIterator[Collegium]:
-    """A working Collegium on the embedded default: one process, SQLite.
+    """A working Collegium: on the embedded default (one process, SQLite), or on the stores that ``settings`` name.
 
     Leaving the block parks what is being worked on; it goes on with ``resume``.
 
@@ -108,9 +110,9 @@ async def open_collegium(
     _make_private(settings.data_dir)
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
     model = model or await default_model(settings)
-    opened = await open_stores(settings, scope, clock=clock, chain_key=_chain_key(settings), entropy=entropy)
-    try:
-        models = _models(settings, clock, on_pull)
+    async with open_stores(settings, scope, clock=clock, chain_key=_chain_key(settings), entropy=entropy) as stores:
+        registry = _models(settings, clock, on_pull, quota=stores.quota)
+        models: Models = registry
         if record is not None or replay is not None:
             models = CassetteModels(models, record=record, replay=replay)
         embedder = _embedder()
@@ -120,10 +122,12 @@ async def open_collegium(
             toolbox=Toolbox((*builtin_tools(), *tools)),
             scorer=LexicalScorer(),
             embedder=embedder,
-            rooms=_rooms(settings, opened.stores, embedder, on_indexing),
+            rooms=_rooms(settings, stores, embedder, on_indexing),
             approvals=_approvals(settings),
             limits=run_limits(settings.limits),
             caps=account_caps(settings.limits),
+            shares=Caps(tenant_tasks=settings.limits.tenant_tasks, tenants=settings.limits.tenants),
+            loaded=lambda: registry.loaded,
             other_model=settings.models.other,
             send_off=_send_off(
                 settings,
@@ -133,7 +137,7 @@ async def open_collegium(
             ),
         )
         app = Collegium(
-            opened.stores,
+            stores,
             team,
             inputs=DiskInputs(max_files=settings.inputs.max_files, max_file_bytes=settings.inputs.max_file_bytes),
             clock=clock,
@@ -152,8 +156,6 @@ async def open_collegium(
             yield app
         finally:
             await app.aclose()
-    finally:
-        await opened.aclose()
 
 
 async def work_alone(order: bytes, *, tools: Sequence[Tool] = (), agents: Sequence[Agent] = ()) -> None:
@@ -304,7 +306,9 @@ def _send_off(settings: Settings, command: Sequence[str] | None, model: str, han
     return LoneProcesses(command, order, grace_s=2 * settings.worker.grace_s)
 
 
-def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> Models:
+def _models(
+    settings: Settings, clock: Clock, on_pull: PullProgress | None, *, quota: Quota | None
+) -> ModelRegistry:
     wanted = settings.models
     cache = SqliteCache(settings.data_dir / "cache.db", clock) if wanted.cache else None
     return ModelRegistry(
@@ -315,11 +319,13 @@ def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None) -> M
         settings=ModelSettings(
             profiles={n: ProfileChange(**p.model_dump()) for n, p in wanted.profiles.items()},
             prices={n: Price(**p.model_dump()) for n, p in wanted.prices.items()},
+            rates={n: ModelRate(**r.model_dump()) for n, r in wanted.rates.items()},
             retry=RetryPolicy(attempts=wanted.max_attempts),
             timeouts=Timeouts(total_s=wanted.timeout_s),
             local=LocalSettings(context_tokens=wanted.context_tokens, idle_s=wanted.idle_s),
         ),
         cache=cache,
+        quota=quota,
         progress=on_pull,
     )
 

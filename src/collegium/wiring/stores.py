@@ -1,11 +1,12 @@
-"""Settings to open stores: SQLite files of this machine, or PostgreSQL and Redis."""
+"""Settings to open stores: SQLite files of this machine or PostgreSQL, either of them with or without Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
 from collegium.adapters.memory.bus import MemoryBus
@@ -15,111 +16,164 @@ from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.app import Scope, Stores
 from collegium.config import Settings
 from collegium.domain.errors import MissingExtra, StoreError, UsageError
-from collegium.ports import Bus, Clock
-
-Close = Callable[[], Awaitable[None]]
-POSTGRES = ("postgresql", "postgres")
+from collegium.ports import Bus, Clock, Directory, Quota
 
 
-@dataclass(frozen=True, kw_only=True)
-class OpenStores:
-    """Open stores, and what closes them, the newest first."""
-
-    stores: Stores
-    closes: tuple[Close, ...]
-
-    async def aclose(self) -> None:
-        """Closes all of them."""
-        for close in reversed(self.closes):
-            await close()
-
-
+@asynccontextmanager
 async def open_stores(
     settings: Settings, scope: Scope, *, clock: Clock, chain_key: bytes, entropy: Entropy
-) -> OpenStores:
+) -> AsyncIterator[Stores]:
     """The stores that ``settings`` name, open. Raises ``UsageError`` and ``StoreError``."""
-    scheme = settings.store.partition(":")[0]
-    if scheme in POSTGRES:
-        return await _postgres(settings, scope, clock=clock, chain_key=chain_key, entropy=entropy)
-    return await _sqlite(settings, scope, clock=clock, chain_key=chain_key, entropy=entropy)
+    async with AsyncExitStack() as stack:
+        opening = Opening(settings, scope, clock, chain_key, entropy, stack)
+        yield await (_postgres(opening) if is_postgres(settings.store) else _sqlite(opening))
 
 
-async def _sqlite(settings: Settings, scope: Scope, *, clock: Clock, chain_key: bytes, entropy: Entropy) -> OpenStores:
+class Opening(NamedTuple):
+    """What stores are opened with; ``stack`` closes them, the newest first."""
+
+    settings: Settings
+    scope: Scope
+    clock: Clock
+    chain_key: bytes
+    entropy: Entropy
+    stack: AsyncExitStack
+
+
+class Shared(NamedTuple):
+    """What processes share beside the store."""
+
+    bus: Bus
+    quota: Quota | None = None
+    directory: Directory | None = None
+
+
+async def _sqlite(opening: Opening) -> Stores:
     from collegium.adapters.sqlite.store import open_store
 
-    store = open_store(sqlite_path(settings.store), clock=clock, chain_key=chain_key, entropy=entropy)
-    closes: list[Close] = [store.aclose]
-    try:
-        bus = _local_bus(settings, scope, clock, closes)
-        stores = Stores(
-            journal=store.journal,
-            bus=bus,
-            records=store.records,
-            blobs=store.blobs,
-            archive=store.archive,
-            presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
-        )
-    except BaseException:
-        await store.aclose()
-        raise
-    return OpenStores(stores=stores, closes=tuple(closes))
+    settings, clock = opening.settings, opening.clock
+    store = open_store(sqlite_path(settings.store), clock=clock, chain_key=opening.chain_key, entropy=opening.entropy)
+    opening.stack.push_async_callback(store.aclose)
+    shared = _shared(opening, store.meta, is_local=True)
+    return Stores(
+        journal=store.journal,
+        records=store.records,
+        blobs=store.blobs,
+        archive=store.archive,
+        presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
+        bus=shared.bus,
+        quota=shared.quota,
+        directory=shared.directory,
+        commits=lambda: (store.writer.stats.commits, store.writer.stats.failures),
+    )
 
 
-async def _postgres(
-    settings: Settings, scope: Scope, *, clock: Clock, chain_key: bytes, entropy: Entropy
-) -> OpenStores:
+async def _postgres(opening: Opening) -> Stores:
     if find_spec("psycopg") is None:
         raise MissingExtra("a PostgreSQL store needs the extra [postgres]: pip install 'collegium[postgres]'")
     from collegium.adapters.postgres.presence import PostgresPresence
     from collegium.adapters.postgres.store import open_store
 
+    settings, clock = opening.settings, opening.clock
     store = await open_store(
         settings.store,
         clock=clock,
-        chain_key=chain_key,
-        entropy=entropy,
+        chain_key=opening.chain_key,
+        entropy=opening.entropy,
         patience_s=settings.postgres.patience_s,
         pool=settings.postgres.pool,
     )
-    presence = PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s)
-    closes: list[Close] = [store.aclose, presence.aclose]
-    stores = Stores(
+    opening.stack.push_async_callback(store.aclose)
+    shared = _shared(opening, store.meta, is_local=False)
+    return Stores(
         journal=store.journal,
-        bus=MemoryBus(clock),
         records=store.records,
         blobs=store.blobs,
         archive=store.archive,
-        presence=presence,
+        presence=PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s),
+        bus=shared.bus,
+        quota=shared.quota,
+        directory=shared.directory,
+        commits=lambda: (store.writer.stats.commits, store.writer.stats.failures),
     )
-    return OpenStores(stores=stores, closes=tuple(closes))
+
+
+def is_postgres(url: str) -> bool:
+    """Whether ``url`` names a PostgreSQL store."""
+    return url.partition(":")[0] in ("postgresql", "postgres")
 
 
 def sqlite_path(url: str) -> Path:
     """The file that ``sqlite:///PATH`` names. Raises ``UsageError`` for any other URL."""
     scheme, separator, rest = url.partition(":///")
     if scheme != "sqlite" or not separator or not rest:
+        shown = f"{url.partition('://')[0]}://...@{url.rpartition('@')[2]}" if "@" in url else url
         raise UsageError(
-            f"the store {url.partition('@')[2] or url!r} cannot be opened: this version knows sqlite:///PATH and "
+            f"the store {shown!r} cannot be opened: this version knows sqlite:///PATH and "
             "postgresql://USER:PASSWORD@HOST/DATABASE",
-            store=url.partition("@")[2] or url,
+            store=shown,
         )
     return Path(rest).expanduser()
 
 
 def bus_rules(settings: Settings) -> BusRules:
     """The rules of the bus. A worker that died between claim and start hides its messages as long as its tasks."""
-    return DEFAULT_RULES._replace(hide_s=settings.worker.lease_s)
+    wanted = settings.bus
+    return DEFAULT_RULES._replace(
+        hide_s=settings.worker.lease_s,
+        aging_s=wanted.aging_s,
+        keep=wanted.keep,
+        keep_s=wanted.keep_s,
+        weights=wanted.weights,
+        max_deliveries=wanted.max_deliveries,
+        max_bytes=wanted.max_bytes,
+        max_waiting=wanted.max_waiting,
+    )
 
 
-def _local_bus(settings: Settings, scope: Scope, clock: Clock, closes: list[Close]) -> Bus:
+def _shared(opening: Opening, store: tuple[str, int], *, is_local: bool) -> Shared:
+    """What processes share: through Redis where there is one, else as far as this machine goes.
+
+    Args:
+        opening: The settings and what closes things.
+        store: Id and epoch of the store: one that was restored from a backup shares nothing with what it was.
+        is_local: Whether all processes of the store are on this machine.
+    """
+    if opening.settings.redis is not None:
+        return _redis(opening, opening.settings.redis, store)
+    return Shared(_local_bus(opening) if is_local else MemoryBus(opening.clock, bus_rules(opening.settings)))
+
+
+def _redis(opening: Opening, url: str, store: tuple[str, int]) -> Shared:
+    if find_spec("redis") is None:
+        raise MissingExtra("Redis needs the extra [redis]: pip install 'collegium[redis]'")
+    from collegium.adapters.redis.bus import RedisBus
+    from collegium.adapters.redis.connection import RedisConnection
+    from collegium.adapters.redis.directory import RedisDirectory
+    from collegium.adapters.redis.quota import RedisQuota
+
+    connection = RedisConnection(url)
+    opening.stack.push_async_callback(connection.aclose)
+    name, epoch = store
+    bus = RedisBus(connection, opening.clock, prefix=f"clg:{name}:{epoch}:", rules=bus_rules(opening.settings))
+    opening.stack.push_async_callback(bus.aclose)
+    return Shared(
+        bus,
+        RedisQuota(connection, opening.clock, prefix=f"clg:{name}:quota:"),
+        RedisDirectory(connection, opening.clock, prefix=f"clg:{name}:"),
+    )
+
+
+def _local_bus(opening: Opening) -> Bus:
+    settings, rules = opening.settings, bus_rules(opening.settings)
     # Work topics are rebuilt from the heads, so a process that works on its own runs only needs no file for them.
-    if scope == "own":
-        return MemoryBus(clock)
+    if opening.scope == "own":
+        return MemoryBus(opening.clock, rules)
     try:
-        bus = SqliteBus(settings.data_dir / "bus.db", clock, rules=bus_rules(settings))
+        bus = SqliteBus(settings.data_dir / "bus.db", opening.clock, rules=rules)
     except StoreError:
-        if scope == "all":
+        if opening.scope == "all":
             raise
-        return MemoryBus(clock)  # who only looks, or submits what others find by its head, can do without
-    closes.append(bus.aclose)
+        return MemoryBus(opening.clock, rules)  # who only looks, or submits what others find by its head
+    opening.stack.push_async_callback(bus.aclose)
     return bus
