@@ -11,7 +11,7 @@ INSTALL := install --quiet --require-hashes --no-deps --no-compile
 UV := uv==0.13.9
 
 # Nobody's money is spent by accident: demo, tests and benchmarks never see a provider key.
-KEYLESS := env -u OPENAI_API_KEY -u ANTHROPIC_API_KEY -u GEMINI_API_KEY -u GOOGLE_API_KEY -u OPENAI_COMPATIBLE_API_KEY -u COLLEGIUM_MODEL
+KEYLESS := env -u OPENAI_API_KEY -u ANTHROPIC_API_KEY -u GEMINI_API_KEY -u GOOGLE_API_KEY -u OPENAI_COMPATIBLE_API_KEY -u OPENAI_API_KEY_FILE -u ANTHROPIC_API_KEY_FILE -u GEMINI_API_KEY_FILE -u GOOGLE_API_KEY_FILE -u OPENAI_COMPATIBLE_API_KEY_FILE -u COLLEGIUM_MODEL
 
 PYTEST_WORKERS ?= 2
 PYTEST := $(KEYLESS) $(BIN)/python -m pytest

@@ -97,7 +97,7 @@ def place(folder: str) -> None:
 
 def begin(role: str, folder: str, options: argparse.Namespace, *, lease_s: float = 10.0) -> subprocess.Popen[str]:
     """Starts a process and returns when it is ready."""
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and not k.startswith("COLLEGIUM")}
+    environment = {k: v for k, v in os.environ.items() if "_API_KEY" not in k and not k.startswith("COLLEGIUM")}
     process = subprocess.Popen(
         [sys.executable, str(CHILD), role, folder, str(options.runs), str(options.every), str(lease_s)],
         stdin=subprocess.PIPE,

@@ -203,6 +203,7 @@ def main() -> None:
     options = parser.parse_args()
     for name in KEYS:
         os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
     file = options.questions or options.data / "questions.json"
     questions = msgspec.json.decode(file.read_bytes(), type=list[Question])
     if options.limit:

@@ -72,7 +72,7 @@ def main() -> None:
 def child(name: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Runs one conversation in a fresh process."""
     python = str(BENCH_PYTHON) if name == "langgraph" else sys.executable
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and not k.startswith("COLLEGIUM")}
+    environment = {k: v for k, v in os.environ.items() if "_API_KEY" not in k and not k.startswith("COLLEGIUM")}
     done = subprocess.run(
         [python, str(HERE / "_history_child.py"), name],
         input=json.dumps(plan),

@@ -157,7 +157,7 @@ def plan(
 def child(name: str, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Runs the passes in a fresh process."""
     python = str(BENCH_PYTHON) if name in PEERS else sys.executable
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and not k.startswith("COLLEGIUM")}
+    environment = {k: v for k, v in os.environ.items() if "_API_KEY" not in k and not k.startswith("COLLEGIUM")}
     if passes[0]["is_counting"]:
         environment["STEPS_COUNT"] = "1"
     done = subprocess.run(

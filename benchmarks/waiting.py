@@ -56,7 +56,7 @@ def main() -> None:
 
 def child(part: str, plan: dict[str, Any]) -> dict[str, Any]:
     """One part, in a fresh process."""
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and not k.startswith("COLLEGIUM")}
+    environment = {k: v for k, v in os.environ.items() if "_API_KEY" not in k and not k.startswith("COLLEGIUM")}
     command = [sys.executable, str(HERE / "_waiting_child.py"), part]
     done = subprocess.run(
         command, input=json.dumps(plan), stdout=subprocess.PIPE, text=True, check=True, env=environment

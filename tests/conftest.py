@@ -33,7 +33,7 @@ PROVIDER_VARIABLES = (
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Removes keys and ``COLLEGIUM_*`` and points the data folder to the test's own."""
     for name in list(os.environ):
-        if name in PROVIDER_VARIABLES or name.startswith("COLLEGIUM_"):
+        if name in PROVIDER_VARIABLES or name.endswith("_API_KEY_FILE") or name.startswith("COLLEGIUM_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLLEGIUM_DATA_DIR", str(tmp_path / "collegium-data"))
 

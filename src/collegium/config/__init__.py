@@ -38,6 +38,7 @@ from collegium.config.sections import (
     PostgresSection,
     PriceSetting,
     ProfileSetting,
+    RateSetting,
     RunLimitsSection,
     ServerSection,
     WorkerSection,
@@ -60,6 +61,7 @@ __all__ = [
     "PostgresSection",
     "PriceSetting",
     "ProfileSetting",
+    "RateSetting",
     "RunLimitsSection",
     "ServerSection",
     "Setting",
@@ -74,8 +76,10 @@ __all__ = [
 
 FILENAME = "collegium.toml"
 PREFIX = "COLLEGIUM_"
-KEY_VARIABLES = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_COMPATIBLE_API_KEY")
-"""Environment variables that hold a provider's key; shown masked, never stored."""
+_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_COMPATIBLE_API_KEY")
+KEY_VARIABLES = (*_KEYS, *(f"{k}_FILE" for k in _KEYS))
+"""Environment variables that hold a provider's keys, or name the file that does; shown masked, never stored."""
+_BY_NAME = ("models.prices", "models.profiles", "models.rates", "limits.tasks_of", "bus.weights")
 
 
 class Settings(BaseSettings):
@@ -195,7 +199,7 @@ def explain(settings: Settings) -> tuple[Setting, ...]:
     for key, value in _leaves(settings.model_dump(mode="json")).items():
         shown = shown_url(value) if key in ("store", "redis") and isinstance(value, str) else value
         rows.append(Setting(key, shown, sources.get(key, "default")))
-    rows += [Setting(k, mask(v), "the environment") for k, v in settings._keys.items()]  # noqa: SLF001
+    rows += [Setting(k, _mask_keys(k, v), "the environment") for k, v in settings._keys.items()]  # noqa: SLF001
     return tuple(rows)
 
 
@@ -227,6 +231,11 @@ def shown_url(url: str) -> str:
         return url
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:****@{host}"))
+
+
+def _mask_keys(variable: str, value: str) -> str:
+    """The keys in a variable, each masked; the path of a file of keys is no secret."""
+    return value if variable.endswith("_FILE") else ", ".join(mask(k.strip()) for k in value.split(",") if k.strip())
 
 
 def _config_path(config: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -315,7 +324,7 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     def walk(items: Mapping[str, Any], before: str) -> Iterator[tuple[str, object]]:
         for key, value in items.items():
             name = f"{before}{key}"
-            if isinstance(value, dict) and name not in ("models.prices", "models.profiles", "bus.weights"):
+            if isinstance(value, dict) and name not in _BY_NAME:
                 yield from walk(value, f"{name}.")
             else:
                 yield name, value

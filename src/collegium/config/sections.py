@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -117,6 +117,14 @@ class ProfileSetting(_Section):
     max_output_tokens: int | None = Field(default=None, ge=16)
 
 
+class RateSetting(_Section):
+    """What a provider allows; what is left out is not limited."""
+
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    concurrent: int | None = Field(default=None, ge=1)
+
+
 class ModelsSection(_Section):
     """``[models]``: how models are called."""
 
@@ -133,6 +141,12 @@ class ModelsSection(_Section):
     prices: dict[str, PriceSetting] = Field(
         default={},
         description="Price by model name, in US dollars for a million tokens: `input_usd`, `output_usd`.",
+    )
+    rates: dict[str, RateSetting] = Field(
+        default={},
+        description="What a provider allows, by model name or pattern (`openai:*`): `requests_per_minute` and "
+        "`tokens_per_minute` of each key, `concurrent` calls over all keys. Models of one pattern share it; with Redis "
+        "all processes do.",
     )
     profiles: dict[str, ProfileSetting] = Field(
         default={},
@@ -206,6 +220,12 @@ class LimitsSection(_Section):
     tenant: AccountSection = Field(default=AccountSection(), description="What each tenant may take.")
     user: AccountSection = Field(default=AccountSection(), description="What each user of a tenant may take.")
     agent: AccountSection = Field(default=AccountSection(), description="What each agent of a tenant may take.")
+    tenant_tasks: int | None = Field(
+        default=None, ge=1, description="Tasks of one tenant that are worked on at once, in all processes together."
+    )
+    tasks_of: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="The same for single tenants, by name; it wins over `tenant_tasks`."
+    )
     slice_share: float = Field(
         default=0.05, gt=0, le=1, description="A run without limits of its own sets aside this share of what is left."
     )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from collegium.adapters.models.catalogue import DEFAULT_LOCAL_MODEL
+from collegium.adapters.models.keys import has_key
 
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
 # Each provider's model of middle price (November 2026); COLLEGIUM_MODEL or --model chooses any other.
@@ -25,7 +26,7 @@ async def default_model_name(environ: Mapping[str, str], probe: Probe) -> str:
     if named := environ.get("COLLEGIUM_MODEL", "").strip():
         return named
     for variables, name in _PROVIDERS:
-        if any(environ.get(variable, "").strip() for variable in variables):
+        if has_key(variables, environ):
             return name
     return await probe() or f"local:{DEFAULT_LOCAL_MODEL}"
 

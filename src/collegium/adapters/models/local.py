@@ -236,6 +236,11 @@ class LocalModel:
         """What the model can do."""
         return self._profile
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its server was reached from here and still runs."""
+        return self._state is not None and self._server.is_alive
+
     async def start(self) -> None:
         """Starts the server, or finds it running. Raises ``ModelUnavailable``."""
         await self._model()

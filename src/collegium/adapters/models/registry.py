@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import importlib.util
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -10,12 +11,15 @@ from pathlib import Path
 import msgspec
 
 from collegium.adapters.models import prices, profiles
+from collegium.adapters.models.balanced import BalancedModel
 from collegium.adapters.models.breaker import BreakerPolicy
 from collegium.adapters.models.caching import CachingModel
 from collegium.adapters.models.catalogue import CatalogueEntry, find_local
 from collegium.adapters.models.connections import Connections, Timeouts
 from collegium.adapters.models.dialects import GENERIC, LLAMA_CPP, Dialect, openai_dialect
 from collegium.adapters.models.fallback import FallbackModel
+from collegium.adapters.models.key_ring import KeyRing, ModelRate
+from collegium.adapters.models.keys import fingerprint, read_keys
 from collegium.adapters.models.local import LocalModel, LocalServer, LocalSettings, require_engine
 from collegium.adapters.models.local_server import ServerState
 from collegium.adapters.models.names import ModelName, parse_name, split_chain
@@ -27,7 +31,7 @@ from collegium.adapters.models.scripted import ScriptedModel
 from collegium.domain.chat import ModelProfile
 from collegium.domain.errors import MissingExtra, MissingKey, UnknownName
 from collegium.domain.usage import FREE, Price
-from collegium.ports import Cache, Clock, Model
+from collegium.ports import Cache, Clock, Model, Quota
 
 _OPENAI_URL = "https://api.openai.com/v1"
 _SERVER_PACKAGES = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
@@ -35,7 +39,9 @@ _KEYS = {
     "openai": ("OPENAI_API_KEY",),
     "anthropic": ("ANTHROPIC_API_KEY",),
     "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "openai-compatible": ("OPENAI_COMPATIBLE_API_KEY",),
 }
+_NEED_KEYS = frozenset({"openai", "anthropic", "google"})
 _BASE_URLS = {
     "openai": ("OPENAI_BASE_URL",),
     "anthropic": ("ANTHROPIC_BASE_URL",),
@@ -51,6 +57,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         profiles: What the user knows better, by model name or pattern.
         prices: What the user pays, by model name; they win over the table.
+        rates: What providers allow, by model name or pattern.
         retry, breaker, timeouts, local: See their classes.
         cache_ttl_s: How long replies are kept where a cache is given.
         is_openai_lean: Serve ``openai:`` by the lean adapter although ``[openai]`` is installed.
@@ -58,6 +65,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     profiles: Mapping[str, ProfileChange] = msgspec.field(default_factory=dict)
     prices: Mapping[str, Price] = msgspec.field(default_factory=dict)
+    rates: Mapping[str, ModelRate] = msgspec.field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy = BreakerPolicy()
     timeouts: Timeouts = Timeouts()
@@ -76,6 +84,7 @@ class ModelRegistry:
         random: Numbers from 0 to 1, for jitter.
         settings: Values of the configuration.
         cache: Keeps replies; without it every call is made.
+        quota: Where rates are shared with other processes.
         progress: Told how far a model is that ``open`` has to pull first.
     """
 
@@ -88,6 +97,7 @@ class ModelRegistry:
         random: Callable[[], float],
         settings: ModelSettings | None = None,
         cache: Cache | None = None,
+        quota: Quota | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._environ = environ
@@ -97,11 +107,14 @@ class ModelRegistry:
         self._random = random
         self._settings = settings or ModelSettings()
         self._cache = cache
+        self._quota = quota
+        self._rings: dict[tuple[str, tuple[str, ...]], KeyRing] = {}
+        self._local: dict[str, LocalModel] = {}
         self._progress = progress
         self._connections = Connections()
         self._models: dict[str, Model] = {}
         self._opening = asyncio.Lock()
-        self._openers: dict[str, Callable[[ModelName], Awaitable[Model]]] = {
+        self._openers: dict[str, Callable[[ModelName, str], Awaitable[Model]]] = {
             "openai": self._open_openai,
             "anthropic": self._open_rich,
             "google": self._open_rich,
@@ -145,7 +158,10 @@ class ModelRegistry:
         if (model := self._models.get(text)) is not None:
             return model
         name = parse_name(text)
-        model = await self._openers[name.provider](name)
+        keys = self._keys(name)
+        models = [await self._openers[name.provider](name, key) for key in keys]
+        ring = self._ring(name, keys)
+        model: Model = models[0] if ring is None else BalancedModel(models, ring)
         if name.provider != "scripted":  # a script is strict: it is asked exactly what the system asks
             model = RetryingModel(model, clock=self._clock, random=self._random, policy=self._settings.retry)
             if self._cache is not None:
@@ -153,18 +169,22 @@ class ModelRegistry:
         self._models[text] = model
         return model
 
-    async def _open_openai(self, name: ModelName) -> Model:
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the local models that run on this machine and were called from here."""
+        return tuple(name for name, model in self._local.items() if model.is_loaded)
+
+    async def _open_openai(self, name: ModelName, key: str) -> Model:
         if not self._settings.is_openai_lean and _is_installed("openai"):
-            return await self._open_rich(name)
-        key, base_url = self._key(name), self._base_url("openai") or _OPENAI_URL
+            return await self._open_rich(name, key)
+        base_url = self._base_url("openai") or _OPENAI_URL
         listing = await self._listing(name, provider="openai", base_url=base_url)
         return self._lean(
             name.name, base_url, key, self._profile(profiles.hosted_profile(name, listing)), listing.pricing,
             dialect=openai_dialect(name.name), timeouts=self._settings.timeouts,
         )  # fmt: skip
 
-    async def _open_rich(self, name: ModelName) -> Model:
-        key = self._key(name)
+    async def _open_rich(self, name: ModelName, key: str) -> Model:
         if not _is_installed(name.provider):
             raise MissingExtra(
                 f"{name.text} needs the extra [{name.provider}]: pip install 'collegium[{name.provider}]'",
@@ -184,16 +204,15 @@ class ModelRegistry:
             timeouts=self._settings.timeouts,
         )
 
-    async def _open_endpoint(self, name: ModelName) -> Model:
+    async def _open_endpoint(self, name: ModelName, key: str) -> Model:
         base_url = name.base_url or ""
         listing = await self._listing(name, provider=None, base_url=base_url)
         profile = self._profile(profiles.endpoint_profile(name, listing))
         pricing = FREE_PRICING if profile.price is FREE else listing.pricing
-        key = self._environ.get("OPENAI_COMPATIBLE_API_KEY", "").strip()
         timeouts = _LOCAL_TIMEOUTS if profile.is_local else self._settings.timeouts
         return self._lean(name.name, base_url, key, profile, pricing, dialect=GENERIC, timeouts=timeouts)
 
-    async def _open_local(self, name: ModelName) -> Model:
+    async def _open_local(self, name: ModelName, key: str) -> Model:
         found = find_local(name.name, self._models_dir)
         require_engine(name.name)
         if isinstance(found, CatalogueEntry):
@@ -208,12 +227,13 @@ class ModelRegistry:
             )  # fmt: skip
 
         # The server is started by the first call: answers that are only quoted need none.
-        return LocalModel(server, profile, connect=connect)
+        model = self._local[name.text] = LocalModel(server, profile, connect=connect)
+        return model
 
-    async def _open_scripted(self, name: ModelName) -> Model:
+    async def _open_scripted(self, name: ModelName, key: str) -> Model:
         return ScriptedModel.from_file(name.name, clock=self._clock)
 
-    async def _open_langchain(self, name: ModelName) -> Model:
+    async def _open_langchain(self, name: ModelName, key: str) -> Model:
         raise UnknownName(
             f"{name.text}: models of LangChain come with the LangChain adapter, which this version does not have yet",
             name=name.text,
@@ -256,18 +276,30 @@ class ModelRegistry:
             listing = msgspec.structs.replace(listing, pricing=Pricing(own))
         return listing
 
-    def _key(self, name: ModelName) -> str:
-        variables = _KEYS[name.provider]
-        key = next((k for v in variables if (k := self._environ.get(v, "").strip())), "")
-        if not key:
+    def _keys(self, name: ModelName) -> tuple[str, ...]:
+        """The keys of the provider; an empty one where it asks for none."""
+        variables = _KEYS.get(name.provider, ())
+        keys = read_keys(variables, self._environ)
+        if not keys and name.provider in _NEED_KEYS:
             raise MissingKey(
                 f"{name.text} needs a key: set {' or '.join(variables)}, or choose another model "
                 "(local:smollm2-135m-instruct needs none)",
                 variables=variables,
             )
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise MissingKey(f"{variables[0]} holds characters that no key has: set it again", variables=variables)
-        return key
+        return keys or ("",)
+
+    def _ring(self, name: ModelName, keys: tuple[str, ...]) -> KeyRing | None:
+        """What shares the calls out among ``keys``, one for all models of the same rates; None where nothing is to."""
+        patterns = [p for p in self._settings.rates if fnmatch.fnmatchcase(name.text, p)]
+        pattern = max(patterns, key=lambda p: (p == name.text, len(p)), default=None)
+        if name.provider == "scripted" or (pattern is None and len(keys) == 1):
+            return None
+        scope = name.text if pattern is None else pattern
+        if (scope, keys) not in self._rings:
+            rate = ModelRate() if pattern is None else self._settings.rates[pattern]
+            names = [fingerprint(key) for key in keys]
+            self._rings[scope, keys] = KeyRing(scope, names, rate, quota=self._quota, clock=self._clock)
+        return self._rings[scope, keys]
 
     def _base_url(self, provider: str) -> str | None:
         return next((u for v in _BASE_URLS[provider] if (u := self._environ.get(v, "").strip())), None)
