@@ -49,6 +49,9 @@ class Bus(Protocol):
     async def revive(self, letter: Letter) -> bool:
         """Gives a dead letter back to its group, as if it were new; False when it is there no more."""
 
+    async def topics(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        """Names of topics that have messages, groups or dead letters, in order, with ``name > after``."""
+
     async def depth(self, topics: Sequence[str]) -> int:
         """How many messages wait unclaimed."""
 

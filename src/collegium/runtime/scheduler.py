@@ -10,12 +10,13 @@ from datetime import datetime
 
 from collegium.domain import body as b
 from collegium.domain.decision import Decision
-from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError
+from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError, TopicFull
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
 from collegium.domain.message import Message, work_topic
 from collegium.domain.run import RunState, apply, fold
+from collegium.domain.task import TaskState
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Bus, Clock, Journal, Receipt
 from collegium.runtime.agenda import Agenda, Proposal
@@ -59,6 +60,7 @@ class Scheduler:
         self._proposed: dict[str, list[_Proposed]] = {}
         self._deciders: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, set[asyncio.Future[RunState]]] = {}
+        self._is_bus_away = False
 
     async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted | b.RunForked) -> RunState:
         """Accepts a run: durable when this returns. The same run again is accepted once.
@@ -81,7 +83,7 @@ class Scheduler:
         for event in events[1:]:
             state = apply(state, event)
         self._keep(state)
-        await self._publish_ready(state, decisions)
+        await self.publish(state, only=_made_ready(decisions))
         return state
 
     async def _opening(self, run: str, first: Draft) -> tuple[Sequence[Decision], HeadChange]:
@@ -166,18 +168,24 @@ class Scheduler:
                     del self._changed[run]
 
     async def publish(self, state: RunState, *, only: Collection[str] | None = None) -> None:
-        """Puts the ready tasks (of ``only``) on the bus; those that are there already stay as they are."""
-        for task in state.tasks.values() if only is None else [state.tasks[name] for name in only]:
-            if task.status == "ready" and (task.wake_at is None or task.wake_at <= self._clock.now()):
-                await self._bus.publish(
-                    Message(
-                        id=f"{state.id}/{task.task.id}/{task.attempt}",
-                        topic=work_topic(task.task.capability),
-                        tenant=state.tenant,
-                        body={"run": state.id, "task": task.task.id, "attempt": task.attempt},
-                        priority=state.goal.priority,
-                    )
-                )
+        """Puts the ready tasks (of ``only``) on the bus; those that are there already stay as they are.
+
+        Never fails: where the bus is away or full, what was decided is durable all the same. The head is due in a
+        second, and whoever sweeps publishes again.
+        """
+        now = self._clock.now()
+        tasks = state.tasks.values() if only is None else [state.tasks[name] for name in only]
+        ready = [t for t in tasks if t.status == "ready" and (t.wake_at is None or t.wake_at <= now)]
+        if not ready:
+            return
+        try:
+            await self._bus.publish(*(_message(state, task) for task in ready))
+        except (StoreError, TopicFull, OSError) as error:
+            if not self._is_bus_away:
+                _log.warning("work cannot be published, from %s on; it is tried again: %s", state.id, error)
+            self._is_bus_away = True
+        else:
+            self._is_bus_away = False
 
     async def _work_off(self, run: str) -> None:
         """Decides on all that is proposed for ``run``, batch by batch: one task per run and process."""
@@ -244,17 +252,10 @@ class Scheduler:
         if any(isinstance(d.body, b.RunFinished) for d in decisions):
             self._meter.add(RUNS, state.status)
         self._keep(state)
-        await self._publish_ready(state, decisions)
+        await self.publish(state, only=_made_ready(decisions))
         if self._funding is not None and agenda.is_giving_back:
             await self._give_back(self._funding, state)
         return state, heard, not agenda.is_cut
-
-    async def _publish_ready(self, state: RunState, decisions: Sequence[Decision]) -> None:
-        try:
-            await self.publish(state, only=[d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task])
-        except (StoreError, OSError):
-            # What was decided is durable; the head is due in a second, and whoever sweeps publishes again.
-            _log.exception("the work of %s could not be published", state.id)
 
     async def _give_back(self, funding: Funding, state: RunState) -> None:
         try:
@@ -294,6 +295,22 @@ class _Proposed:
     proposal: Proposal
     fence: Fence | None
     done: asyncio.Future[RunState]
+
+
+def _made_ready(decisions: Sequence[Decision]) -> list[str]:
+    """The tasks that became ready."""
+    return [d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task]
+
+
+def _message(state: RunState, task: TaskState) -> Message:
+    """What waits on the bus for whoever works on the task next."""
+    return Message(
+        id=f"{state.id}/{task.task.id}/{task.attempt}",
+        topic=work_topic(task.task.capability),
+        tenant=state.tenant,
+        body={"run": state.id, "task": task.task.id, "attempt": task.attempt},
+        priority=state.goal.priority,
+    )
 
 
 def _closes_attempts(before: RunState, after: RunState) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from collegium.domain import body as b
 from collegium.domain.chat import Delta, ModelProfile, ModelReply, ModelRequest, ToolCall
 from collegium.domain.errors import ToolError, UnknownName
-from collegium.domain.message import Claim, Message
+from collegium.domain.message import Claim, Letter, Message
 from collegium.domain.tool import ToolDefinition, ToolResult
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Bus, Clock
@@ -102,9 +102,9 @@ class ReplayBus:
         self._inner = inner
         self._progress = progress
 
-    async def publish(self, message: Message) -> bool:
+    async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
         """See ``Bus``."""
-        return await self._inner.publish(message)
+        return await self._inner.publish(*messages, delay_s=delay_s)
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
         """See ``Bus``; what may not begin yet comes back a little later."""
@@ -117,13 +117,27 @@ class ReplayBus:
                 await self._inner.settle(claim, requeue_after_s=LOOK_S)
         return tuple(due)
 
-    async def settle(self, claim: Claim, *, requeue_after_s: float | None = None) -> None:
+    async def settle(self, claim: Claim, *, requeue_after_s: float | None = None, dead: str | None = None) -> None:
         """See ``Bus``."""
-        await self._inner.settle(claim, requeue_after_s=requeue_after_s)
+        await self._inner.settle(claim, requeue_after_s=requeue_after_s, dead=dead)
 
-    async def read(self, topic: str, after: int = 0, limit: int = 1_000) -> tuple[Message, ...]:
+    async def read(
+        self, topic: str, after: int = 0, limit: int = 1_000, *, since: datetime | None = None
+    ) -> tuple[Message, ...]:
         """See ``Bus``."""
-        return await self._inner.read(topic, after, limit)
+        return await self._inner.read(topic, after, limit, since=since)
+
+    async def letters(self, topic: str, after: int = 0, limit: int = 100) -> tuple[Letter, ...]:
+        """See ``Bus``."""
+        return await self._inner.letters(topic, after, limit)
+
+    async def revive(self, letter: Letter) -> bool:
+        """See ``Bus``."""
+        return await self._inner.revive(letter)
+
+    async def topics(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        """See ``Bus``."""
+        return await self._inner.topics(after, limit)
 
     async def depth(self, topics: Sequence[str]) -> int:
         """See ``Bus``."""

@@ -234,11 +234,11 @@ async def test_work_that_could_not_be_published_is_published_by_the_sweep(error:
     class FullOnce(Wrapped):
         published = 0
 
-        async def publish(self, message: Message) -> bool:
+        async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
             self.published += 1
             if self.published == 2:
                 raise error
-            return bool(await self._inner.publish(message))
+            return int(await self._inner.publish(*messages, delay_s=delay_s))
 
     stores = memory_stores(SystemClock())
     async with team(ScriptedModel([DONE]), stores=replace(stores, bus=FullOnce(stores.bus))) as app:

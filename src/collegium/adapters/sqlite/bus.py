@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from collegium.adapters.sqlite import bus_statements as sql
 from collegium.adapters.sqlite.scratch import ScratchFile
 from collegium.adapters.topic_signals import TopicSignals
 from collegium.domain.errors import StoreError
-from collegium.domain.message import Claim, Message
+from collegium.domain.message import Claim, Letter, Message
 from collegium.ports import Clock
 
 _TRIM_EVERY = 128
@@ -54,8 +55,23 @@ class SqliteBus:
         self._last_seq = 0
         self._hear()
 
-    async def publish(self, message: Message) -> bool:
-        """Whether the message was new."""
+    async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
+        """How many were new."""
+        return sum([await self._publish(message) for message in messages])
+
+    async def letters(self, topic: str, after: int = 0, limit: int = 100) -> tuple[Letter, ...]:
+        """Dead letters of a topic by ``message.seq``, with ``seq > after``."""
+        return ()
+
+    async def revive(self, letter: Letter) -> bool:
+        """Whether the dead letter was there; it waits for its group again, as if it were new."""
+        return False
+
+    async def topics(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        """Names of topics that have messages, groups or dead letters, in order, with ``name > after``."""
+        return ()
+
+    async def _publish(self, message: Message) -> bool:
         now = self._now()
         body = msgspec.json.encode(message.body).decode()
         row = (message.topic, message.id, message.tenant, body, message.priority, now)
@@ -121,7 +137,7 @@ class SqliteBus:
         await self._file.write(work)
         self._groups.update((topic, group) for topic in new)
 
-    async def settle(self, claim: Claim, *, requeue_after_s: float | None = None) -> None:
+    async def settle(self, claim: Claim, *, requeue_after_s: float | None = None, dead: str | None = None) -> None:
         """Removes the claimed message, or gives it back after a delay. A stale claim changes nothing."""
         key = (claim.message.seq, claim.group, claim.token)
         if requeue_after_s is None:
@@ -138,7 +154,9 @@ class SqliteBus:
         self._signals.stir(claim.message.topic)
         self._bells.ring()
 
-    async def read(self, topic: str, after: int = 0, limit: int = 1_000) -> tuple[Message, ...]:
+    async def read(
+        self, topic: str, after: int = 0, limit: int = 1_000, *, since: datetime | None = None
+    ) -> tuple[Message, ...]:
         """Messages of a topic in the order they were published, settled or not, with ``seq > after``."""
         self._hear()
         self._signals.looked([topic])

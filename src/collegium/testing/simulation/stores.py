@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from math import inf
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.domain.errors import StoreUnavailable
-from collegium.domain.message import Claim, Message
+from collegium.domain.message import Claim, Letter, Message
 from collegium.domain.record import Condition, Record
 from collegium.testing.simulation.loop import VirtualLoop
 from collegium.testing.simulation.machine import Machine
@@ -26,16 +27,16 @@ class SharedBus:
         self.loop = loop
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def deliver(self, message: Message, *, after_s: float = 0.0) -> bool:
+    async def deliver(self, message: Message, *, after_s: float = 0.0, delay_s: float = 0.0) -> int:
         """Publishes, at once or later; wakes everybody who waits for anything."""
         if after_s > 0:
             await asyncio.sleep(after_s)
-        is_new = await self.messages.publish(message)
+        new = await self.messages.publish(message, delay_s=delay_s)
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if not one.done():
                 one.set_result(None)
-        return is_new
+        return new
 
     async def news(self, timeout_s: float) -> bool:
         """Whether something was published within ``timeout_s``."""
@@ -56,21 +57,24 @@ class HostBus:
         self._shared = shared
         self._machine = machine
 
-    async def publish(self, message: Message) -> bool:
-        """Publishes, unless the message is lost."""
-        machine, faults, loop = self._machine, self._machine.faults, self._shared.loop
-        await machine.reach("bus.publish:before")
-        is_new = True
+    async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
+        """Publishes, unless a message is lost."""
+        await self._machine.reach("bus.publish:before")
+        new = sum([await self._publish(message, delay_s) for message in messages])
+        await self._machine.reach("bus.publish:after")
+        return new
+
+    async def _publish(self, message: Message, delay_s: float) -> int:
+        faults, loop, new = self._machine.faults, self._shared.loop, 1
         if faults.strikes("lose"):
             pass
         elif faults.strikes("reorder"):
-            loop.spawn(None, self._shared.deliver(message, after_s=faults.delay_s()))
+            loop.spawn(None, self._shared.deliver(message, after_s=faults.delay_s(), delay_s=delay_s))
         else:
-            is_new = await self._shared.deliver(message)
+            new = await self._shared.deliver(message, delay_s=delay_s)
         if faults.strikes("duplicate"):
-            loop.spawn(None, self._shared.deliver(message, after_s=3 * faults.delay_s()))
-        await machine.reach("bus.publish:after")
-        return is_new
+            loop.spawn(None, self._shared.deliver(message, after_s=3 * faults.delay_s(), delay_s=delay_s))
+        return new
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
         """What waits; now and then a claim is not heard of, and what it took stays hidden for a while."""
@@ -80,16 +84,33 @@ class HostBus:
             await self._machine.reach("bus.claim:after")
         return claims
 
-    async def settle(self, claim: Claim, *, requeue_after_s: float | None = None) -> None:
-        """Removes the message, or gives it back."""
+    async def settle(self, claim: Claim, *, requeue_after_s: float | None = None, dead: str | None = None) -> None:
+        """Removes the message, gives it back, or makes it a dead letter."""
         await self._machine.reach("bus.settle:before")
-        await self._shared.messages.settle(claim, requeue_after_s=requeue_after_s)
+        await self._shared.messages.settle(claim, requeue_after_s=requeue_after_s, dead=dead)
         await self._machine.reach("bus.settle:after")
 
-    async def read(self, topic: str, after: int = 0, limit: int = 1_000) -> tuple[Message, ...]:
+    async def read(
+        self, topic: str, after: int = 0, limit: int = 1_000, *, since: datetime | None = None
+    ) -> tuple[Message, ...]:
         """Messages of a topic."""
         await self._machine.awake()
-        return await self._shared.messages.read(topic, after, limit)
+        return await self._shared.messages.read(topic, after, limit, since=since)
+
+    async def letters(self, topic: str, after: int = 0, limit: int = 100) -> tuple[Letter, ...]:
+        """Dead letters of a topic."""
+        await self._machine.awake()
+        return await self._shared.messages.letters(topic, after, limit)
+
+    async def revive(self, letter: Letter) -> bool:
+        """Gives a dead letter back."""
+        await self._machine.awake()
+        return await self._shared.messages.revive(letter)
+
+    async def topics(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        """Names of topics."""
+        await self._machine.awake()
+        return await self._shared.messages.topics(after, limit)
 
     async def depth(self, topics: Sequence[str]) -> int:
         """How many messages wait."""
