@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from collegium.adapters.blob_rules import Names, names_in, take_readings
+from collegium.adapters.blob_rules import Elsewhere, Names, names_in, nowhere, take_readings
 from collegium.adapters.postgres import blobs
 from collegium.adapters.postgres.checkpoints import PostgresCheckpoints
 from collegium.adapters.postgres.connection import Connection
 from collegium.adapters.postgres.journal_part import LOCK
 from collegium.adapters.postgres.reader import Reader
+from collegium.adapters.postgres.wire import Batch
 from collegium.adapters.postgres.writer import Deed, Writer
 from collegium.adapters.rows import to_us
 from collegium.domain import chain
@@ -113,19 +114,31 @@ class PostgresArchive:
 
         What is put again meanwhile is young, and what is named meanwhile is looked at once more in the transaction.
         """
+        return await self.collect_unless(nowhere, before=before)
+
+    async def collect_unless(self, elsewhere: Elsewhere, *, before: datetime) -> int:
+        """``collect`` that spares what ``elsewhere`` gives; it is asked at first and again right before the end."""
         cutoff = to_us(before)
         (horizon,) = await self._reader.row(_HORIZON) or (0,)
         old = {(tenant, sha256) for tenant, sha256 in await self._reader.rows(_OLD, (cutoff,))}
-        named: Names = set()
+        named = set(await elsewhere())
         await _note_events(self._reader.rows, 0, named)
         await _note_records(self._reader, named)
         stale = take_readings([(t, k, b) for t, k, b in await self._reader.rows(_READINGS)], named)
         if not old - named and not stale:
             return 0
-        item = _Collect(sorted(old - named), stale, horizon=horizon, cutoff=cutoff)
+        item = _Collect(sorted(old - named - await elsewhere()), stale, horizon=horizon, cutoff=cutoff)
         self._writer.put(item)
         await self._writer.settled(item)
         return item.count
+
+    async def names(self, after: str = "") -> tuple[Names, str]:
+        """Blobs named by events stored behind the cursor ``after``, and the cursor to go on from."""
+        (horizon,) = await self._reader.row(_HORIZON) or (0,)
+        named: Names = set()
+        await _note_events(self._reader.rows, int(after or 0), named)
+        # Whatever was under way meanwhile is at the horizon of that moment, or behind it.
+        return named, str(horizon - 1)
 
     async def checkpoint(self, *, at: datetime, pause_s: float = 0.0) -> tuple[Checkpoint, ...]:
         """Signs where the runs of each tenant stand that changed; what was written, in one commit."""
@@ -149,9 +162,11 @@ class _Prune(Deed):
 
     async def act(self, connection: Connection) -> None:
         t = self.tombstone
-        cursor = connection.cursor(binary=True)
-        row = await (await cursor.execute(LOCK, ([t.run],))).fetchone()
-        if row is None or (row[3], row[4].hex()) != (t.seq, t.mac) or row[2] not in FINISHED:
+        batch = Batch()
+        locked = batch.add(LOCK, [(t.run,)])
+        await batch.exchange(connection)
+        head = next(batch.rows(locked), None)
+        if head is None or (head[3], head[4].hex()) != (t.seq, t.mac) or head[2] not in FINISHED:
             raise Conflict(f"{t.run} has moved since it was looked at: it is not pruned", run=t.run)
         if t.what == "run":
             await connection.execute(DROP_EVENTS, (t.run, t.kept))

@@ -9,6 +9,7 @@ from typing import Final
 from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
 from collegium.adapters.postgres.connection import Connection
 from collegium.adapters.postgres.reader import Reader
+from collegium.adapters.postgres.wire import BYTES, INT8, TEXT, Batch, Statement
 from collegium.adapters.postgres.writer import Deed, Item, Writer
 from collegium.adapters.rows import require_text, to_us
 from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
@@ -16,11 +17,14 @@ from collegium.ports import Clock
 
 GET: Final = "SELECT data FROM blobs WHERE tenant = %s AND sha256 = %s"
 # In the order of their names, so that two writers that put the same ones never lock each other out.
-PUT: Final = """
-INSERT INTO blobs (tenant, sha256, data, stored_at)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::bytea[], %b::bigint[])
-ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = greatest(blobs.stored_at, excluded.stored_at)
-"""
+PUT: Final = Statement(
+    "put_blobs",
+    """
+    INSERT INTO blobs (tenant, sha256, data, stored_at) SELECT * FROM unnest($1, $2, $3, $4)
+    ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = greatest(blobs.stored_at, excluded.stored_at)
+    """,
+    (TEXT, TEXT, BYTES, INT8),
+)
 DELETE: Final = "DELETE FROM blobs WHERE tenant = %s AND sha256 = %s"
 _MAX_BYTES: Final = 8 * 1024 * 1024
 
@@ -41,25 +45,25 @@ class BlobPart(Gathered):
                 self._flushes.append(item)
         return bool(self.gathered)
 
-    async def ask(self, connection: Connection) -> None:
+    def ask(self, batch: Batch) -> None:
         """Blobs stand on nothing."""
 
-    async def judge(self) -> bool:
+    def judge(self, batch: Batch) -> bool:
         """No blob is refused."""
         return bool(self.gathered)
 
-    async def write(self, connection: Connection) -> None:
+    def write(self, batch: Batch) -> None:
         """Writes all blobs of this transaction; those that are there already only become younger."""
         rows: list[tuple[str, str, bytes, int]] = []
         size = 0
         for (tenant, name), (data, stored_us) in sorted(self.gathered.items()):
             if rows and size + len(data) > _MAX_BYTES:
-                await connection.execute(PUT, columns(rows))
+                batch.add(PUT, rows)
                 rows, size = [], 0
             rows.append((tenant, name, data, stored_us))
             size += len(data)
         if rows:
-            await connection.execute(PUT, columns(rows))
+            batch.add(PUT, rows)
 
     async def is_stored(self, connection: Connection) -> bool:
         """False: to put a blob again is as good."""
@@ -163,8 +167,3 @@ class _Delete(Deed):
     async def act(self, connection: Connection) -> None:
         cursor = await connection.execute(DELETE, (self.tenant, self.name))
         self.is_deleted = cursor.rowcount > 0
-
-
-def columns(rows: Sequence[Sequence[object]]) -> tuple[list[object], ...]:
-    """The values of ``rows`` column by column, as ``unnest`` takes them."""
-    return tuple(map(list, zip(*rows, strict=True)))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
-
-from psycopg import AsyncCursor
+from typing import Final
 
 from collegium.adapters.admission import Append, Doubts, admit
-from collegium.adapters.postgres.blobs import BlobPart, columns
+from collegium.adapters.postgres.blobs import PUT, BlobPart
 from collegium.adapters.postgres.connection import Connection
+from collegium.adapters.postgres.wire import BEGIN, BOOL, BYTES, COMMIT, INT4, INT8, TEXT, Batch, Statement
 from collegium.adapters.postgres.writer import Item
 from collegium.adapters.rows import Entropy, EventRow, FenceRow, HeadRow, seal, to_us
 from collegium.domain import chain
@@ -22,47 +21,87 @@ INLINE_BYTES: Final = 4 * 1024
 """Larger bodies go to the blobs."""
 # A run that is not there yet has no row to lock: one is made first, and whoever makes the same run waits for it. It has
 # the status and the wake-up that it is about to get, so that the indexes are written once.
-RESERVE: Final = """
-INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, pos)
-SELECT run, tenant, status, 0, ''::bytea, 0, wake_at, 0
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[]) AS wanted (run, tenant, status, wake_at) ORDER BY run
-ON CONFLICT (run) DO NOTHING
-"""
-LOCK: Final = """
-SELECT run, tenant, status, seq, mac, deciding_seq, wake_at, pos FROM heads
-WHERE run = ANY (%b::text[]) ORDER BY run FOR UPDATE
-"""
+RESERVE: Final = Statement(
+    "reserve_heads",
+    """
+    INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, pos)
+    SELECT run, tenant, status, 0, ''::bytea, 0, wake_at, 0
+    FROM unnest($1, $2, $3, $4) AS wanted (run, tenant, status, wake_at) ORDER BY run
+    ON CONFLICT (run) DO NOTHING
+    """,
+    (TEXT, TEXT, TEXT, INT8),
+)
+LOCK: Final = Statement(
+    "lock_heads",
+    """
+    SELECT run, tenant, status, seq, mac, deciding_seq, wake_at, pos FROM heads
+    WHERE run = ANY ($1) ORDER BY run FOR UPDATE
+    """,
+    (TEXT,),
+    (TEXT, TEXT, TEXT, INT8, BYTES, INT8, INT8, INT8),
+)
 # After the heads are locked nobody changes these. A statement of its own: it sees what was committed until then.
-FENCES: Final = """
-SELECT f.run, f.task, f.attempt, f.worker, f.open
-FROM unnest(%b::text[], %b::text[]) AS wanted (run, task) JOIN fences f ON f.run = wanted.run AND f.task = wanted.task
-"""
-PUT_EVENTS: Final = """
-INSERT INTO events (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
-SELECT greatest(pos, collegium_pos()), run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob
-FROM unnest(%b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::int[], %b::bigint[],
-            %b::text[], %b::int[], %b::bytea[], %b::bytea[], %b::bytea[], %b::bytea[], %b::text[])
-     AS new (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
-"""
+FENCES: Final = Statement(
+    "read_fences",
+    """
+    SELECT f.run, f.task, f.attempt, f.worker, f.open
+    FROM unnest($1, $2) AS wanted (run, task) JOIN fences f ON f.run = wanted.run AND f.task = wanted.task
+    """,
+    (TEXT, TEXT),
+    (TEXT, TEXT, INT4, TEXT, BOOL),
+)
+PUT_EVENTS: Final = Statement(
+    "put_events",
+    """
+    INSERT INTO events (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
+    SELECT greatest(pos, collegium_pos()),
+           run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         AS new (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
+    """,
+    (INT8, TEXT, INT8, TEXT, TEXT, TEXT, INT4, INT8, TEXT, INT4, BYTES, BYTES, BYTES, BYTES, TEXT),
+)
 # Recording appends leave the indexed columns alone, so that the row can be changed in its place.
-MOVE_HEADS: Final = """
-UPDATE heads SET seq = new.seq, mac = new.mac, pos = greatest(heads.pos, collegium_pos())
-FROM unnest(%b::text[], %b::bigint[], %b::bytea[]) AS new (run, seq, mac) WHERE heads.run = new.run
-"""
-DECIDE_HEADS: Final = """
-UPDATE heads SET tenant = new.tenant, status = new.status, seq = new.seq, mac = new.mac,
-                 deciding_seq = new.deciding_seq, wake_at = new.wake_at, pos = greatest(heads.pos, collegium_pos())
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::bytea[], %b::bigint[], %b::bigint[])
-     AS new (run, tenant, status, seq, mac, deciding_seq, wake_at) WHERE heads.run = new.run
-"""
-_FORGET: Final = "DELETE FROM heads WHERE run = ANY (%b::text[]) AND seq = 0"
-PUT_FENCES: Final = """
-INSERT INTO fences (run, task, attempt, worker, open)
-SELECT * FROM unnest(%b::text[], %b::text[], %b::int[], %b::text[], %b::bool[])
-ON CONFLICT (run, task) DO UPDATE
-SET attempt = excluded.attempt, worker = excluded.worker, open = excluded.open
-"""
-HAS_EVENT: Final = "SELECT 1 FROM events WHERE run = %s AND seq = %s AND mac = %s"
+MOVE_HEADS: Final = Statement(
+    "move_heads",
+    """
+    UPDATE heads SET seq = new.seq, mac = new.mac, pos = greatest(heads.pos, collegium_pos())
+    FROM unnest($1, $2, $3) AS new (run, seq, mac) WHERE heads.run = new.run
+    """,
+    (TEXT, INT8, BYTES),
+)
+DECIDE_HEADS: Final = Statement(
+    "decide_heads",
+    """
+    UPDATE heads SET tenant = new.tenant, status = new.status, seq = new.seq, mac = new.mac,
+                     deciding_seq = new.deciding_seq, wake_at = new.wake_at,
+                     pos = greatest(heads.pos, collegium_pos())
+    FROM unnest($1, $2, $3, $4, $5, $6, $7) AS new (run, tenant, status, seq, mac, deciding_seq, wake_at)
+    WHERE heads.run = new.run
+    """,
+    (TEXT, TEXT, TEXT, INT8, BYTES, INT8, INT8),
+)
+FORGET: Final = Statement("forget_heads", "DELETE FROM heads WHERE run = ANY ($1) AND seq = 0", (TEXT,))
+PUT_FENCES: Final = Statement(
+    "put_fences",
+    """
+    INSERT INTO fences (run, task, attempt, worker, open) SELECT * FROM unnest($1, $2, $3, $4, $5)
+    ON CONFLICT (run, task) DO UPDATE
+    SET attempt = excluded.attempt, worker = excluded.worker, open = excluded.open
+    """,
+    (TEXT, TEXT, INT4, TEXT, BOOL),
+)
+HAS_EVENT: Final = Statement(
+    "has_event",
+    "SELECT e.seq FROM unnest($1, $2, $3) AS wanted (run, seq, mac) "
+    "JOIN events e ON e.run = wanted.run AND e.seq = wanted.seq AND e.mac = wanted.mac",
+    (TEXT, INT8, BYTES),
+    (INT8,),
+)
+STATEMENTS: Final = (
+    BEGIN, COMMIT, PUT, RESERVE, LOCK, FENCES, PUT_EVENTS, MOVE_HEADS, DECIDE_HEADS, FORGET, PUT_FENCES, HAS_EVENT
+)  # fmt: skip
+"""All that a writer sends, prepared with its connection."""
 
 
 class AppendItem(Item):
@@ -93,7 +132,7 @@ class JournalPart:
         self._key = chain_key
         self._entropy = entropy
         self._appends: list[AppendItem] = []
-        self._asked: list[AsyncCursor[tuple[Any, ...]]] = []
+        self._asked: list[int] = []
         self._heads: dict[str, HeadRow | None] = {}
         self._places: dict[str, int] = {}
         self._fences: dict[tuple[str, str], FenceRow] = {}
@@ -108,25 +147,23 @@ class JournalPart:
         self._appends = [item for item in items if isinstance(item, AppendItem)]
         return bool(self._appends)
 
-    async def ask(self, connection: Connection) -> None:
+    def ask(self, batch: Batch) -> None:
         """Locks the heads of all runs that are appended to, and asks for the fences of the tasks it is about."""
+        self._asked = []
         if not self._appends:
             return
         requests = [item.request for item in self._appends]
         self._reserved = {a.run: a for a in requests if a.expected == 0 and a.head is not None}
         if self._reserved:
-            await connection.execute(RESERVE, _reservation(self._reserved.values()))
-        heads, fences = connection.cursor(binary=True), connection.cursor(binary=True)
-        await heads.execute(LOCK, (sorted({a.run for a in requests}),))
-        self._asked = [heads]
+            batch.add(RESERVE, _reservation(self._reserved.values()))
+        self._asked.append(batch.add(LOCK, [(run,) for run in sorted({a.run for a in requests})]))
         if tasks := sorted({key for a in requests for key in _tasks(a)}):
-            await fences.execute(FENCES, columns(tasks))
-            self._asked.append(fences)
+            self._asked.append(batch.add(FENCES, tasks))
 
-    async def judge(self) -> bool:
+    def judge(self, batch: Batch) -> bool:
         """Admits the appends in their order; whether any was."""
-        for n, cursor in enumerate(self._asked):
-            for row in await cursor.fetchall():
+        for n, place in enumerate(self._asked):
+            for row in batch.rows(place):
                 if n == 0:
                     self._heads[row[0]] = HeadRow(*row[1:7]) if row[3] > 0 else None
                     self._places[row[0]] = row[7]
@@ -144,22 +181,21 @@ class JournalPart:
                 refused.failed(item.request, error, item)
         return bool(self._events)
 
-    async def write(self, connection: Connection) -> None:
+    def write(self, batch: Batch) -> None:
         """Writes all rows gathered in this transaction."""
         if not self._events:
             return
-        await connection.execute(PUT_EVENTS, columns(self._events))
+        batch.add(PUT_EVENTS, self._events)
         moved = [(run, head.seq, head.mac) for run in self._moved - self._decided if (head := self._heads[run])]
         if moved:
-            await connection.execute(MOVE_HEADS, columns(moved))
+            batch.add(MOVE_HEADS, moved)
         decided = [(run, *head) for run in self._decided if (head := self._heads[run])]
         if decided:
-            await connection.execute(DECIDE_HEADS, columns(decided))
-        if vain := [run for run in self._reserved if self._heads.get(run) is None]:
-            await connection.execute(_FORGET, (vain,))
+            batch.add(DECIDE_HEADS, decided)
+        if vain := [(run,) for run in self._reserved if self._heads.get(run) is None]:
+            batch.add(FORGET, vain)
         if self._fenced:
-            rows = [(*key, *self._fences[key]) for key in sorted(self._fenced)]
-            await connection.execute(PUT_FENCES, columns(rows))
+            batch.add(PUT_FENCES, [(*key, *self._fences[key]) for key in sorted(self._fenced)])
 
     async def is_stored(self, connection: Connection) -> bool:
         """Whether the last of the events is there, once whoever may still write it has ended.
@@ -169,14 +205,15 @@ class JournalPart:
         if not self._events:
             return False
         _, run, seq, *_, mac, _ = self._events[-1]
-        await connection.execute("BEGIN")
+        batch = Batch()
+        batch.add(BEGIN)
         if str(run) in self._reserved:
-            await connection.execute(RESERVE, _reservation([self._reserved[str(run)]]))
-        await connection.execute(LOCK, ([run],))
-        cursor = await connection.execute(HAS_EVENT, (run, seq, mac))
-        is_there = await cursor.fetchone() is not None
-        await connection.execute("ROLLBACK")
-        return is_there
+            batch.add(RESERVE, _reservation([self._reserved[str(run)]]))
+        batch.add(LOCK, [(run,)])
+        found = batch.add(HAS_EVENT, [(run, seq, mac)])
+        await batch.exchange(connection)
+        await connection.rollback()
+        return any(batch.rows(found))
 
     def ended(self, *, is_committed: bool) -> None:
         """Takes note of attempts that are closed; forgets all that was gathered."""
@@ -213,13 +250,13 @@ class JournalPart:
         return (place, *row[:9], None, *row[10:], name)
 
 
-def _reservation(appends: Iterable[Append]) -> tuple[list[object], ...]:
+def _reservation(appends: Iterable[Append]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for append in sorted(appends, key=lambda append: append.run):
         if append.head is not None:
             wake_us = None if append.head.wake_at is None else to_us(append.head.wake_at)
             rows.append((append.run, append.tenant, append.head.status, wake_us))
-    return columns(rows)
+    return rows
 
 
 def _tasks(append: Append) -> Iterator[tuple[str, str]]:

@@ -185,7 +185,10 @@ class PostgresPresence:
             except StoreError:
                 if self._connection is not None or not was_open or not is_repeatable:
                     raise
-            return self._execute(query, values)  # the connection had been lost unnoticed
+                return self._execute(query, values)  # the connection had been lost unnoticed
+            finally:
+                if not self._held:  # who only looks keeps nothing open
+                    self._hang_up()
 
     def _durably(self, query: str, values: Sequence[object]) -> None:
         self._execute(query, values, is_durable=True)

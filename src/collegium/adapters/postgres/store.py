@@ -14,12 +14,13 @@ from collegium.adapters.clock import SystemClock
 from collegium.adapters.postgres.archive import PostgresArchive
 from collegium.adapters.postgres.blobs import BlobPart, PostgresBlobs
 from collegium.adapters.postgres.checkpoints import PostgresCheckpoints
-from collegium.adapters.postgres.connection import WRITER, connect, place_of, store_error
+from collegium.adapters.postgres.connection import WRITER, Connection, connect, place_of, store_error
 from collegium.adapters.postgres.journal import PostgresJournal
-from collegium.adapters.postgres.journal_part import JournalPart
+from collegium.adapters.postgres.journal_part import STATEMENTS, JournalPart
 from collegium.adapters.postgres.reader import Reader
 from collegium.adapters.postgres.records import PostgresRecords
 from collegium.adapters.postgres.upgrade import StoreMeta, make_partitions, prepared
+from collegium.adapters.postgres.wire import prepare
 from collegium.adapters.postgres.writer import Writer
 from collegium.adapters.rows import Entropy
 from collegium.domain.chain import PUBLIC_KEY
@@ -126,5 +127,15 @@ async def open_store(
     finally:
         await first.close()
     reader = Reader(url, size=pool, wait_s=patience_s)
-    writer = Writer(partial(connect, url, WRITER), place=place, linger_s=linger_s, patience_s=patience_s)
+    writer = Writer(partial(_connect_writer, url), place=place, linger_s=linger_s, patience_s=patience_s)
     return PostgresStore(url, meta, writer=writer, reader=reader, clock=clock, chain_key=chain_key, entropy=entropy)
+
+
+async def _connect_writer(url: str) -> Connection:
+    connection = await connect(url, WRITER)
+    try:
+        await prepare(connection, STATEMENTS)
+    except psycopg.Error as error:
+        await connection.close()
+        raise store_error(error, place_of(url)) from error
+    return connection

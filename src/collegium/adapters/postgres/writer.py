@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import psycopg
 
 from collegium.adapters.postgres.connection import Connection, is_data, is_lost, is_retryable, store_error
+from collegium.adapters.postgres.wire import BEGIN, COMMIT, Batch
 from collegium.domain.errors import CollegiumError, StoreError, StoreUnavailable
 
 _MAX_ITEMS: Final = 2_000
@@ -75,16 +76,16 @@ class Part(Protocol):
         """Takes the items of its kind; whether there is anything to ask for or to write."""
         ...
 
-    async def ask(self, connection: Connection) -> None:
-        """Asks for everything that the items stand on; inside a pipeline: results come with ``judge``."""
+    def ask(self, batch: Batch) -> None:
+        """Asks for everything that the items stand on; the answers are there when it is to judge."""
         ...
 
-    async def judge(self) -> bool:
+    def judge(self, batch: Batch) -> bool:
         """Refuses what cannot be written; whether there is anything to write."""
         ...
 
-    async def write(self, connection: Connection) -> None:
-        """Writes what the items have come to, just before the commit; inside a pipeline: results are not looked at."""
+    def write(self, batch: Batch) -> None:
+        """Writes what the items have come to, just before the commit."""
         ...
 
     async def is_stored(self, connection: Connection) -> bool:
@@ -340,17 +341,21 @@ class _Attempt:
                 await connection.execute("ROLLBACK")
                 return False
         if not self._deeds:
-            async with connection.pipeline():
-                await connection.execute("BEGIN")
-                for part in self._parts:
-                    await part.ask(connection)
-        judged = [await part.judge() for part in self._parts]
-        if not any(judged) and not self._deeds:
-            await connection.execute("ROLLBACK")
-            return False
-        self.is_sent = True
-        async with connection.pipeline():
+            asked = Batch()
+            asked.add(BEGIN)
             for part in self._parts:
-                await part.write(connection)
-            await connection.execute("COMMIT")
+                part.ask(asked)
+            await asked.exchange(connection)
+            judged = [part.judge(asked) for part in self._parts]
+            if not any(judged):
+                await connection.execute("ROLLBACK")
+                return False
+        self.is_sent = True
+        written = Batch()
+        for part in self._parts:
+            part.write(written)
+        end = written.add(COMMIT)
+        await written.exchange(connection)
+        if written.said(end) != "COMMIT":
+            raise psycopg.OperationalError("the server has undone the transaction instead of committing it")
         return True
