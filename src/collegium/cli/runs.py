@@ -62,6 +62,7 @@ async def _show(session: Session, text: str) -> int:
     from collegium.cli.tree import draw, glyphs_for
     from collegium.cli.view import RunView
     from collegium.cli.waiting import lines, waiting_for
+    from collegium.cli.why import why
     from collegium.domain.report import report
 
     async with session.open() as app:
@@ -81,6 +82,8 @@ async def _show(session: Session, text: str) -> int:
         console.print(draw(view, width=console.width, height=10_000, glyphs=glyphs, is_final=True))
         for line in lines(waiting):
             console.print(line, style="yellow", soft_wrap=True)
+        for number, line in enumerate(why(state)):
+            console.print(line if number else f"\n{line}", style="dim", soft_wrap=True)
         console.print()
     hand_out(session, report(state, session.now()), {"waiting": waiting} if waiting else None)
     return 0

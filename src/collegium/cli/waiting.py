@@ -53,6 +53,10 @@ def _why(capability: str, cards: Sequence[WorkerCard]) -> str:
     if not able:
         taken = sorted({c for card in ready for c in card.capabilities})
         return f"a worker that takes {capability}: the {count(len(ready), 'worker')} here take {', '.join(taken)}"
+    agents = [a for card in able for a in card.agents if capability in a.capabilities]
+    if agents and all(a.condition in ("draining", "quarantined") for a in agents):
+        held = sorted({f"{a.name} is {a.condition}" for a in agents})
+        return f"an agent that takes {capability}: {', '.join(held)}; `collegium agents resume NAME` lets one go on"
     if all(card.load >= card.concurrency for card in able):
         return f"room: the {count(len(able), 'worker')} that take {capability} have all they can work on"
     return ""

@@ -132,6 +132,10 @@ class Lifecycle:
             return None
         return 1 if self.may_try(agent) else 0
 
+    def is_served(self, capability: str) -> bool:
+        """Whether somebody takes tasks of ``capability``, by the last look."""
+        return any(self._is_active(a.name) for a in self._roster.able(capability))
+
     async def drain(self, agent: str, *, reason: str = "", principal: str = "local") -> Standing:
         """It takes no new tasks anywhere, within a second; what it has it ends. Raises ``UnknownName``."""
         await self._require(agent)
