@@ -1,12 +1,15 @@
 -- Claims messages. ARGV: ..., group, limit, beginning of the tokens, then topics. Returns the claims (topic, member,
 -- deliveries, token, value), and per topic the number of its last news and when the next message comes back.
 local group, limit, name = ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local topics, dues = {}, {}
+local topics, dues, claims = {}, {}, {}
 
 -- A group that claims for the first time begins with what no group has settled yet.
 local function join(topic)
-  if call('SISMEMBER', P .. 'g:' .. topic, group) == 1 then return end
   local others = call('SMEMBERS', P .. 'g:' .. topic)
+  known_groups[topic] = others
+  for _, other in ipairs(others) do
+    if other == group then return end
+  end
   call('SADD', P .. 'g:' .. topic, group)
   call('ZADD', P .. 'topics', now, topic)
   known_groups[topic] = nil
@@ -56,37 +59,35 @@ local present = mark_of('')
 -- How far the tenant is, all topics together: never behind the group.
 local function way_of(tenant) return math.max(present, tonumber(call('ZSCORE', ways, tenant) or '0')) end
 
--- The tenant's message that goes first: its rank, member and topic.
+-- Topic and member of the tenant's message that goes first.
 local function best_of(tenant)
-  local best = nil
+  local best, member, rank = nil, nil, math.huge
   for _, topic in ipairs(topics) do
     local first = call('ZRANGE', queue_of(topic, group, tenant), 0, 0, 'WITHSCORES')
-    if first[1] then
-      local rank = tonumber(first[2])
-      if not best or rank < best.rank or (rank == best.rank and first[1] < best.member) then
-        best = {rank = rank, member = first[1], topic = topic, tenant = tenant}
-      end
+    local its = tonumber(first[2] or 'inf')
+    if first[1] and (not best or its < rank or (its == rank and first[1] < member)) then
+      best, member, rank = topic, first[1], its
     end
   end
-  return best
+  return best, member
 end
 
--- The message whose turn it is: of each topic those tenants stand for it that are least far there; among these the one
--- goes that is least far altogether, and where several are as far, the one whose message ranks first.
+-- The tenant whose turn it is: for each topic those stand that are least far there; of these the one goes that is least
+-- far altogether, and where several are as far, the one whose message ranks first.
+local stand_ins = math.max(2, math.floor(16 / #topics))
 local function turn()
-  local seen, best, least = {}, nil, math.huge
+  local best, least, best_rank, best_member = nil, math.huge, nil, nil
   for _, topic in ipairs(topics) do
     local key = of('t', topic, group)
     local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if first[1] then
-      for _, tenant in ipairs(call('ZRANGEBYSCORE', key, first[2], first[2], 'LIMIT', 0, 8)) do
-        if not seen[tenant] then
-          seen[tenant] = true
-          local way = way_of(tenant)
-          local candidate = way <= least and best_of(tenant)
-          if candidate and (way < least or not best or candidate.rank < best.rank
-              or (candidate.rank == best.rank and candidate.member < best.member)) then
-            best, least = candidate, way
+      for _, tenant in ipairs(call('ZRANGEBYSCORE', key, first[2], first[2], 'LIMIT', 0, stand_ins)) do
+        local way = way_of(tenant)
+        if way <= least then
+          local message = call('ZRANGE', queue_of(topic, group, tenant), 0, 0, 'WITHSCORES')
+          local rank = tonumber(message[2])
+          if way < least or rank < best_rank or (rank == best_rank and message[1] < best_member) then
+            best, least, best_rank, best_member = tenant, way, rank, message[1]
           end
         end
       end
@@ -103,21 +104,19 @@ local function advance(topic, tenant, way)
     call('ZREMRANGEBYSCORE', ways, '-inf', present)
   end
   call('ZADD', ways, way + step, tenant)
-  call('EXPIRE', ways, IDLE_S)
   call('HSET', marks, '', string.format('%.17g', present))
   if at > mark_of(topic) then call('HSET', marks, topic, string.format('%.17g', at)) end
-  call('EXPIRE', marks, IDLE_S)
-  for _, other in ipairs(topics) do
-    local key = of('t', other, group)
-    if other == topic or call('ZSCORE', key, tenant) then call('ZINCRBY', key, step, tenant) end
+  if #claims == 0 then
+    call('EXPIRE', ways, IDLE_S)
+    call('EXPIRE', marks, IDLE_S)
   end
+  for _, other in ipairs(topics) do call('ZADD', of('t', other, group), 'XX', 'INCR', step, tenant) end
 end
 
-local claims = {}
 while #claims < limit do
-  local best, way = turn()
-  if not best then break end
-  local topic, member, tenant = best.topic, best.member, best.tenant
+  local tenant, way = turn()
+  if not tenant then break end
+  local topic, member = best_of(tenant)
   -- The removal first: it succeeds where memory is short, and lets the rest of the script through.
   call('ZREM', queue_of(topic, group, tenant), member)
   local value = value_of(topic, member)

@@ -11,8 +11,9 @@ if now > at then
 end
 level = math.min(burst, level)
 local needed = math.min(amount, burst)
-if ARGV[6] == '0' and level < needed - 1e-9 * burst then
-  return string.format('%.9f', math.max((needed - level) / rate, 1e-6))
+-- Times have microseconds: what is missing by rounding alone is not missing.
+if ARGV[6] == '0' and level < needed - rate * 1e-6 - burst * 1e-9 then
+  return string.format('%.6f', math.ceil((needed - level) / rate * 1000000) / 1000000)
 end
 level = math.min(burst, level - amount)
 redis.call('HSET', key, 'level', string.format('%.17g', level), 'at', string.format('%.0f', at))
