@@ -88,6 +88,7 @@ def _item(session: Session, state: RunState | Tombstone) -> dict[str, Any]:
         "status": state.status,
         "goal": state.goal.text,
         "model": state.goal.model,
+        "principal": state.goal.principal,
         "submitted_at": state.submitted_at,
         "seconds": made.seconds,
         "usage": made.usage,

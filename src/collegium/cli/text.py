@@ -33,6 +33,11 @@ def short_question(approval: str) -> str:
     return f"{short_id(run)}_{number}"
 
 
+def short_schedule(schedule: str) -> str:
+    """The part of a schedule's id that people type: eight digits of its random end."""
+    return schedule[-SHORT_ID_CHARS:]
+
+
 def seconds(value: float) -> str:
     """``3.1 s``, ``1:23``, ``1:02:03``."""
     if value < 59.95:

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from collegium.cli.outline import ASCII_BRANCHES, Branches, outline
-from collegium.cli.text import count, one_line, seconds, short_id, size, tokens, usd
+from collegium.cli.text import count, one_line, seconds, short_id, short_schedule, size, tokens, usd
 from collegium.cli.view import Progress, RunView
+from collegium.domain.schedule import schedule_of
 from collegium.domain.task import TaskState
 from collegium.domain.usage import Usage
 
@@ -91,6 +92,8 @@ def _heading(view: RunView, width: int, glyphs: Glyphs) -> Iterable[Text]:
     state = view.state
     yield Text(cut(state.goal.text, width, glyphs.ellipsis), style="bold")
     facts = [state.goal.model, count(len(state.goal.files), "file") if state.goal.files else "", short_id(state.id)]
+    schedule = schedule_of(state.goal.principal)
+    facts.append("" if schedule is None else f"schedule {short_schedule(schedule)}")
     yield Text(cut(glyphs.dot.join(f for f in facts if f), width, glyphs.ellipsis), style="dim")
 
 

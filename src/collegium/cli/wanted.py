@@ -69,7 +69,7 @@ def read_wanted(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
             raise UnreadableInput(f"there is no file or folder {path}: check the path behind --files", path=path)
     return Wanted(
         goal=check_text(_goal_text(goal[0])),
-        limit_usd=_usd(options.pop("limit_usd")),
+        limit_usd=read_usd(options.pop("limit_usd")),
         priority=PRIORITIES[options.pop("priority")],
         output_schema=_schema(options.pop("output_schema")),
         **options,
@@ -129,7 +129,8 @@ def _goal_text(goal: str) -> str:
         raise UsageError(f"the goal on standard input is no UTF-8 text: {error}") from error
 
 
-def _usd(text: str | None) -> Decimal | None:
+def read_usd(text: str | None) -> Decimal | None:
+    """The amount behind ``--limit-usd``, if there is one. Raises ``UsageError``."""
     if text is None:
         return None
     try:

@@ -7,14 +7,14 @@ are due, however many tenants there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
 from collegium.domain.document import GivenFile
-from collegium.domain.errors import Conflict, NotFound, UsageError
+from collegium.domain.errors import Conflict, NotFound, UnknownName, UsageError
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.ids import Ids
 from collegium.domain.record import Condition, Record
@@ -37,6 +37,7 @@ KIND, TENANT, GOAL = "schedule", "~schedules", "schedule_goal"
 """Kind and tenant of the records that say when, and the kind of those that say what."""
 PAGE: Final = 100
 _MAX_NAME: Final = 80
+_MIN_PART: Final = 4
 Change = Callable[[Schedule], Schedule | None]
 """What becomes of a schedule; None for nothing. Asked again when somebody else was faster."""
 
@@ -146,6 +147,22 @@ class Schedules:
             raise NotFound(f"there is no schedule {schedule}", schedule=schedule)
         return read(record)
 
+    async def find(self, text: str, *, tenant: str = "default") -> Schedule:
+        """The schedule that ``text`` means: its name, its id, or a part of it that no other one has.
+
+        Raises ``UnknownName`` with those that there are, ``UsageError`` for a part that several have.
+        """
+        every = [s async for s in self.each(tenant)]
+        named = [s for s in every if text and text in (s.name, s.id)]
+        found = named or [s for s in every if len(text) >= _MIN_PART and text.lower() in s.id]
+        if len(found) == 1:
+            return found[0]
+        shown = ", ".join(s.name or s.id for s in (found or every)[:5])
+        if found:
+            raise UsageError(f"{len(found)} schedules have {text!r} in their id: {shown}; give more of it")
+        hint = f"there is {shown}" if shown else "there is none yet; `collegium schedules add` makes one"
+        raise UnknownName(f"there is no schedule {text!r}: {hint}", schedule=text)
+
     async def goal(self, schedule: Schedule) -> Goal:
         """What it is to do. Raises ``NotFound`` when it was removed meanwhile."""
         record = await self._records.get(GOAL, schedule.tenant, schedule.id)
@@ -158,6 +175,16 @@ class Schedules:
         mine = Condition(field="tenant", op="=", value=tenant)
         found = await self._records.find(KIND, TENANT, [mine], after=after, limit=limit)
         return tuple(map(read, found))
+
+    async def each(self, tenant: str = "default") -> AsyncIterator[Schedule]:
+        """All schedules of ``tenant``, page by page."""
+        after = ""
+        while page := await self.all(tenant=tenant, after=after):
+            for schedule in page:
+                yield schedule
+            after = page[-1].id
+            if len(page) < PAGE:
+                return
 
     async def due(self, now: datetime, *, after: str = "", limit: int = PAGE) -> tuple[Record, ...]:
         """The records of schedules of all tenants that have to be looked at, by id."""

@@ -57,6 +57,12 @@ GOOD: dict[tuple[str, ...], list[str]] = {
     ("runs", "export"): ["last", "--out", "run.jsonl"],
     ("runs", "prune"): ["--keep", "0"],
     ("runs", "check"): [],
+    ("schedules", "add"): ["0 7 * * *", "What is new?", "--files", "docs", "--tz", "Europe/Berlin"],
+    ("schedules", "ls"): [],
+    ("schedules", "show"): ["nightly"],
+    ("schedules", "pause"): ["nightly", "--reason", "holidays"],
+    ("schedules", "resume"): ["nightly"],
+    ("schedules", "rm"): ["nightly"],
     ("stop",): [],
     ("start",): ["tool", "send_mail"],
     ("approvals", "ls"): [],
@@ -65,14 +71,14 @@ GOOD: dict[tuple[str, ...], list[str]] = {
     ("agents", "ls"): [],
     ("agents", "show"): ["writer"],
     ("agents", "check"): ["agents.toml"],
+    ("agents", "drain"): ["operator", "--reason", "a new prompt"],
+    ("agents", "resume"): ["operator"],
     ("audit", "verify"): [],
     ("audit", "export"): ["kept.json"],
     ("tools", "ls"): [],
     ("tools", "show"): ["calculate"],
     ("tools", "call"): ["calculate", "--args", '{"expression": "6*7"}'],
     ("workers", "ls"): [],
-    ("agents", "drain"): ["operator", "--reason", "a new prompt"],
-    ("agents", "resume"): ["operator"],
     ("models", "ls"): [],
     ("models", "test"): ["scripted:script.toml"],
     ("config", "show"): [],
@@ -94,6 +100,12 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("runs", "export"): (["abcdef"], 2),
     ("runs", "prune"): (["--older-than", "long"], 2),
     ("runs", "check"): (["--agents", "none.toml"], 2),
+    ("schedules", "add"): (["61 * * * *", "What is new?"], 2),
+    ("schedules", "ls"): (["more"], 2),
+    ("schedules", "show"): (["weekly"], 2),
+    ("schedules", "pause"): (["weekly"], 2),
+    ("schedules", "resume"): (["weekly"], 2),
+    ("schedules", "rm"): (["weekly"], 2),
     ("stop",): (["run"], 2),
     ("start",): (["agent", "writr"], 2),
     ("approvals", "ls"): (["more"], 2),
@@ -102,6 +114,8 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("agents", "ls"): (["--config", "none.toml"], 2),
     ("agents", "show"): (["writr"], 2),
     ("agents", "check"): (["script.toml"], 2),
+    ("agents", "drain"): (["writr"], 2),
+    ("agents", "resume"): (["writr"], 2),
     ("audit", "verify"): (["--against", "none.json"], 2),
     ("audit", "export"): (["nowhere/kept.json"], 2),
     ("tools", "ls"): (["more"], 2),
@@ -114,8 +128,6 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("models", "ls"): (["--config", "none.toml"], 2),
     ("models", "pull"): (["nothing-like-it"], 2),
     ("models", "test"): (["opnai:x"], 2),
-    ("agents", "drain"): (["writr"], 2),
-    ("agents", "resume"): (["writr"], 2),
     ("config", "show"): (["--config", "none.toml"], 2),
     ("init",): (["script.toml"], 2),
     ("version",): (["--nothing"], 2),
@@ -138,6 +150,8 @@ def test_json_is_one_document(path: tuple[str, ...], project: Path, capsys: pyte
         assert entry.run([*ONE_RUN, "--review-plan"]) == 3
     elif path[0] in ("runs", "audit"):
         entry.run(ONE_RUN)
+    elif path[0] == "schedules":
+        assert entry.run(["schedules", "add", "@daily", "What is new?", "--name", "nightly"]) == 0
     code, found = document(capsys, *path, *GOOD[path])
     assert "error" not in found or path[0] in ("run", "runs")
     assert code == 0
