@@ -234,7 +234,7 @@ async def test_a_worker_takes_what_it_may_and_answers_probes(place: Place) -> No
         writer = place.start("worker", "--capabilities", "research,write,operate,oversee")
         writer.first()
         assert await succeeded([run])
-        workers = [event.body.worker async for event in app.events(run.id) if event.type == "task.started"]  # type: ignore[union-attr]
+        workers = [event.body.worker async for event in app.events(run.id) if event.type == "task.started"]  # type: ignore[attr-defined]
     assert len(set(workers)) == 2, "the one planned, the other did the rest"
     assert planner.metric("collegium_dispatch_seconds_count") == 1
     for process in (planner, writer):

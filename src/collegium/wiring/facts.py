@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from collegium.adapters.clock import SystemClock
 from collegium.config import Settings
+from collegium.wiring.stores import is_postgres
 
 if TYPE_CHECKING:
     from collegium.adapters.postgres.facts import PostgresFacts
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 
 async def postgres_facts(settings: Settings) -> PostgresFacts | None:
     """The store's server; None where the store is no PostgreSQL. Raises ``UsageError``, ``StoreError``."""
-    from collegium.wiring.stores import POSTGRES
-
-    if settings.store.partition(":")[0] not in POSTGRES:
+    if not is_postgres(settings.store):
         return None
     from collegium.adapters.postgres.facts import look
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
+from collegium.adapters.directories import FileDirectory, RecordDirectory
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import FilePresence
 from collegium.adapters.rows import Entropy
@@ -63,7 +64,7 @@ async def _sqlite(opening: Opening) -> Stores:
         presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
         bus=shared.bus,
         quota=shared.quota,
-        directory=shared.directory,
+        directory=shared.directory or FileDirectory(settings.data_dir / "workers", clock),
         commits=lambda: (store.writer.stats.commits, store.writer.stats.failures),
     )
 
@@ -93,7 +94,7 @@ async def _postgres(opening: Opening) -> Stores:
         presence=PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s),
         bus=shared.bus,
         quota=shared.quota,
-        directory=shared.directory,
+        directory=shared.directory or RecordDirectory(store.records, clock),
         commits=lambda: (store.writer.stats.commits, store.writer.stats.failures),
     )
 
