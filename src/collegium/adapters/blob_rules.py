@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from collegium.domain.errors import CollegiumError
@@ -14,6 +14,13 @@ _MAX_LOST: Final = 100_000
 _NAME: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 Names = set[tuple[str, str]]
 """Tenant and SHA-256 of blobs."""
+Elsewhere = Callable[[], Awaitable[Names]]
+"""Gives the blobs that other stores name and that it has not given before."""
+
+
+async def nowhere() -> Names:
+    """No names: there is no other store that could name a blob."""
+    return set()
 
 
 def names_in(text: bytes) -> Iterator[str]:

@@ -41,6 +41,11 @@ class HeadQuery(msgspec.Struct, frozen=True, kw_only=True):
         worker: Runs that have an open attempt of this worker.
         due_before: Runs whose ``wake_at`` is not later, soonest first; otherwise newest run first.
         after: Run id of the last head of the page before.
+        after_wake_at: With ``due_before``: the ``wake_at`` that this head had in that page; the list goes on behind it,
+            wherever the run is now. Without it the list goes on behind its present place, or begins again.
+        may_lack: Runs in stores that are away may be left out, as long as others answer: for sweeps, which look again
+            soon. Otherwise ``StoreUnavailable`` is raised rather than a shorter list returned.
+        may_lag: What was stored a moment ago may be missing: for lists that people look at, and nothing is decided by.
     """
 
     tenant: str | None = None
@@ -49,6 +54,9 @@ class HeadQuery(msgspec.Struct, frozen=True, kw_only=True):
     due_before: datetime | None = None
     after: str | None = None
     limit: int = 100
+    after_wake_at: datetime | None = None
+    may_lack: bool = False
+    may_lag: bool = False
 
 
 class Fence(msgspec.Struct, frozen=True, kw_only=True):

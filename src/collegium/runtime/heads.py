@@ -28,4 +28,5 @@ async def heads_of(journal: Listing, query: HeadQuery) -> AsyncIterator[Head]:
             yield head
         if len(page) < query.limit:
             return
-        query = msgspec.structs.replace(query, after=page[-1].run)
+        last = page[-1]
+        query = msgspec.structs.replace(query, after=last.run, after_wake_at=last.wake_at)

@@ -149,6 +149,10 @@ class MemoryJournal:
                 found = [item for item in found if item[0] < query.after]
         else:
             found.sort(key=_wake_order)
+            if query.after is not None and query.after_wake_at is not None:
+                place = (to_us(query.after_wake_at), query.after)
+                found = found[bisect_right(found, place, key=_wake_order) :]
+                return tuple(to_head(run, row) for run, row in found[: max(0, query.limit)])
             last = None if query.after is None else self._heads.get(query.after)
             # A run that is no longer due marks no place in the list: begin again.
             if query.after is not None and last is not None and self._matches(query.after, last, query):

@@ -74,10 +74,11 @@ class PostgresJournal:
         """Heads by index, oldest wake-up (with ``due_before``) or newest run first; see ``SqliteJournal.heads``."""
         if query.statuses is not None and not query.statuses:
             return ()
-        after = None
-        if query.due_before is not None and query.after is not None:
+        after_us = None if query.after_wake_at is None else to_us(query.after_wake_at)
+        if query.due_before is not None and query.after is not None and after_us is None:
             after = await self._reader.row(HEAD, (query.after,))
-        sql, values = heads_statement(query, None if after is None else after[6])
+            after_us = None if after is None else after[6]
+        sql, values = heads_statement(query, after_us)
         return tuple(map(_head, await self._reader.rows(sql, values)))
 
     async def scan(self, after: str = "", limit: int = 1_000) -> tuple[tuple[Event, ...], str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from collegium.adapters.blob_rules import Names, names_in, take_readings
+from collegium.adapters.blob_rules import Elsewhere, Names, names_in, nowhere, take_readings
 from collegium.adapters.rows import to_us
 from collegium.adapters.sqlite.checkpoints import SqliteCheckpoints
 from collegium.adapters.sqlite.journal_part import JournalPart
@@ -101,14 +101,30 @@ class SqliteArchive:
 
         What is put again meanwhile is young, and what is named meanwhile is looked at once more in the transaction.
         """
+        return await self.collect_unless(nowhere, before=before)
+
+    async def collect_unless(self, elsewhere: Elsewhere, *, before: datetime) -> int:
+        """``collect`` that spares what ``elsewhere`` gives; it is asked at first and again right before the end."""
         cutoff = to_us(before)
-        swept = await self._reader.far(lambda c: _unnamed(c, cutoff))
+        theirs = await elsewhere()
+        swept = await self._reader.far(lambda c: _unnamed(c, cutoff, theirs))
         if not swept.blobs and not swept.readings:
             return 0
+        swept = msgspec.structs.replace(swept, blobs=swept.blobs - await elsewhere())
         item = _Collect(self._part, swept, cutoff)
         self._writer.put(item)
         await self._writer.settled(item)
         return item.count
+
+    async def names(self, after: str = "") -> tuple[Names, str]:
+        """Blobs named by events stored behind the cursor ``after``, and the cursor to go on from."""
+
+        def look(connection: sqlite3.Connection) -> tuple[Names, str]:
+            named: Names = set()
+            pos = _note_events(connection, int(after or 0), named)
+            return named, str(pos)
+
+        return await self._reader.far(look)
 
     async def checkpoint(self, *, at: datetime, pause_s: float = 0.0) -> tuple[Checkpoint, ...]:
         """Signs where the runs of each tenant stand that changed; what was written, in one commit."""
@@ -185,8 +201,8 @@ def _find(connection: sqlite3.Connection, run: str) -> Tombstone | None:
     return None if row is None else _DECODE(row[0])
 
 
-def _unnamed(connection: sqlite3.Connection, cutoff: int) -> _Swept:
-    named: Names = set()
+def _unnamed(connection: sqlite3.Connection, cutoff: int, theirs: Names) -> _Swept:
+    named = set(theirs)
     pos = _note_events(connection, 0, named)
     for tenant, value in connection.execute(_OTHERS):
         named.update((tenant, name) for name in names_in(value.encode()))

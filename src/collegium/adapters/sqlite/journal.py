@@ -83,17 +83,19 @@ class SqliteJournal:
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads by index, oldest wake-up (with ``due_before``) or newest run first.
 
-        A page of due runs goes on behind the present place of ``query.after``; when that run is no longer due, the list
-        begins again: whoever works on due runs asks once more rather than missing one.
+        A page of due runs goes on behind the place that ``query.after`` had in the page before. Where that is not
+        told, it is its present place; when the run is no longer due, the list then begins again: whoever works on due
+        runs asks once more rather than missing one.
         """
         if query.statuses is not None and not query.statuses:
             return ()
 
         def find(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-            after = None
-            if query.due_before is not None and query.after is not None:
+            after_us = None if query.after_wake_at is None else to_us(query.after_wake_at)
+            if query.due_before is not None and query.after is not None and after_us is None:
                 after = connection.execute(HEAD, (query.after,)).fetchone()
-            sql, values = heads_statement(query, None if after is None else after[6])
+                after_us = None if after is None else after[6]
+            sql, values = heads_statement(query, after_us)
             return connection.execute(sql, values).fetchall()
 
         rows = self._reader.near(find) if query.limit <= _NEAR_ROWS * 2 else await self._reader.far(find)

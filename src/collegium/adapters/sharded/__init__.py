@@ -1,0 +1,1 @@
+"""Runs in several stores: each in the shard that its id names."""
