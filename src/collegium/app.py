@@ -99,15 +99,17 @@ class Collegium:
         self._default_model, self._scope = default_model, scope
         accounts = Accounts(stores.journal, clock=clock, ids=ids, caps=team.caps)
         funding, stops = Funding(accounts), Stops(stores.records, clock=clock)
+        worker_id, takes = ids.new("wrk"), capabilities if scope == "all" else ()
+        self.placement = Placement(worker_id, team, takes, stores=stores, clock=clock)
+        likeness = self.placement.likeness
         self._scheduler = Scheduler(
-            stores.journal, stores.bus, clock=clock, ids=ids, funding=funding, approvals=team.approvals, meter=meter
-        )
+            stores.journal, stores.bus, clock=clock, ids=ids, funding=funding, approvals=team.approvals, meter=meter,
+            topic=likeness.topic,
+        )  # fmt: skip
         self._recovery = Recovery(self._scheduler, journal=stores.journal, presence=stores.presence, clock=clock)
         others = {"scorer": team.scorer.name, "embedder": "" if team.embedder is None else team.embedder.space}
         self.pins = Pins(stores.records, team.roster, team.toolbox.definitions, others=others)
         gate = gate or Gate(stores.presence, self._scheduler, clock=clock, silence=self._recovery.silence, stops=stops)
-        worker_id, takes = ids.new("wrk"), capabilities if scope == "all" else ()
-        self.placement = Placement(worker_id, team, takes, stores=stores, clock=clock)
         self.worker = self._worker = Worker(
             worker_id,
             team,
@@ -124,8 +126,8 @@ class Collegium:
             hands_over=scope == "all" if hands_over is None else hands_over,
             meter=meter,
         )
-        self._forks = Forks(self._scheduler, stores, team.rooms, clock=clock, ids=ids, roster=team.roster)
-        self.inbox = Inbox(self._scheduler, stores.journal, clock=clock, capabilities=team.roster.capabilities)
+        self._forks = Forks(self._scheduler, stores, team.rooms, clock=clock, ids=ids, likeness=likeness)
+        self.inbox = Inbox(self._scheduler, stores.journal, clock=clock, likeness=likeness)
         self.breaker = Breaker(stops, self._worker, scheduler=self._scheduler, journal=stores.journal)
         orphans = Orphans(accounts, journal=stores.journal, clock=clock, load=self._scheduler.load)
         self._own: set[str] = set()
@@ -145,13 +147,12 @@ class Collegium:
         self._orders = Orders(self._worker.id, stores.bus, clock=clock, look=self._duty.look)
         self._cards: Cards | None = None
         if scope == "all" and place is not None and stores.directory is not None:
-            self._cards = Cards(
-                self._worker, stores.directory, place=place, clock=clock, agents=self.placement.cards, models=team.loaded
-            )
+            agents, models = self.placement.cards, team.loaded
+            self._cards = Cards(self._worker, stores.directory, place=place, clock=clock, agents=agents, models=models)
             self._duty.company = (self._cards.show, self._orders.hear)
         self._view = View(stores.journal, self._scheduler, clock=clock, raise_failed=self._duty.raise_failed)
-        models = None if scope == "none" else team.models
-        self._acceptance = Acceptance(stores.records, ids=ids, pins=self.pins, scheduler=self._scheduler, models=models)
+        opens = None if scope == "none" else team.models
+        self._acceptance = Acceptance(stores.records, ids=ids, pins=self.pins, scheduler=self._scheduler, models=opens)
         self.schedules = Schedules(
             stores.records, intake=self._intake, clock=clock, ids=ids, default_model=default_model, limits=team.limits
         )
@@ -281,7 +282,8 @@ class Collegium:
         """
         text = check_text(goal)
         if plan is not None:
-            validate(plan, capabilities=self.roster.capabilities, limit_tasks=(limits or self._team.limits).tasks)
+            accepted = await self.placement.likeness.accepted(plan)
+            validate(plan, capabilities=accepted, limit_tasks=(limits or self._team.limits).tasks)
         if output_schema is not None:
             OutputSchema(output_schema)
         # A model that cannot be opened is the caller's mistake: told now, not by a run that fails later.

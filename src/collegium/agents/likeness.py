@@ -9,6 +9,7 @@ import msgspec
 
 from collegium.agents.roster import Roster
 from collegium.domain.agent import Agent
+from collegium.domain.plan import Plan
 from collegium.domain.text import terms
 from collegium.ports import Embedder
 
@@ -63,9 +64,9 @@ class Likeness:
         near = await self.near(capability)
         return capability if near is None else near.capability
 
-    async def accepted(self, capabilities: Sequence[str]) -> tuple[str, ...]:
-        """All that tasks may ask for: what is declared, and what of ``capabilities`` somebody comes near to."""
-        near = [c for c in capabilities if await self.near(c) is not None]
+    async def accepted(self, plan: Plan) -> tuple[str, ...]:
+        """All that tasks may ask for: what is declared, and what ``plan`` asks for and somebody comes near to."""
+        near = [t.capability for t in plan.tasks if await self.near(t.capability) is not None]
         return (*self._roster.capabilities, *near)
 
     async def _near(self, capability: str, title: str) -> Near | None:

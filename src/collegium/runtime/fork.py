@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from collegium.agents.roster import Roster
+from collegium.agents.likeness import Likeness
 from collegium.domain import body as b
 from collegium.domain.decide import decide
 from collegium.domain.errors import Conflict, NotFound, UsageError
@@ -46,7 +46,7 @@ class Forks:
         *,
         clock: Clock,
         ids: Ids,
-        roster: Roster,
+        likeness: Likeness,
     ) -> None:
         self._scheduler = scheduler
         self._journal = stores.journal
@@ -55,7 +55,7 @@ class Forks:
         self._rooms = rooms
         self._clock = clock
         self._ids = ids
-        self._roster = roster
+        self._likeness = likeness
 
     async def fork(
         self,
@@ -97,7 +97,8 @@ class Forks:
             effects=effects,
         )
         if plan is not None:
-            validate(plan, capabilities=self._roster.capabilities, limit_tasks=point.state.goal.limits.tasks)
+            accepted = await self._likeness.accepted(plan)
+            validate(plan, capabilities=accepted, limit_tasks=point.state.goal.limits.tasks)
         fork = self._ids.run()
         await self._check_left(run, at, point, forked, fork)
         await self._claim(fork, run, at, tenant)

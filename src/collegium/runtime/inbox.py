@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from collegium.agents.likeness import Likeness
 from collegium.domain import body as b
 from collegium.domain.asking import approval_id, run_of
 from collegium.domain.decision import Decision
@@ -51,14 +52,14 @@ class Inbox:
     """Lists questions and takes answers, in any process: whoever has the run's events may decide on it.
 
     Args:
-        capabilities: What an edited plan may ask for.
+        likeness: Says what an edited plan may ask for.
     """
 
-    def __init__(self, scheduler: Scheduler, journal: Journal, *, clock: Clock, capabilities: Collection[str]) -> None:
+    def __init__(self, scheduler: Scheduler, journal: Journal, *, clock: Clock, likeness: Likeness) -> None:
         self._scheduler = scheduler
         self._journal = journal
         self._clock = clock
-        self._capabilities = capabilities
+        self._likeness = likeness
 
     async def open(self, tenant: str, *, limit: int = 1_000) -> tuple[Question, ...]:
         """Open questions, those of the newest runs first; only runs that go on or wait are looked into."""
@@ -98,7 +99,7 @@ class Inbox:
         if run is None or state is None or approval not in state.approvals:
             raise NotFound(f"there is no question {approval}: `collegium approvals ls` lists them", approval=approval)
         request = state.approvals[approval].request
-        self._check(state, request, answer, principal, plan)
+        _check(state, request, answer, principal, plan, () if plan is None else await self._likeness.accepted(plan))
         given = b.ApprovalAnswered(
             approval=approval, answer=answer, principal=principal, reason=reason.strip(), plan=plan
         )
@@ -162,30 +163,6 @@ class Inbox:
             )
         return state
 
-    def _check(
-        self, state: RunState, request: b.ApprovalRequested, answer: str, principal: str, plan: Plan | None
-    ) -> None:
-        _check_word(request.kind, answer, request.approval)
-        if plan is not None and (request.kind != "plan" or answer != "approve"):
-            raise UsageError(
-                f"{request.approval} is answered with {answer!r} about a {request.kind}: "
-                "another plan goes only with the approval of a plan",
-                approval=request.approval,
-            )
-        if plan is not None:
-            validate(plan, capabilities=self._capabilities, limit_tasks=state.goal.limits.tasks)
-        if request.assignee is not None and principal != request.assignee:
-            raise NotAllowed(
-                f"{request.approval} is for {request.assignee} to answer, and you are {principal}",
-                approval=request.approval,
-            )
-        if request.is_four_eyes and principal == state.goal.principal:
-            raise NotAllowed(
-                f"{request.approval} needs a second pair of eyes: {principal} asked for the run, "
-                "somebody else has to answer",
-                approval=request.approval,
-            )
-
     def _is_late(self, request: b.ApprovalRequested) -> bool:
         return request.expires_at is not None and request.expires_at <= self._clock.now()
 
@@ -233,6 +210,36 @@ def _settling(state: RunState, tasks: dict[str, str], answer: str, principal: st
         body = b.ApprovalAnswered(approval=one.id, answer=answer, principal=principal, reason=reason)
         decisions.append(Decision(body=body, task=one.task))
     return decisions
+
+
+def _check(
+    state: RunState,
+    request: b.ApprovalRequested,
+    answer: str,
+    principal: str,
+    plan: Plan | None,
+    capabilities: Collection[str],
+) -> None:
+    _check_word(request.kind, answer, request.approval)
+    if plan is not None and (request.kind != "plan" or answer != "approve"):
+        raise UsageError(
+            f"{request.approval} is answered with {answer!r} about a {request.kind}: "
+            "another plan goes only with the approval of a plan",
+            approval=request.approval,
+        )
+    if plan is not None:
+        validate(plan, capabilities=capabilities, limit_tasks=state.goal.limits.tasks)
+    if request.assignee is not None and principal != request.assignee:
+        raise NotAllowed(
+            f"{request.approval} is for {request.assignee} to answer, and you are {principal}",
+            approval=request.approval,
+        )
+    if request.is_four_eyes and principal == state.goal.principal:
+        raise NotAllowed(
+            f"{request.approval} needs a second pair of eyes: {principal} asked for the run, "
+            "somebody else has to answer",
+            approval=request.approval,
+        )
 
 
 def _check_word(kind: str, answer: str, subject: str) -> None:

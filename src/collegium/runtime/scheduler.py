@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,9 @@ class Scheduler:
     States of runs that are being worked on are kept in memory; they are only ever folded from events that the journal
     has
     given back. A state that turns out to be old costs one ``Conflict`` and a reload, never a wrong decision.
+
+    Args:
+        topic: The capability under which tasks are handed out whose own is declared by nobody.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class Scheduler:
         funding: Funding | None = None,
         approvals: ApprovalPolicy | None = None,
         meter: Meter | None = None,
+        topic: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
         self._meter = meter or Meter()
+        self._topic = topic or _same
         self._journal = journal
         self._bus = bus
         self._clock = clock
@@ -178,8 +183,9 @@ class Scheduler:
         ready = [t for t in tasks if t.status == "ready" and (t.wake_at is None or t.wake_at <= now)]
         if not ready:
             return
+        messages = [_message(state, task, await self._topic(task.task.capability)) for task in ready]
         try:
-            await self._bus.publish(*(_message(state, task) for task in ready))
+            await self._bus.publish(*messages)
         except (StoreError, TopicFull, OSError) as error:
             if not self._is_bus_away:
                 _log.warning("work cannot be published, from %s on; it is tried again: %s", state.id, error)
@@ -302,11 +308,15 @@ def _made_ready(decisions: Sequence[Decision]) -> list[str]:
     return [d.task for d in decisions if isinstance(d.body, b.TaskReady) and d.task]
 
 
-def _message(state: RunState, task: TaskState) -> Message:
+async def _same(capability: str) -> str:
+    return capability
+
+
+def _message(state: RunState, task: TaskState, capability: str) -> Message:
     """What waits on the bus for whoever works on the task next."""
     return Message(
         id=f"{state.id}/{task.task.id}/{task.attempt}",
-        topic=work_topic(task.task.capability),
+        topic=work_topic(capability),
         tenant=state.tenant,
         body={"run": state.id, "task": task.task.id, "attempt": task.attempt},
         priority=state.goal.priority,

@@ -126,7 +126,7 @@ async def open_collegium(
             approvals=_approvals(settings),
             limits=run_limits(settings.limits),
             caps=account_caps(settings.limits),
-            shares=Caps(tenant_tasks=settings.limits.tenant_tasks, tenants=settings.limits.tenants),
+            shares=Caps(tenant_tasks=settings.limits.tenant_tasks, tenants=settings.limits.tasks_of),
             loaded=lambda: registry.loaded,
             other_model=settings.models.other,
             send_off=_send_off(
@@ -306,9 +306,7 @@ def _send_off(settings: Settings, command: Sequence[str] | None, model: str, han
     return LoneProcesses(command, order, grace_s=2 * settings.worker.grace_s)
 
 
-def _models(
-    settings: Settings, clock: Clock, on_pull: PullProgress | None, *, quota: Quota | None
-) -> ModelRegistry:
+def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None, *, quota: Quota | None) -> ModelRegistry:
     wanted = settings.models
     cache = SqliteCache(settings.data_dir / "cache.db", clock) if wanted.cache else None
     return ModelRegistry(
