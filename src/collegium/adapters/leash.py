@@ -18,7 +18,8 @@ import msgspec
 
 from collegium.telemetry import Reading
 
-State = Literal["starting", "waiting", "ready", "draining"]
+State = Literal["starting", "waiting", "ready", "draining", "failed"]
+"""``draining``: it was told to end. ``failed``: it ends because something broke, and should be started again."""
 MOST_WAITING_BYTES = 1 << 20
 _READ_BYTES = 65_536
 

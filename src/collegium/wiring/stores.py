@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
-from collegium.adapters.directories import FileDirectory, RecordDirectory
+from collegium.adapters.directory_files import FileDirectory
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.presence import FilePresence
+from collegium.adapters.record_directory import RecordDirectory
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.app import Scope, Stores

@@ -69,8 +69,12 @@ async def work(
         await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
+    except BaseException:
+        worker.end("failed")
+        raise
+    else:
+        worker.end("draining")
     finally:
-        worker.drain()
         late = asyncio.get_running_loop().call_later(end_within_s(settings), _too_late, ending, settings)
         for task in (working, told):
             task.cancel()
@@ -107,10 +111,10 @@ class _Worker:
         ready(app.worker.id)
         await app.over()
 
-    def drain(self) -> None:
+    def end(self, state: State) -> None:
         """Nothing new is taken from here on."""
         self.readiness.is_draining = True
-        self._be("draining")
+        self._be(state)
 
     async def keep_saying(self) -> None:
         """Says how it is, until it is cancelled."""

@@ -83,6 +83,13 @@ async def test_a_worker_that_ends_is_started_again_later_each_time() -> None:
         assert sum(one.value for one in made.readings() if one.name == RUNS.name) >= 16
 
 
+async def test_one_that_failed_is_started_again_though_it_ended_in_good_order() -> None:
+    async with supervisor(READY.replace('"ready"', '"failed"') + "sys.exit(1)\n") as (made, clock):
+        await until(lambda: restarts(made) == 1)
+        await clock.advance(FIRST_S)
+        await until(lambda: made.hands[0].starts == 2)
+
+
 async def test_one_that_has_run_for_long_comes_again_soon() -> None:
     async with supervisor(STAYS) as (made, clock):
         hand = made.hands[0]
