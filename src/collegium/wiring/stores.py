@@ -11,10 +11,12 @@ from typing import NamedTuple
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
 from collegium.adapters.directory_files import FileDirectory
 from collegium.adapters.memory.bus import MemoryBus
+from collegium.adapters.memory.quota import MemoryQuota
 from collegium.adapters.presence import FilePresence
 from collegium.adapters.record_directory import RecordDirectory
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.bus import SqliteBus
+from collegium.adapters.stand_in_bus import StandInBus
 from collegium.app import Scope, Stores
 from collegium.config import Settings
 from collegium.domain.errors import MissingExtra, StoreError, UsageError
@@ -143,7 +145,9 @@ def _shared(opening: Opening, store: tuple[str, int], *, is_local: bool) -> Shar
     """
     if opening.settings.redis is not None:
         return _redis(opening, opening.settings.redis, store)
-    return Shared(_local_bus(opening) if is_local else MemoryBus(opening.clock, bus_rules(opening.settings)))
+    # Hosts without Redis find what is due by the heads, once a second.
+    bus = _local_bus(opening) if is_local else MemoryBus(opening.clock, bus_rules(opening.settings))
+    return Shared(bus, MemoryQuota(opening.clock))
 
 
 def _redis(opening: Opening, url: str, store: tuple[str, int]) -> Shared:
@@ -157,10 +161,13 @@ def _redis(opening: Opening, url: str, store: tuple[str, int]) -> Shared:
     connection = RedisConnection(url)
     opening.stack.push_async_callback(connection.aclose)
     name, epoch = store
-    bus = RedisBus(connection, opening.clock, prefix=f"clg:{name}:{epoch}:", rules=bus_rules(opening.settings))
+    rules = bus_rules(opening.settings)
+    bus = RedisBus(connection, opening.clock, prefix=f"clg:{name}:{epoch}:", rules=rules)
     opening.stack.push_async_callback(bus.aclose)
+    local = MemoryBus(opening.clock, rules)
     return Shared(
-        bus,
+        # A process that works on its own runs only must not find those of others.
+        local if opening.scope == "own" else StandInBus(bus, local),
         RedisQuota(connection, opening.clock, prefix=f"clg:{name}:quota:"),
         RedisDirectory(connection, opening.clock, prefix=f"clg:{name}:"),
     )
