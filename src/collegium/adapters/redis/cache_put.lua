@@ -13,6 +13,8 @@ local function drop(name)
   if size > 0 then call('HINCRBY', sizes, '', -size) end
 end
 
+-- The first write may be refused where memory is short; after a removal no write would be.
+if ttl_ms > 0 and #value <= cap then call('HINCRBY', sizes, '', 0) end
 drop(key)
 if ttl_ms <= 0 or #value > cap then return 0 end
 while tonumber(call('HGET', sizes, '') or '0') + #value > cap do

@@ -8,6 +8,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -21,8 +22,8 @@ _CLUSTER = "a single Redis server is needed (or one with replicas behind a fixed
 
 
 def refused(error: BaseException) -> bool:
-    """Whether only people can put it right: a password or a permission."""
-    return isinstance(error, (AuthenticationError, NoPermissionError, AskError, ClusterCrossSlotError))
+    """Whether only people can put it right: a password, a permission, a cluster."""
+    return isinstance(error, (AuthenticationError, NoPermissionError)) or _is_cluster(error)
 
 
 def store_error(error: ResponseError, place: str) -> StoreError:
@@ -32,7 +33,7 @@ def store_error(error: ResponseError, place: str) -> StoreError:
         return StoreFull(text, store=place)
     if isinstance(error, ReadOnlyError) or _code(error) in {"MISCONF", "NOREPLICAS"}:
         return StoreReadOnly(text, store=place)
-    if refused(error) or isinstance(error, ClusterDownError) or _code(error) in {"BUSY", "TRYAGAIN"}:
+    if refused(error) or _code(error) in {"BUSY", "TRYAGAIN"}:
         return StoreUnavailable(text, store=place)
     return StoreError(text, store=place)
 
@@ -50,7 +51,7 @@ def with_advice(error: BaseException, place: str) -> str:
         return f"{place} does not let this user in: check user and password in the URL"
     if isinstance(error, NoPermissionError):
         return f"{place} forbids this user a command ({said}): docs/how-to/redis.md says which it needs"
-    if isinstance(error, (AskError, ClusterCrossSlotError, ClusterDownError)):
+    if _is_cluster(error):
         return f"{place} belongs to a cluster ({said}): {_CLUSTER}"
     if _code(error) in {"MISCONF", "NOREPLICAS"}:
         return f"{place} refuses to be written ({said})"
@@ -73,6 +74,12 @@ def usage_error(info: str, place: str, *, oldest: tuple[int, int]) -> UsageError
     if facts.get("role", "master") != "master":
         return UsageError(f"{place} is a replica and may not be written: name the primary")
     return None
+
+
+def _is_cluster(error: BaseException) -> bool:
+    if isinstance(error, (AskError, ClusterCrossSlotError, ClusterDownError)):
+        return not isinstance(error, MasterDownError)
+    return isinstance(error, ResponseError) and "in a cluster node" in str(error)
 
 
 def _code(error: BaseException) -> str:
