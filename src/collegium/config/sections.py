@@ -80,6 +80,11 @@ class PostgresSection(_Section):
     patience_s: float = Field(
         default=10.0, ge=0, description="So long the server may be away before what waits for it fails."
     )
+    migrate: Literal["command", "start"] = Field(
+        default="command",
+        description="Older tables are brought up to date by `collegium migrate`, or by whoever starts; new ones are "
+        "always made at the start.",
+    )
 
 
 class BusSection(_Section):

@@ -86,15 +86,18 @@ async def _postgres(opening: Opening) -> Stores:
         entropy=opening.entropy,
         patience_s=settings.postgres.patience_s,
         pool=settings.postgres.pool,
+        may_upgrade=settings.postgres.migrate == "start",
     )
     opening.stack.push_async_callback(store.aclose)
+    presence = PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s)
+    opening.stack.push_async_callback(presence.aclose)
     shared = _shared(opening, store.meta, is_local=False)
     return Stores(
         journal=store.journal,
         records=store.records,
         blobs=store.blobs,
         archive=store.archive,
-        presence=PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s),
+        presence=presence,
         bus=shared.bus,
         quota=shared.quota,
         directory=shared.directory or RecordDirectory(store.records, clock),

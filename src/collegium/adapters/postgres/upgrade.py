@@ -17,11 +17,13 @@ OLDEST_CODE: Final = 1
 """The oldest version of the code that works on the tables as they are now; higher only after a change that adds not."""
 _FILE: Final = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.collegium'))"
-_TABLES: Final = "SELECT to_regclass('meta') IS NOT NULL, to_regclass('heads') IS NOT NULL"
-_COLUMNS: Final = (
-    "SELECT array_agg(attname::text ORDER BY attname) FROM pg_attribute "
-    "WHERE attrelid = 'meta'::regclass AND attnum > 0 AND NOT attisdropped"
-)
+# Read from the catalogue itself: what a name stands for is remembered from before the lock.
+_TABLES: Final = """
+SELECT c.relname, array_agg(a.attname::text ORDER BY a.attname)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relname IN ('meta', 'heads', 'events')
+GROUP BY c.relname
+"""
 _AHEAD: Final = "SELECT (SELECT max(pos) FROM events), collegium_frontier()"
 
 
@@ -129,6 +131,7 @@ async def _in_turn(connection: Connection, place: str, entropy: Entropy, *, is_d
             await connection.execute(_LOCK)
             rows = await _meta(connection, place)
             found = 0 if rows is None else _found(rows, place)
+            _require_known(rows, place)
             plan = Plan(found, tuple(m for m in MIGRATIONS if m.number > found))
             if rows is not None and plan.steps and not may_upgrade:
                 raise StoreCorrupt(
@@ -165,11 +168,10 @@ async def _note(connection: Connection, plan: Plan, entropy: Entropy) -> None:
 
 
 async def _meta(connection: Connection, place: str) -> dict[str, str] | None:
-    has_meta, has_heads = await _one(connection, _TABLES)
-    if not has_meta and not has_heads:
+    tables: dict[str, list[str]] = dict(await (await connection.execute(_TABLES)).fetchall())
+    if not tables:
         return None
-    columns = (await _one(connection, _COLUMNS))[0] if has_meta else None
-    if columns != ["key", "value"]:
+    if tables.get("meta") != ["key", "value"]:
         raise StoreCorrupt(f"{place} has tables of somebody else's: choose another database", store=place)
     return dict(await (await connection.execute("SELECT key, value FROM meta")).fetchall())
 
@@ -182,10 +184,10 @@ def _found(rows: dict[str, str], place: str) -> int:
         raise StoreCorrupt(f"{place} has no readable meta table: restore it from a backup", store=place) from error
 
 
-def _require_known(rows: dict[str, str], place: str) -> None:
+def _require_known(rows: dict[str, str] | None, place: str) -> None:
     """Newer tables are fine where their maker says so: what was added is nothing to this code."""
-    found = _found(rows, place)
-    if found > SCHEMA and int(rows.get("oldest_code", found)) > SCHEMA:
+    found = 0 if rows is None else _found(rows, place)
+    if rows is not None and found > SCHEMA and int(rows.get("oldest_code", found)) > SCHEMA:
         raise StoreCorrupt(
             f"{place} has tables of version {found} and this collegium knows up to {SCHEMA}: upgrade collegium",
             store=place,

@@ -106,6 +106,20 @@ def open_store(
         raise
 
 
+def version_of(path: Path) -> int:
+    """The version of the tables at ``path``, 0 where there is no store; nothing is changed. Raises ``StoreError``."""
+    if not path.exists():
+        return 0
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return 0 if _meta(connection, path) is None else _schema(connection)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise store_error(error, path) from error
+
+
 def _make_folder(path: Path) -> None:
     try:
         make_folder(path.parent)
