@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,6 +216,57 @@ def test_health_alone_may_be_seen_from_elsewhere(place: Place) -> None:
     assert serve.get("/v1/runs").status == 404
     serve.send()
     assert serve.ended() == 0
+
+
+def test_detached_goals_are_left_to_the_workers_and_a_worker_is_drained_by_order(place: Place) -> None:
+    serve = place.serve("--workers", "2")
+    serve.until_ready()
+    serve.until(lambda: serve.metric('collegium_workers{state="ready"}') == 2)
+    detached = json.loads(place.run("run", "--detach", "Who owns it?", "--json").stdout)
+    assert (detached["workers"], detached["log"]) == (2, None)
+    run = detached["run_id"]
+    serve.until(lambda: json.loads(place.run("runs", "show", run, "--json").stdout)["status"] == "succeeded")
+    assert not list(place.data.glob("logs/run_*")), "no process of its own"
+
+    first, second = json.loads(place.run("workers", "ls", "--json").stdout)["items"]
+    drained = place.run("workers", "drain", first["worker"][-8:], "--json")
+    assert drained.returncode == 0
+    assert json.loads(drained.stdout)["worker"] == first["worker"]
+    serve.until(lambda: not is_there(first["pid"]))
+    serve.until(lambda: serve.metric('collegium_workers{state="ready"}') == 1)
+    assert "was drained and is not started again" in serve.log
+    serve.until_ready()
+
+    # Killed: its card still counts for seconds, and nobody is left the work who cannot do it.
+    serve.send(signal.SIGKILL)
+    os.kill(second["pid"], signal.SIGKILL)
+    serve.ended()
+    serve.url = ""
+    serve.until(lambda: not is_there(second["pid"]))
+    assert json.loads(place.run("workers", "ls", "--json").stdout)["items"]
+    own = json.loads(place.run("run", "--detach", "Who owns it now?", "--json").stdout)
+    assert own["log"] is not None
+    serve.until(lambda: json.loads(place.run("runs", "show", own["run_id"], "--json").stdout)["status"] == "succeeded")
+
+
+async def test_a_run_says_what_it_waits_for_where_nobody_takes_it(place: Place) -> None:
+    planner = place.start("worker", "--capabilities", "plan")
+    planner.first()
+    async with submitter(place) as app:
+        run = await app.submit("Who owns the payments service?")
+
+    def shown() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(place.run("runs", "show", run.id, "--json").stdout)
+        return found
+
+    planner.until(lambda: "waiting" in shown())
+    (waiting,) = shown()["waiting"]
+    assert waiting["capability"] != "plan"
+    assert f"a worker that takes {waiting['capability']}" in waiting["waits_for"]
+    assert waiting["waits_for"] in " ".join(place.run("runs", "show", run.id).stdout.split())
+    planner.send()
+    assert planner.ended() == 0
+    assert "there is none" in shown()["waiting"][0]["waits_for"]
 
 
 async def test_a_worker_takes_what_it_may_and_answers_probes(place: Place) -> None:
