@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,8 @@ from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from collegium.domain.checkpoint import Checkpoint
     from collegium.runtime.audit import Verified
 
@@ -49,62 +51,87 @@ def verify(session: Session, against: Path | None) -> int:
 def export(session: Session, path: Path | None) -> int:
     """Sign what has changed and write the newest checkpoint to PATH; checkpoint-NUMBER.json by default.
 
-    Keep it where whoever can write the store cannot: `audit verify --against PATH` then finds also what was removed
-    together with its checkpoints. It holds ids of runs and hashes, nothing of what they say.
+    Of a store with shards it is one of each. Keep it where whoever can write the store cannot: `audit verify --against
+    PATH` then finds also what was removed together with its checkpoints. It holds ids of runs and hashes, nothing of
+    what they say.
     """
     return session.execute(_export(session, path))
 
 
 async def _verify(session: Session, path: Path | None) -> int:
-    from collegium.runtime.audit import verify_all
-    from collegium.runtime.kept import archive_of
+    from collegium.runtime.audit import verify_stores
 
     against = None if path is None else _read(path)
     async with session.open() as app:
-        verified = await verify_all(app.stores.journal, archive_of(app.stores), TENANT, against)
+        found = await verify_stores(app.stores, TENANT, against)
     has_key = session.settings.journal.chain_key_file is not None
+    damaged = [bad for verified in found.values() for bad in verified.damaged]
     if session.is_json:
-        import msgspec
-
-        newest = verified.newest
-        document = {
-            "ok": not verified.damaged,
-            "tenant": TENANT,
-            "verified": verified.runs,
-            "checkpoints": 0 if newest is None else newest.number,
-            "newest_at": None if newest is None else newest.at,
-            "open": verified.open_runs,
-            "damaged": verified.damaged,
-            "against": None if against is None else against.number,
-            "has_chain_key": has_key,
-        }
-        session.emit(msgspec.to_builtins(document))
+        session.emit(_document(found, against) | {"has_chain_key": has_key})
     else:
-        _print(verified, path)
+        from collegium.cli.damage import told
+
+        for bad in damaged:
+            print(told(bad))
+        for number, verified in found.items():
+            _print(verified, f"shard {number}: " if len(found) > 1 else "")
+        if path is not None and not damaged:
+            print(f"the chain goes on from {path}" if len(found) == 1 else f"the chains go on from {path}")
+        print(f"{len(damaged)} changed" if damaged else "nothing was changed")
         if not has_key:
             session.tell("without journal.chain_key_file this shows accidents, not forgery: see `collegium doctor`")
-    return 1 if verified.damaged else 0
+    return 1 if damaged else 0
 
 
-def _print(verified: Verified, path: Path | None) -> None:
-    from collegium.cli.damage import told
+def _document(found: Mapping[int, Verified], against: Mapping[int, Checkpoint] | None) -> dict[str, Any]:
+    """What was found in all stores, and where there are several in each of them."""
+    import msgspec
+
+    parts = [
+        _part(number, verified, None if against is None else against.get(number)) for number, verified in found.items()
+    ]
+    newest = [part["newest_at"] for part in parts if part["newest_at"] is not None]
+    damaged = [bad for verified in found.values() for bad in verified.damaged]
+    document = {
+        "ok": not damaged,
+        "tenant": TENANT,
+        "verified": sum(part["verified"] for part in parts),
+        "checkpoints": sum(part["checkpoints"] for part in parts),
+        "newest_at": max(newest, default=None),
+        "open": sum(part["open"] for part in parts),
+        "damaged": damaged,
+        "against": parts[0]["against"] if len(parts) == 1 else None,
+    }
+    if len(parts) > 1:
+        document["shards"] = parts
+    return dict(msgspec.to_builtins(document))
+
+
+def _part(number: int, verified: Verified, against: Checkpoint | None) -> dict[str, Any]:
+    newest = verified.newest
+    return {
+        "shard": number,
+        "verified": verified.runs,
+        "checkpoints": 0 if newest is None else newest.number,
+        "newest_at": None if newest is None else newest.at,
+        "open": verified.open_runs,
+        "against": None if against is None else against.number,
+    }
+
+
+def _print(verified: Verified, where: str) -> None:
     from collegium.cli.text import count
 
-    for bad in verified.damaged:
-        print(told(bad))
     newest = verified.newest
     if newest is None:
-        print(f"{count(verified.runs, 'journal')} verified, nothing signed yet")
+        print(f"{where}{count(verified.runs, 'journal')} verified, nothing signed yet")
     else:
         print(
-            f"{count(verified.runs, 'journal')} verified against {count(newest.number, 'checkpoint')}, "
+            f"{where}{count(verified.runs, 'journal')} verified against {count(newest.number, 'checkpoint')}, "
             f"the newest of {newest.at:%Y-%m-%d %H:%M:%S} UTC"
         )
     if verified.open_runs:
-        print(f"{count(verified.open_runs, 'journal')} went on since: signed by the next process that works")
-    if path is not None and not verified.damaged:
-        print(f"the chain goes on from {path}")
-    print(f"{len(verified.damaged)} changed" if verified.damaged else "nothing was changed")
+        print(f"{where}{count(verified.open_runs, 'journal')} went on since: signed by the next process that works")
 
 
 async def _export(session: Session, path: Path | None) -> int:
@@ -112,41 +139,48 @@ async def _export(session: Session, path: Path | None) -> int:
 
     from collegium.cli.text import size
     from collegium.domain.errors import UsageError
+    from collegium.runtime.audit import newest_of
     from collegium.runtime.kept import archive_of
 
     async with session.open() as app:
-        archive = archive_of(app.stores)
-        await archive.checkpoint(at=session.now())
-        coverage = await archive.covered(TENANT)
-        flaw, newest = coverage.flaw, coverage.newest
-        if flaw is not None:
-            raise UsageError(
-                f"checkpoint {flaw.number} {flaw.why}: an export would vouch for what is left; see `audit verify`, and "
-                "restore the store from a backup",
-                number=flaw.number,
-            )
-        if newest is None:
-            raise UsageError("nothing was signed yet: there is no run in this store")
-        (newest,) = await archive.checkpoints(TENANT, newest.number - 1, 1)
-    data = msgspec.json.encode(newest) + b"\n"
-    path = path or Path(f"checkpoint-{newest.number}.json")
+        await archive_of(app.stores).checkpoint(at=session.now())
+        kept = await newest_of(app.stores, TENANT)
+        has_shards = bool(app.stores.parts)
+    if not kept:
+        raise UsageError("nothing was signed yet: there is no run in this store")
+    newest = max(kept.values(), key=lambda one: one.at)
+    data = msgspec.json.encode({"shards": kept} if has_shards else newest) + b"\n"
+    path = path or Path(
+        f"checkpoints-{newest.at:%Y%m%dT%H%M%SZ}.json" if has_shards else f"checkpoint-{newest.number}.json"
+    )
     _write(path, data)
     if session.is_json:
-        document = {"tenant": TENANT, "number": newest.number, "at": newest.at, "signature": newest.signature}
+        document: dict[str, Any] = {"tenant": TENANT}
+        document |= {"shards": {n: _signed(c) for n, c in kept.items()}} if has_shards else _signed(newest)
         session.emit({**document, "path": str(path), "size_bytes": len(data)})
+    elif has_shards:
+        print(f"checkpoints of {len(kept)} shards exported to {path}, {size(len(data))}")
     else:
         print(f"checkpoint {newest.number} of {newest.at:%Y-%m-%d %H:%M:%S} UTC exported to {path}, {size(len(data))}")
     return 0
 
 
-def _read(path: Path) -> Checkpoint:
+def _signed(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"number": checkpoint.number, "at": checkpoint.at, "signature": checkpoint.signature}
+
+
+def _read(path: Path) -> dict[int, Checkpoint]:
+    """The checkpoints in an exported file, by shard; one alone is the store's, or its first shard's."""
     import msgspec
 
     from collegium.domain.checkpoint import Checkpoint
     from collegium.domain.errors import UsageError
 
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
+        document = msgspec.json.decode(path.read_bytes())
+        if isinstance(document, dict) and "shards" in document:
+            return msgspec.convert(document["shards"], dict[int, Checkpoint], strict=False)
+        return {0: msgspec.convert(document, Checkpoint)}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
     except msgspec.MsgspecError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from collegium.domain.checkpoint import Checkpoint, Coverage, Listed
-from collegium.domain.errors import CollegiumError, StoreCorrupt
+from collegium.domain.errors import CollegiumError, StoreCorrupt, UsageError
 from collegium.domain.head import Head, HeadQuery
 from collegium.ports import Archive, Clock, Journal
 from collegium.runtime.heads import heads_of
+from collegium.runtime.kept import archive_of
+from collegium.runtime.stores import Stores
 
 CHECKPOINT_S: Final = 5.0
 """No two checkpoints of a store are closer together, whatever the number of its processes."""
@@ -58,12 +60,14 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
         seq: The first event that is not as it was written; 0 is the run's tombstone.
         checkpoint: Number of the checkpoint that is damaged, or that shows the damage.
         why: What a checkpoint shows; empty where the chain of the run shows it.
+        shard: Whose checkpoint that is; None where there is one store only.
     """
 
     run: str | None = None
     seq: int | None = None
     checkpoint: int | None = None
     why: str = ""
+    shard: int | None = None
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +84,58 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     newest: Checkpoint | None
     open_runs: int
     damaged: tuple[Damage, ...] = ()
+
+
+async def verify_stores(
+    stores: Stores, tenant: str, against: Mapping[int, Checkpoint] | None = None
+) -> dict[int, Verified]:
+    """What ``verify_all`` finds in each store that holds runs, by the number of the shard; one alone is 0.
+
+    Raises ``UsageError`` where ``against`` has a checkpoint of a store that is not among them.
+    """
+    against = against or {}
+    if not stores.parts:
+        _check_known(against, (0,))
+        return {0: await verify_all(stores.journal, archive_of(stores), tenant, against.get(0))}
+    _check_known(against, [part.number for part in stores.parts])
+    found = {}
+    for part in stores.parts:
+        verified = await verify_all(part.journal, part.archive, tenant, against.get(part.number))
+        damaged = [msgspec.structs.replace(bad, shard=part.number) for bad in verified.damaged]
+        found[part.number] = msgspec.structs.replace(verified, damaged=tuple(damaged))
+    return found
+
+
+async def newest_of(stores: Stores, tenant: str) -> dict[int, Checkpoint]:
+    """The newest checkpoint of each store that holds runs, by the number of the shard, to be kept elsewhere.
+
+    Raises ``UsageError`` where a chain has a flaw: what is kept would vouch for what is left of it.
+    """
+    kept = {}
+    archives = {part.number: part.archive for part in stores.parts} or {0: archive_of(stores)}
+    for number, archive in archives.items():
+        coverage = await archive.covered(tenant)
+        flaw, newest = coverage.flaw, coverage.newest
+        if flaw is not None:
+            where = f" of shard {number}" if stores.parts else ""
+            raise UsageError(
+                f"checkpoint {flaw.number}{where} {flaw.why}: an export would vouch for what is left; see "
+                "`audit verify`, and restore the store from a backup",
+                number=flaw.number,
+            )
+        if newest is not None:
+            (kept[number],) = await archive.checkpoints(tenant, newest.number - 1, 1)
+    return kept
+
+
+def _check_known(against: Mapping[int, Checkpoint], numbers: Sequence[int]) -> None:
+    unknown = sorted(set(against) - set(numbers))
+    if unknown:
+        raise UsageError(
+            f"the file has a checkpoint of shard {unknown[0]}, and the settings name {', '.join(map(str, numbers))}: "
+            "see `postgres.shards`",
+            shard=unknown[0],
+        )
 
 
 async def verify_all(journal: Journal, archive: Archive, tenant: str, against: Checkpoint | None = None) -> Verified:

@@ -12,6 +12,7 @@ from collegium.domain.errors import NotFound, StoreError, StoreFull, StoreUnavai
 from collegium.domain.head import HeadQuery
 from collegium.ports import Clock, Journal, Presence
 from collegium.runtime.audit import Checkpoints
+from collegium.runtime.outages import Outages, shard_away
 from collegium.runtime.recovery import Recovery
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.worker import Worker
@@ -138,35 +139,50 @@ class Duty:
         swept_s = float("-inf")
         look_s = min(SWEEP_S, self._presence.tick())
         while True:
-            scope = self._scope()
-            try:
-                for run, task in (await self._recovery.bury(scope)) & self._worker.held:
-                    # It waits for a process of its own that hangs: ended, that process is a dead one like any other.
-                    await self._worker.interrupt(run, task=task)
-                if self._clock.monotonic() - swept_s >= SWEEP_S - look_s / 2:
-                    swept_s = self._clock.monotonic()
-                    await self._recovery.lapse_lost(self._worker.id, lambda: self._worker.held)
-                    await self._recovery.sweep(scope)
-                    await self._end_lost(sorted(self._worker.runs))
-                    for chore in self._chores:
-                        await chore()
-            except StoreUnavailable as error:
-                _log.warning("the store is away, it is looked at again in %g s: %s", look_s, error)
-            except StoreFull as error:
-                self._bear(error)
+            steps: list[Callable[[], Awaitable[object]]] = [self._bury]
+            if self._clock.monotonic() - swept_s >= SWEEP_S - look_s / 2:
+                swept_s = self._clock.monotonic()
+                steps += [self._lapse_lost, self._sweep, self._end_lost, *self._chores]
+            for step in steps:
+                try:
+                    await step()
+                except StoreUnavailable as error:
+                    _log.warning("the store is away, it is looked at again in %g s: %s", look_s, error)
+                    if shard_away(error) is None:
+                        break  # all of it
+                except StoreFull as error:
+                    self._bear(error)
+                    break
             await self._clock.sleep(look_s)
 
-    async def _end_lost(self, runs: Sequence[str]) -> None:
+    async def _bury(self) -> None:
+        for run, task in (await self._recovery.bury(self._scope())) & self._worker.held:
+            # It waits for a process of its own that hangs: ended, that process is a dead one like any other.
+            await self._worker.interrupt(run, task=task)
+
+    async def _lapse_lost(self) -> None:
+        await self._recovery.lapse_lost(self._worker.id, lambda: self._worker.held)
+
+    async def _sweep(self) -> None:
+        await self._recovery.sweep(self._scope())
+
+    async def _end_lost(self, runs: Sequence[str] | None = None) -> None:
         """Ends the work on runs that another process has cancelled, and on tasks that another worker has taken."""
-        for run in runs:
-            head = await self._journal.head(run)
-            if head is None:
+        outages = Outages()
+        for run in sorted(self._worker.runs) if runs is None else runs:
+            if outages.hit(run):
                 continue
             try:
+                head = await self._journal.head(run)
+                if head is None:
+                    continue
                 known = await self._scheduler.load(run)
                 if head.deciding_seq > known.deciding_seq:
                     known = await self._scheduler.load(run, is_fresh=True)
             except NotFound:
+                continue
+            except StoreUnavailable as error:
+                outages.bear(error)
                 continue
             if head.status == "cancelling":
                 await self._worker.interrupt(run)

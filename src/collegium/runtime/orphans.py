@@ -53,9 +53,9 @@ class Orphans:
 
     async def _over(self, drawn: b.AccountDrawn) -> Usage | None:
         """What was taken of a draw that is over; None while it may still be used."""
-        if await self._journal.head(drawn.run) is None:
-            return Usage()
         try:
+            if await self._journal.head(drawn.run) is None:
+                return Usage()
             state = await self._load(drawn.run)
         except (NotFound, StoreCorrupt):
             return None  # somebody who can read it will see to it

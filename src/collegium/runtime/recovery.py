@@ -11,7 +11,7 @@ from math import inf
 from collegium.domain import body as b
 from collegium.domain.decide import MAX_BARREN_LAPSES, resumed
 from collegium.domain.decision import Decision
-from collegium.domain.errors import Fenced, NotFound, StoreCorrupt
+from collegium.domain.errors import Fenced, NotFound, StoreCorrupt, StoreUnavailable
 from collegium.domain.head import Head, HeadQuery
 from collegium.domain.run import RunState
 from collegium.domain.task import TaskState
@@ -19,6 +19,7 @@ from collegium.ports import Clock, Journal, Presence
 from collegium.runtime.accounts import is_account
 from collegium.runtime.heads import heads_of
 from collegium.runtime.left_open import conversation, told
+from collegium.runtime.outages import Outages
 from collegium.runtime.questions import open_writes
 from collegium.runtime.scheduler import Scheduler
 
@@ -46,13 +47,16 @@ class Recovery:
     async def sweep(self, only: frozenset[str] | None = None) -> int:
         """Advances what is due; returns how many runs were looked at.
 
-        A run that this code cannot read, or that was written by a newer one, is left to others and holds up nobody.
+        A run that this code cannot read, or that was written by a newer one, is left to others and holds up nobody; nor
+        does a shard that is away.
 
         Args:
             only: Look after these runs and no others; None for all of the store.
         """
-        looked_at = 0
-        for head in await self._due(only):
+        looked_at, outages = 0, Outages()
+        for head in await self._due(only, outages):
+            if outages.hit(head.run):
+                continue
             try:
                 known = await self._scheduler.load(head.run)
                 if known.deciding_seq < head.deciding_seq:
@@ -60,6 +64,8 @@ class Recovery:
                 await self._scheduler.advance(head.run)
             except (StoreCorrupt, NotFound, Fenced) as error:
                 _log.warning("%s is left alone: %s", head.run, error)
+            except StoreUnavailable as error:
+                outages.bear(error)
             looked_at += 1
         return looked_at
 
@@ -73,22 +79,36 @@ class Recovery:
             held: Gives ``(run, task)`` of everything it works on now; asked again at the moment of the decision, since
                 an attempt may have started meanwhile.
         """
-        for head in await self._all(HeadQuery(worker=worker)):
-            # What this process started it has decided itself: its own memory says whether a closer look is worth it.
-            known = await self._scheduler.load(head.run)
-            theirs = {(head.run, t.task.id) for t in known.tasks.values() if t.worker == worker}
-            if not theirs or theirs - held():
-                await self._lapse(head.run, worker, but=held)
+        outages = Outages()
+        for head in await self._all(HeadQuery(worker=worker, may_lack=True)):
+            if outages.hit(head.run):
+                continue
+            try:
+                # What this process started it has decided itself: its own memory says whether a closer look is worth
+                # it.
+                known = await self._scheduler.load(head.run)
+                theirs = {(head.run, t.task.id) for t in known.tasks.values() if t.worker == worker}
+                if not theirs or theirs - held():
+                    await self._lapse(head.run, worker, but=held)
+            except StoreUnavailable as error:
+                outages.bear(error)
 
-    async def _due(self, only: frozenset[str] | None) -> list[Head]:
+    async def _due(self, only: frozenset[str] | None, outages: Outages) -> list[Head]:
         now = self._clock.now()
-        if only is None:
-            return await self._all(HeadQuery(due_before=now))
-        if len(only) > _FEW_RUNS:
+        if only is None or len(only) > _FEW_RUNS:
             # A process may have begun very many runs that wait; of those few are due at any moment.
-            return [h for h in await self._all(HeadQuery(due_before=now)) if h.run in only]
-        heads = [h for run in only if (h := await self._journal.head(run)) is not None]
-        return [h for h in heads if h.wake_at is not None and h.wake_at <= now]
+            due = await self._all(HeadQuery(due_before=now, may_lack=True))
+            return [head for head in due if only is None or head.run in only]
+        due = []
+        for run in only:
+            try:
+                head = None if outages.hit(run) else await self._journal.head(run)
+            except StoreUnavailable as error:
+                outages.bear(error)
+                continue
+            if head is not None and head.wake_at is not None and head.wake_at <= now:
+                due.append(head)
+        return due
 
     async def _all(self, query: HeadQuery) -> list[Head]:
         """Every page of ``query``: a run further down must not wait for those before it."""
@@ -133,18 +153,23 @@ class Recovery:
 
         A worker that left nothing behind is forgotten, unless it only stands still and may go on. An attempt that is
         alone, since two workers died at its task, is waited for while its process lives: a slow machine must not
-        give the task up. Returns ``(run, task)`` of those that hang.
+        give the task up. While a shard is away, nobody is forgotten. Returns ``(run, task)`` of those that hang.
         """
         hanging: set[tuple[str, str]] = set()
+        outages = Outages()
         # One at a time: what a worker has left counts from the moment at which it was found to have ended.
         async with self._burying:
             for worker in await self._presence.dead():
                 leases = self._presence.silence(worker)
-                for head in await self._all(HeadQuery(worker=worker)):
-                    if only is None or head.run in only:
-                        hanging |= await self._lapse(head.run, worker, leases=inf if leases is None else leases)
-                if not await self._journal.heads(HeadQuery(worker=worker, limit=1)):
-                    await self._presence.withdraw(worker)
+                leases = inf if leases is None else leases
+                try:
+                    for head in await self._all(HeadQuery(worker=worker, may_lack=True)):
+                        if (only is None or head.run in only) and not outages.hit(head.run):
+                            hanging |= await self._lapse(head.run, worker, leases=leases)
+                    if not await self._journal.heads(HeadQuery(worker=worker, limit=1)):
+                        await self._presence.withdraw(worker)
+                except StoreUnavailable as error:
+                    outages.bear(error)
         return frozenset(hanging)
 
     async def _lapse(

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from collegium.ports import Archive, Blobs, Bus, Directory, Journal, Presence, Quota, Records
+
+
+class Part(Protocol):
+    """One of several stores that hold runs, each with checkpoints of its own."""
+
+    @property
+    def number(self) -> int:
+        """The shard; 0 where there is one store only."""
+        ...
+
+    @property
+    def journal(self) -> Journal:
+        """Its runs."""
+        ...
+
+    @property
+    def archive(self) -> Archive:
+        """Its runs as they are stored."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +39,8 @@ class Stores:
     presence: Presence
     archive: Archive | None = None
     """Needed by whoever exports, verifies or prunes runs."""
+    parts: Sequence[Part] = ()
+    """The stores that hold runs, where there are several."""
     directory: Directory | None = None
     """Where workers show their cards; without one nobody is told which workers there are."""
     quota: Quota | None = None

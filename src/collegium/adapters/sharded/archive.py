@@ -117,6 +117,8 @@ class ShardedArchive:
         """What every shard answers. Raises the worst error of any, once all have answered."""
 
         async def one(shard: Shard) -> T:
+            if shard.is_away:
+                raise shard.unavailable()
             return await _told(shard, ask(shard.archive))
 
         asked = self._shards.all

@@ -127,6 +127,9 @@ class ShardedJournal:
 
     async def _of_all(self, query: HeadQuery) -> list[tuple[Head, ...]]:
         """A page of every shard. Raises ``StoreUnavailable``: a list that lacks runs would be taken for the truth."""
+        for shard in self._shards.all.values():
+            if shard.is_away:
+                raise shard.unavailable()
         pages = await asyncio.gather(*(self._ask(s, query) for s in self._shards.all.values()), return_exceptions=True)
         for page in pages:
             if isinstance(page, BaseException):
