@@ -164,6 +164,7 @@ class Lifecycle:
         if is_well is None:
             await self._put(msgspec.structs.replace(found[0], trial=None, trial_until=None), found[1])
         elif is_well:
+            self._forget(agent)
             await self._change(agent, "active", reason="a trial went well", principal=HEALTH)
         else:
             await self._change(agent, "quarantined", reason=f"a trial failed: {why}", principal=HEALTH)

@@ -31,6 +31,7 @@ from collegium.ports import Clock, Model
 from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
+from collegium.runtime.shares import Caps
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
@@ -86,6 +87,7 @@ async def team(
     approvals: ApprovalPolicy | None = None,
     limits: Limits | None = None,
     caps: AccountCaps | None = None,
+    shares: Caps | None = None,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> AsyncIterator[Collegium]:
     """A Collegium over memory with the given models.
@@ -112,6 +114,7 @@ async def team(
             approvals=approvals or ApprovalPolicy(),
             limits=limits or Limits(),
             caps=caps or AccountCaps(),
+            shares=shares or Caps(),
         ),
         inputs=DiskInputs(),
         clock=clock,
