@@ -11,7 +11,9 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from collegium.agents.halts import ApprovalNeeded, TooEarly, UnknownOutcome
+from collegium.agents.colleagues import Asks, Board, Question, message_sent
+from collegium.agents.halts import ApprovalNeeded, Asked, TooEarly, UnknownOutcome
+from collegium.agents.refusals import done_before, forestalled, refused
 from collegium.domain import body as b
 from collegium.domain.chat import ToolCall
 from collegium.domain.conversation import Turn
@@ -22,6 +24,7 @@ from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Receipt
 from collegium.tools import ledger as books
+from collegium.tools.builtin.team import is_ask, is_share
 from collegium.tools.canonical import arguments_sha256, canonical_arguments, idempotency_key, next_key
 from collegium.tools.context import ToolContext
 from collegium.tools.outcome import OutcomeUnknown
@@ -43,6 +46,16 @@ class Recorder(Protocol):
     @property
     def lapsed_at(self) -> datetime | None:
         """When an attempt of the task was last found lost."""
+        ...
+
+    @property
+    def asks(self) -> Asks:
+        """The task's questions to colleagues."""
+        ...
+
+    @property
+    def board(self) -> Board:
+        """What colleagues share."""
         ...
 
     def record(self, *bodies: b.Body) -> Receipt:
@@ -110,7 +123,7 @@ class Calls:
         """Carries out call ``index`` of the last step, or gives the result an earlier attempt has stored.
 
         A call that changes the world is intended, durably, before it is made. Raises ``UnknownOutcome`` when nobody can
-        know whether a write has happened.
+        know whether a write has happened, ``Asked`` when a colleague has been asked.
         """
         done = self._turns[-1].finished.get(index)
         if done is not None:
@@ -118,17 +131,20 @@ class Calls:
         started = self._clock.monotonic()
         key: str | None = None
         effect: Effect = "pure"
+        is_sending = False
         try:
             self._limits.take_call(call.name)
             admitted = self._toolbox.admit(call, granted=granted)
-            effect = admitted.definition.effect
+            effect, is_sending = admitted.definition.effect, is_share(admitted.definition)
             if self._is_weighed(admitted.definition):
                 result, key = await self._weighed(index, admitted, granted)
+            elif is_ask(admitted.definition):
+                result = await self._asked(index, admitted, granted)
             else:
                 result = await self._made(admitted, None)
         except (ToolError, LimitReached) as error:
             result = ToolResult(text=error.message, is_ok=False)
-        except (ApprovalNeeded, TooEarly):
+        except (ApprovalNeeded, Asked, TooEarly):
             self._limits.charge(Usage(tool_calls=-1))
             raise
         finished = b.ToolFinished(
@@ -141,10 +157,34 @@ class Calls:
             key=key,
             seconds=round(self._clock.monotonic() - started, 4),
         )
-        self._recorder.record(finished)
+        sent = self._message(index, result) if is_sending else None
+        # One append: a message is sent by a call that has ended, and by no call twice.
+        receipt = self._recorder.record(*(() if sent is None else (sent,)), finished)
         turn = self._turns[-1]
         self._turns[-1] = msgspec.structs.replace(turn, finished={**turn.finished, index: finished})
+        if sent is not None:
+            await receipt.durable()
+            await self._recorder.board.publish(sent)
         return result
+
+    def _message(self, index: int, result: ToolResult) -> b.MessageSent | None:
+        context = self._context(None)
+        id_ = idempotency_key(context.run, context.task, step=self._step, call=index)
+        return message_sent(result, self._recorder.board, id_=id_, run=context.run, step=self._step, call=index)
+
+    async def _asked(self, index: int, admitted: AdmittedCall, granted: Collection[str]) -> ToolResult:
+        """A colleague's answer, once it is there. Until then: raises ``Asked``, or ``ToolError`` if it may not be."""
+        asks, definition = self._recorder.asks, admitted.definition
+        answer = asks.answer(self._step, index)
+        if answer is not None:
+            return answer
+        await self._recorder.admit(tool=definition.name)
+        calls = [(index, admitted)]
+        if not self._is_weighed(definition):
+            # All questions of the step at once: the colleagues work side by side.
+            calls += [c for c in self._to_come(granted) if c[0] != index and is_ask(c[1].definition)]
+        wanted = [Question(call=i, **a.bound) for i, a in calls if asks.answer(self._step, i) is None]
+        return await asks.ask(self._step, wanted)
 
     def _is_weighed(self, tool: ToolDefinition) -> bool:
         """Whether its calls stand on the ledger: they write, or a person has to allow them."""
@@ -163,6 +203,8 @@ class Calls:
                 raise ApprovalNeeded(requests)
             outcome, key = await self._looked_up(index, admitted)
         if isinstance(outcome, b.ToolIntended):
+            if is_ask(admitted.definition):
+                return await self._asked(index, admitted, granted), key
             outcome = await self._called(admitted, outcome)
         return outcome, key
 
@@ -193,7 +235,7 @@ class Calls:
             return None, None
         if decision.admission == "refused" and answer is not None:
             self._judge(index, "deny", f"{answer.approval}: rejected by {answer.principal}")
-            return _refused(intended.tool, answer), None
+            return refused(intended.tool, answer), None
         if decision.admission == "ask":
             raise UnknownOutcome(intended, "a person has not said yet what became of it", entry)
         if decision.admission == "settle" and entry is not None:
@@ -220,7 +262,7 @@ class Calls:
         if wanted.effect != "write" or intended.approval is not None or not await self._recorder.has_others():
             return intended
         first = books.intended_before(await self._recorder.ledger(), wanted)
-        return intended if first is None else _forestalled(intended.tool, first)
+        return intended if first is None else forestalled(intended.tool, first)
 
     async def _called(self, admitted: AdmittedCall, intended: b.ToolIntended) -> ToolResult:
         """The result of a call that is intended. Raises ``UnknownOutcome``."""
@@ -283,6 +325,8 @@ class Calls:
         now, policy = self._clock.now(), self._recorder.approvals
         requests = []
         for index, admitted in self._to_come(granted):
+            if not self._is_weighed(admitted.definition):
+                continue
             rule = policy.rule(admitted.definition)
             async with self._weighing(admitted):
                 ledger = await self._recorder.ledger()
@@ -290,7 +334,7 @@ class Calls:
                 decision = books.decide(ledger, wanted, rule=rule)
                 if decision.admission != "approval":
                     continue
-                because = rule or _done_before(decision.like[0])
+                because = rule or done_before(decision.like[0])
                 self._judge(index, "ask", because)
             request = b.ApprovalRequested(
                 approval="",
@@ -306,7 +350,7 @@ class Calls:
         return tuple(requests)
 
     def _to_come(self, granted: Collection[str]) -> Iterator[tuple[int, AdmittedCall]]:
-        """The calls of the step that are not finished, as far as they can be made at all and stand on the ledger."""
+        """The calls of the step that are not finished, as far as they can be made at all."""
         turn = self._turns[-1]
         for index, call in enumerate(turn.proposed.reply.tool_calls[:MAX_CALLS_PER_STEP]):
             if index in turn.finished:
@@ -315,8 +359,7 @@ class Calls:
                 admitted = self._toolbox.admit(call, granted=granted)
             except ToolError:
                 continue
-            if self._is_weighed(admitted.definition):
-                yield index, admitted
+            yield index, admitted
 
     def _intent(self, index: int, admitted: AdmittedCall, ledger: books.Ledger) -> tuple[b.ToolIntended, books.Call]:
         """What is written before the call, and the call as the ledger knows it."""
@@ -354,23 +397,3 @@ class Calls:
     @property
     def _step(self) -> int:
         return self._turns[-1].proposed.step
-
-
-def _done_before(entry: books.Entry) -> str:
-    outcome = entry.result.text if entry.result is not None else "its result is not known"
-    return f"It was already called with exactly these arguments, in step {entry.step} of task {entry.task!r}: {outcome}"
-
-
-def _refused(tool: str, answer: b.ApprovalAnswered) -> ToolResult:
-    """What the agent is told when a person did not allow a call."""
-    who = "nobody allowed" if answer.is_default else f"{answer.principal} did not allow"
-    because = f": {answer.reason}" if answer.reason else ""
-    return ToolResult(text=f"{tool} was not called, {who} it{because}. Go on without it.", is_ok=False)
-
-
-def _forestalled(tool: str, first: books.Entry) -> ToolResult:
-    text = (
-        f"{tool} was not called: at the same moment it was called with exactly these arguments in step {first.step} of "
-        f"task {first.task!r}. If it is to happen once more, call it again: a person will be asked"
-    )
-    return ToolResult(text=text, is_ok=False)

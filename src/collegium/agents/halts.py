@@ -1,4 +1,4 @@
-"""What ends an attempt in the middle of a call: a person has to say something first, or time has to pass."""
+"""What ends an attempt in the middle of a call: somebody has to say something first, or time has to pass."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ class ApprovalNeeded(CollegiumError):
     def __init__(self, requests: tuple[b.ApprovalRequested, ...]) -> None:
         super().__init__("; ".join(r.question for r in requests))
         self.requests = requests
+
+
+class Asked(CollegiumError):
+    """The task waits for colleagues; its attempt is closed already."""
+
+    code = "asked"
 
 
 class TooEarly(CollegiumError):

@@ -10,6 +10,7 @@ from collegium.agents.desk import Desk
 from collegium.agents.hearing import untold
 from collegium.domain.chat import ChatMessage, ModelReply, ToolCall
 from collegium.domain.tool import Effect, ToolResult
+from collegium.tools.builtin.team import is_ask
 
 _WRAP_UP = "You have almost used up what you may spend. Answer now with what you have; no more tool calls."
 
@@ -55,17 +56,26 @@ async def _heard(desk: Desk, added: tuple[ChatMessage, ...]) -> tuple[ChatMessag
 
 
 async def _carry_out(desk: Desk, calls: tuple[ToolCall, ...], granted: set[str]) -> tuple[ToolResult, ...]:
-    """Calls that only look run at the same time; as soon as one writes, all run one after the other, as proposed."""
+    """Calls that only look run at the same time; as soon as one writes, all run one after the other, as proposed.
+
+    Questions to colleagues come last among calls that only look: the first of them closes the attempt.
+    """
     calls = calls[:MAX_CALLS_PER_STEP]
     effects: dict[str, Effect] = {t.name: t.effect for t in desk.tools}
+    later = {t.name for t in desk.tools if is_ask(t)}
     if all(effects.get(c.name, "pure") in ("pure", "read") for c in calls):
-        looking = [asyncio.ensure_future(desk.talk.call(i, c, granted=granted)) for i, c in enumerate(calls)]
+        looking = [
+            asyncio.ensure_future(desk.talk.call(i, c, granted=granted))
+            for i, c in enumerate(calls)
+            if c.name not in later
+        ]
         try:
-            return tuple(await asyncio.gather(*looking))
+            await asyncio.gather(*looking)
         except BaseException:
             # None may go on behind an attempt that is closed.
             for one in looking:
                 one.cancel()
             await asyncio.gather(*looking, return_exceptions=True)
             raise
+    # What is done by now gives its result again.
     return tuple([await desk.talk.call(i, c, granted=granted) for i, c in enumerate(calls)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from collegium.agents import recall
+from collegium.agents.colleagues import places
 from collegium.agents.desk import Desk
 from collegium.domain.body import ApprovalRequested
 from collegium.domain.document import Chunk
@@ -12,6 +13,7 @@ from collegium.domain.errors import CollegiumError, NotFound
 from collegium.domain.policy import Claim, Judgement
 from collegium.domain.result import TaskResult
 from collegium.oversight import grounding
+from collegium.tools.builtin.team import ASK
 from collegium.tools.canonical import arguments_sha256
 
 
@@ -55,7 +57,13 @@ async def verify_quotes(desk: Desk, claims: tuple[Claim, ...]) -> Judgement:
 
 
 def evidence(desk: Desk) -> tuple[Chunk, ...]:
-    """What claims may rest on: the passages the task was handed, and what its own tool calls gave."""
+    """What claims may rest on: the passages the task was handed, and what its own tool calls gave.
+
+    What a colleague says bears nothing out, only the places in documents that it rests on.
+    """
+    said = {t.name for t in desk.tools if t.is_team}
+    finished = [f for turn in desk.talk.turns for _, f in sorted(turn.finished.items()) if f.tool in said]
+    shown = [chunk for f in finished if f.tool == ASK for chunk in places(f.result.data)]
     results = tuple(
         Chunk(
             id=f"{desk.task.id}/{turn.proposed.step}/{index}",
@@ -68,9 +76,9 @@ def evidence(desk: Desk) -> tuple[Chunk, ...]:
         for turn in desk.talk.turns
         for index, finished in sorted(turn.finished.items())
         # What was looked at again is evidence once, under the name of the tool that gave it.
-        if finished.result.is_ok and finished.result.text and finished.tool != recall.NAME
+        if finished.result.is_ok and finished.result.text and finished.tool not in {recall.NAME, *said}
     )
-    return (*(e.chunk for e in desk.evidence), *results)
+    return (*(e.chunk for e in desk.evidence), *shown, *results)
 
 
 def escalate(desk: Desk, result: TaskResult, judgement: Judgement) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from collegium.domain.candidate import Candidate
 from collegium.domain.chat import ChatMessage, Finish, Json
 from collegium.domain.goal import Goal
-from collegium.domain.plan import Plan
+from collegium.domain.plan import Plan, Task
 from collegium.domain.policy import Judgement
 from collegium.domain.result import Answer, TaskResult
 from collegium.domain.tool import Effect, ToolResult
@@ -161,6 +161,18 @@ class TaskStarted(Body, frozen=True):
     is_fresh: bool = False
 
 
+class TaskAsked(Body, frozen=True):
+    """The envelope's task asks a colleague: ``task`` comes into being, for call ``call`` of step ``step``.
+
+    ``allotment`` is what the asking attempt had for itself: no attempt at ``task`` gets more.
+    """
+
+    task: Task
+    step: int
+    call: int
+    allotment: Allotment = Allotment()
+
+
 class TaskParked(Body, frozen=True):
     """Closes the attempt without an outcome; the task goes on at ``wake_at`` or when what it waits for is there."""
 
@@ -262,9 +274,8 @@ class StepProposed(Body, frozen=True):
     """One model call and its reply.
 
     ``added`` are the messages of the conversation since the previous call of it, the reply not included: the whole
-    prompt is
-    never stored again. ``request_sha256`` is the hash of the whole request as it was sent, hints to caches aside;
-    ``tools_sha256`` that of the offered tools and the output schema.
+    prompt is never stored again. ``request_sha256`` is the hash of the whole request as it was sent, hints to caches
+    aside; ``tools_sha256`` that of the offered tools and the output schema.
     """
 
     step: int
@@ -356,11 +367,14 @@ class LimitExceeded(Body, frozen=True):
 
 
 class MessageSent(Body, frozen=True):
-    """An agent's message on a board or to an inbox."""
+    """A message of ``agent`` on a board or to an inbox, by its call ``call`` of step ``step``."""
 
     message: str
     topic: str
     text: str
+    agent: str = ""
+    step: int = 0
+    call: int = 0
 
 
 class MemoryWritten(Body, frozen=True):

@@ -166,6 +166,8 @@ def _towards_outcome(state: RunState, task: TaskState, now: datetime) -> Decisio
 
 def _may_go_on(state: RunState, task: TaskState, now: datetime) -> bool:
     """Whether what a parked task waits for is there: the time, or the answers to all it has asked."""
+    if task.park == "ask":
+        return all(t.is_settled for t in state.asked_by(task.task.id))
     if task.park in ("approval", "outcome_unknown"):
         has_asked = any(a.task == task.task.id for a in state.approvals.values())
         return has_asked and not state.held_by(task.task.id)
@@ -174,6 +176,9 @@ def _may_go_on(state: RunState, task: TaskState, now: datetime) -> bool:
 
 def _from_pending(state: RunState, task: TaskState) -> Decision | None:
     if is_held(state, task):
+        return None
+    # A fork begins its open tasks anew: one that had asked waits for the answers as it did in the parent.
+    if state.forked is not None and not all(t.is_settled for t in state.asked_by(task.task.id)):
         return None
     needed = [state.tasks[d] for d in task.task.depends_on]
     if not all(n.is_settled for n in needed):

@@ -31,6 +31,7 @@ DECIDING: Final[Mapping[str, type[Body]]] = {
     "task.ready": b.TaskReady,
     "task.routed": b.TaskRouted,
     "task.started": b.TaskStarted,
+    "task.asked": b.TaskAsked,
     "task.parked": b.TaskParked,
     "task.lapsed": b.TaskLapsed,
     "task.judged": b.TaskJudged,

@@ -71,7 +71,7 @@ def _renamed(task: Task, names: dict[str, str], kept: dict[str, Task]) -> Task:
 
 
 def _name(name: str, state: RunState) -> str:
-    taken = {k for k, t in state.tasks.items() if t.attempt > 0 or t.is_settled}
+    taken = {k for k, t in state.tasks.items() if t.attempt > 0 or t.is_settled or t.asked is not None}
     count, found = 2, name
     while found in taken:
         found, count = f"{name}-{count}", count + 1

@@ -19,7 +19,7 @@ from collegium.domain.event import Event
 from collegium.domain.goal import Goal
 from collegium.domain.head import RunStatus
 from collegium.domain.plan import PLAN_TASK, Plan, Task
-from collegium.domain.task import STOPS, TaskState, apply_to_task, moves_task
+from collegium.domain.task import STOPS, Asked, TaskState, apply_to_task, moves_task
 from collegium.domain.usage import Usage
 
 
@@ -49,7 +49,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a run.
 
     Attributes:
-        tasks: The planning tasks, the plan's tasks in its order, and those of earlier plans that have begun.
+        tasks: The planning tasks, the plan's tasks in its order, those of earlier plans that have begun, and those
+            that agents have asked colleagues for.
         replans: Ids of the planning tasks that planned again, with the tasks each is about.
         adopted: Those among them whose plan was taken up, or rejected.
         unknown: Writes nobody knows the outcome of, by their key, until a person has said.
@@ -97,6 +98,10 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def draw(self) -> Draw | None:
         """What the run holds of its accounts now."""
         return next((d for d in self.draws.values() if d.usage is None), None)
+
+    def asked_by(self, task: str) -> tuple[TaskState, ...]:
+        """What ``task`` has asked colleagues for, in order."""
+        return tuple(t for t in self.tasks.values() if t.asked is not None and t.asked.by == task)
 
     def held_by(self, task: str) -> tuple[Approval, ...]:
         """The open questions that ``task`` waits for."""
@@ -199,7 +204,7 @@ def _planned(state: RunState, event: Event, body: Any) -> RunState:
 
 def _replanned(state: RunState, event: Event, body: Any) -> RunState:
     # What has begun stays, in the plan or not: its results are used and its costs are counted.
-    kept = {k: v for k, v in state.tasks.items() if v.attempt > 0 or v.is_settled or k in state.replans}
+    kept = {k: v for k, v in state.tasks.items() if v.attempt > 0 or v.is_settled or v.asked or k in state.replans}
     fresh = {t.id: TaskState(task=t) for t in body.plan.tasks if t.id not in kept}
     adopted = tuple(name for name in state.replans if state.tasks[name].is_settled)
     return msgspec.structs.replace(state, plan=body.plan, tasks={**kept, **fresh}, adopted=adopted)
@@ -212,14 +217,22 @@ def _replanning(state: RunState, event: Event, body: Any) -> RunState:
     )
 
 
+def _asked(state: RunState, event: Event, body: Any) -> RunState:
+    if event.task is None or event.task not in state.tasks:
+        raise StoreCorrupt(f"{event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
+    asked = Asked(by=event.task, step=body.step, call=body.call, allotment=body.allotment)
+    return msgspec.structs.replace(state, tasks={**state.tasks, body.task.id: TaskState(task=body.task, asked=asked)})
+
+
 def _forked(state: RunState, event: Event, body: b.RunForked) -> RunState:
     """The run as its fork finds it: results stay, what was under way begins again, nothing is owed or asked."""
     goal = msgspec.structs.replace(state.goal, model=body.model or state.goal.model, principal=body.principal)
     plan = body.plan or state.plan
     done = {k: msgspec.structs.replace(t, usage=Usage()) for k, t in state.tasks.items() if t.is_settled}
-    known = {**{k: t.task for k, t in state.tasks.items()}, **{t.id: t for t in (plan.tasks if plan else ())}}
+    fresh = {t.id: TaskState(task=t) for t in (plan.tasks if plan else ())}
+    known = {**{k: TaskState(task=t.task, asked=t.asked) for k, t in state.tasks.items()}, **fresh}
     if body.plan is not None:
-        known = {k: t for k, t in known.items() if k in done or any(t.id == k for t in body.plan.tasks)}
+        known = {k: t for k, t in known.items() if k in done or k in fresh or (t.asked and t.asked.by in fresh)}
     return RunState(
         id=event.run,
         tenant=event.tenant,
@@ -231,7 +244,7 @@ def _forked(state: RunState, event: Event, body: b.RunForked) -> RunState:
         plan=plan,
         plan_source="given" if body.plan is not None else state.plan_source,
         plan_problems=state.plan_problems,
-        tasks={k: done.get(k, TaskState(task=t)) for k, t in known.items()},
+        tasks={k: done.get(k, t) for k, t in known.items()},
         replans=state.replans,
         adopted=state.adopted,
         forked=body,
@@ -294,6 +307,7 @@ _ON_RUN: dict[type[b.Body], Callable[[RunState, Event, Any], RunState]] = {
     b.RunPlanned: _planned,
     b.RunReplanned: _replanned,
     b.RunReplanning: _replanning,
+    b.TaskAsked: _asked,
     b.RunAllotted: _allotted,
     b.RunReturned: _returned,
     b.ApprovalRequested: _requested,

@@ -24,10 +24,23 @@ STOPS: frozenset[str] = frozenset({"drain", "stopped", "pinned"})
 OPEN: frozenset[str] = frozenset({"ready", "running"})
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a task comes from that a colleague asked for: call ``call`` of step ``step`` of the task ``by``.
+
+    ``allotment`` is the most that an attempt at it gets.
+    """
+
+    by: str
+    step: int
+    call: int
+    allotment: Allotment = Allotment()
+
+
 class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one task.
 
     Attributes:
+        asked: Set where it is no task of a plan, but a question to a colleague.
         attempt: The newest attempt, 0 before the first.
         failures: Attempts that ended in an error and are to be tried again.
         agent: Who works on it, or did last. ``model``: the same.
@@ -41,6 +54,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     task: Task
+    asked: Asked | None = None
     status: TaskStatus = "pending"
     attempt: int = 0
     allotment: Allotment = Allotment()

@@ -24,6 +24,8 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 30.0
     asks: bool = False
     """Whether a person has to allow every call of it."""
+    is_team: bool = False
+    """Whether it reaches colleagues (``ask``, ``share``, ``inbox``): granted by its name, never by a pattern."""
 
     @property
     def spec(self) -> ToolSpec:

@@ -41,6 +41,8 @@ UPCASTERS: Final[Mapping[str, tuple[Step, ...]]] = {
     # 2: the call itself, four eyes, answers by default, edited plans.
     "approval.requested": (_extended,),
     "approval.answered": (_extended,),
+    # 2: who sent it, in which call.
+    "message.sent": (_extended,),
 }
 """By type: the step from version 1 to 2, from 2 to 3, and so on."""
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import timedelta
 
+from msgspec.structs import replace
+
 from collegium.agents.desk import Desk, Earlier
-from collegium.agents.halts import UnknownOutcome
 from collegium.agents.perform import perform
 from collegium.agents.roster import Roster, digest
 from collegium.agents.salvage import salvage
@@ -24,10 +25,14 @@ from collegium.domain.result import TaskResult
 from collegium.domain.run import RunState
 from collegium.domain.task import TaskState
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.oversight.asking import AskPolicy
 from collegium.oversight.limits import AttemptLimits
 from collegium.ports import Clock, Embedder, Journal, Model, Receipt, Scorer
 from collegium.runtime import history
 from collegium.runtime.agenda import Proposal
+from collegium.runtime.asks import Asks
+from collegium.runtime.board import Board
+from collegium.runtime.caller import caller_of
 from collegium.runtime.funding import MAX_WAIT_S, WAIT_S, Funding
 from collegium.runtime.gate import Gate
 from collegium.runtime.ledger_reader import LedgerReader
@@ -83,6 +88,8 @@ class Attempt:
         self._ledger = LedgerReader(journal, self.run, is_fork=self._is_fork)
         self._recorded: Receipt | None = None
         self._desk: Desk | None = None
+        self.asks: Asks
+        self.board: Board
 
     @property
     def limits(self) -> AttemptLimits:
@@ -187,9 +194,13 @@ class Attempt:
         scorer: Scorer,
         embedder: Embedder | None,
         earlier: Earlier | None,
+        ask_policy: AskPolicy,
     ) -> tuple[TaskResult, Judgement | None]:
         """Lets the agent work. Raises ``CollegiumError`` for whatever stops it."""
         folder = followed(room.workspace, self.ledger)
+
+        self.asks = Asks(self, state, capabilities=roster.capabilities, policy=ask_policy)
+        self.board = Board(self._journal, self._scheduler, state, self.task.id, agent=agent.name, roster=roster)
 
         def context(key: str | None) -> ToolContext:
             return ToolContext(
@@ -199,6 +210,7 @@ class Attempt:
                 key=key,
                 retriever=room.knowledge,
                 workspace=folder,
+                board=self.board,
             )
 
         past = await self.past()
@@ -215,7 +227,8 @@ class Attempt:
         )
         desk = Desk(
             agent=agent,
-            goal=state.goal,
+            # An answer to a colleague is no answer to the user: it need not fit the schema of that.
+            goal=state.goal if state.tasks[self.task.id].asked is None else replace(state.goal, output_schema=None),
             task=self.task,
             inputs={d: r for d in self.task.depends_on if (r := state.tasks[d].result) is not None},
             capabilities=roster.capabilities,
@@ -251,7 +264,7 @@ class Attempt:
             return
         settled = b.TaskSettled(outcome="succeeded", result=result, usage=self.limits.spent)
         judged = [] if judgement is None else [self._decision(b.TaskJudged(judgement=judgement))]
-        await self._close([*judged, self._decision(settled)])
+        await self.close([*judged, self._decision(settled)])
 
     async def fail(self, error: CollegiumError, *, retry_in_s: float | None) -> None:
         """Parks the task for another try, asks a person where nobody can know what happened, else settles it.
@@ -273,7 +286,7 @@ class Attempt:
             parked = b.TaskParked(reason="retry", wake_at=wake_at, error=error.code, detail=error.message, usage=usage)
             # Who goes on with the conversation settles what is open in it; somebody else cannot.
             told = [] if error.retryable else [self._decision(u) for u in await self._ended_writes()]
-            await self._close([*told, self._decision(parked)])
+            await self.close([*told, self._decision(parked)])
         elif isinstance(error, LimitReached):
             await self.settle_failed(error.code, await self.purse.explained(error))
         else:
@@ -293,7 +306,7 @@ class Attempt:
     async def _settle(self, code: str, reason: str, result: TaskResult | None) -> None:
         told = [self._decision(u) for u in await self._ended_writes()]
         settled = b.TaskSettled(outcome="failed", error=code, reason=reason, result=result, usage=self.limits.spent)
-        await self._close([*told, self._decision(settled)])
+        await self.close([*told, self._decision(settled)])
 
     async def _salvage(self) -> TaskResult | None:
         return None if self._desk is None else await salvage(self._desk)
@@ -310,7 +323,7 @@ class Attempt:
         parked = b.TaskParked(
             reason="delay", wake_at=wake_at, error=self.purse.lack(error), detail=error.message, usage=usage
         )
-        await self._close([self._decision(parked)])
+        await self.close([self._decision(parked)])
 
     async def _state(self) -> RunState:
         return await self._scheduler.load(self.run)
@@ -318,7 +331,7 @@ class Attempt:
     async def park_stopped(self, detail: str) -> None:
         """Parks the task until what was stopped is started again."""
         parked = b.TaskParked(reason="stopped", detail=detail, usage=self.limits.spent)
-        await self._close([self._decision(parked)])
+        await self.close([self._decision(parked)])
         await self._gate.go_on(self)
 
     async def _ended_writes(self) -> list[b.ToolOutcomeUnknown]:
@@ -330,7 +343,7 @@ class Attempt:
 
     async def park_pinned(self, detail: str) -> None:
         """Parks the task, not started, until somebody resumes the run: what it needs is gone."""
-        await self._close([self._decision(b.TaskParked(reason="pinned", detail=detail))])
+        await self.close([self._decision(b.TaskParked(reason="pinned", detail=detail))])
 
     async def drain(self, *, goes_on: bool = False) -> None:
         """Parks the task until somebody resumes the run, or for another worker to take at once where it ``goes_on``."""
@@ -339,7 +352,7 @@ class Attempt:
         )
         wake_at = self._clock.now() if goes_on else None
         parked = b.TaskParked(reason="drain", wake_at=wake_at, detail=detail, usage=self.limits.spent)
-        await self._close([self._decision(parked)])
+        await self.close([self._decision(parked)])
 
     async def _judged(self, judgement: Judgement) -> None:
         await self._scheduler.propose(
@@ -348,29 +361,14 @@ class Attempt:
 
     async def _ask(self, stop: Stop) -> None:
         """Parks the task together with what a person is asked, so that neither is ever without the other."""
-        caller = await self._caller(stop.entry) if isinstance(stop, UnknownOutcome) else ""
+        caller = await caller_of(stop, self, journal=self._journal, gate=self._gate)
         now, usage = self._clock.now(), self.limits.spent
 
         def proposal(state: RunState) -> Sequence[Decision]:
             bodies = asked(state, stop, usage=usage, now=now, caller=caller)
             return [self._decision(x) for x in bodies]
 
-        await self._close(proposal)
-
-    async def _caller(self, entry: books.Entry | None) -> str:
-        """What is known of the worker that made a call, for the person who is asked about it."""
-        worker = self.worker if entry is None else await self._worker_of(entry.task, entry.attempt)
-        is_silent = worker != self.worker and await self._gate.is_silent(worker)
-        if is_silent is None:
-            return "Its worker has ended."
-        return "Its worker has not been heard of since, but has not ended." if is_silent else "Its worker lives."
-
-    async def _worker_of(self, task: str, attempt: int | None) -> str:
-        async for events in history.own(self._journal, self.run):
-            for event in events:
-                if isinstance(event.body, b.TaskStarted) and (event.task, event.attempt) == (task, attempt):
-                    return event.body.worker
-        return ""
+        await self.close(proposal)
 
     async def _said(self) -> tuple[str, ...]:
         """What the user has added by now; what another process took in is known within a second."""
@@ -380,19 +378,23 @@ class Attempt:
 
         return await self._gate.heard(self, said)
 
-    async def _close(self, decisions: Sequence[Decision] | Proposal) -> None:
+    async def close(self, decisions: Sequence[Decision] | Proposal) -> bool:
+        """Whether the attempt is closed now; not where nothing was proposed."""
         proposal = decisions if callable(decisions) else lambda _: decisions
         closed = self._closed(proposal)
         # Whoever ends the work once the attempt is closed must not keep from the accounts what is theirs.
-        await (asyncio.shield(asyncio.create_task(closed)) if self.purse.is_drawn else closed)
+        return await (asyncio.shield(asyncio.create_task(closed)) if self.purse.is_drawn else closed)
 
-    async def _closed(self, proposal: Proposal) -> None:
+    async def _closed(self, proposal: Proposal) -> bool:
         try:
-            await self._scheduler.propose(self.run, proposal, fence=self.fence)
+            state = await self._scheduler.propose(self.run, proposal, fence=self.fence)
         except Fenced:
             # Taken over: whoever has the task now decides on it.
-            return
+            return True
+        if (task := state.tasks[self.task.id]).status == "running" and task.attempt == self.number:
+            return False
         await self.purse.close(self.limits.spent)
+        return True
 
     def _decision(self, body: b.Body) -> Decision:
         return Decision(body=body, task=self.task.id, attempt=self.number)

@@ -110,11 +110,11 @@ def _without_crashes(events: Sequence[Event]) -> list[Event]:
 
 
 def _ordered(events: Sequence[Event]) -> list[Event]:
-    """Results of calls that ran side by side stand in the order of the calls."""
+    """Results of calls that ran side by side, and the messages they sent, stand in the order of the calls."""
     ordered: list[Event] = []
     group: list[Event] = []
     for event in (*events, None):
-        if event is not None and isinstance(event.body, b.ToolFinished) and event.body.effect in ("pure", "read"):
+        if event is not None and _is_side_by_side(event.body):
             group.append(event)
             continue
         ordered += sorted(group, key=lambda e: (getattr(e.body, "step", 0), getattr(e.body, "call", 0)))
@@ -122,6 +122,10 @@ def _ordered(events: Sequence[Event]) -> list[Event]:
         if event is not None:
             ordered.append(event)
     return ordered
+
+
+def _is_side_by_side(body: b.Body) -> bool:
+    return isinstance(body, b.MessageSent) or (isinstance(body, b.ToolFinished) and body.effect in ("pure", "read"))
 
 
 def _masked(body: b.Body, asked: dict[str, b.ApprovalRequested], *, has_crashed: bool) -> b.Body:
@@ -148,6 +152,7 @@ _MASKS: Mapping[type[b.Body], Mapping[str, Any]] = {
     b.TaskReady: {"allotment": Allotment(), "not_before": None, "is_alone": False},
     b.TaskRouted: {"reason": "", "candidates": ()},
     b.TaskStarted: {"worker": ""},
+    b.TaskAsked: {"allotment": Allotment()},
     b.TaskParked: {"wake_at": None},
     b.StepProposed: {"seconds": 0.0},
     b.ToolFinished: {"seconds": 0.0},

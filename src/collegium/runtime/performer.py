@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from collegium.agents.desk import Earlier
+from collegium.agents.halts import Asked
 from collegium.agents.roster import Roster
 from collegium.domain.agent import Agent
 from collegium.domain.errors import (
@@ -22,6 +23,7 @@ from collegium.domain.errors import (
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.oversight.asking import AskPolicy
 from collegium.ports import Clock, Embedder, Models, Scorer
 from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.alone import SendOff
@@ -53,6 +55,8 @@ class Team:
     """For tasks that have killed their worker twice; without it they wait until nothing else is worked on."""
     approvals: ApprovalPolicy = field(default_factory=ApprovalPolicy)
     """What a person is asked about."""
+    asks: AskPolicy = field(default_factory=AskPolicy)
+    """What agents may ask colleagues."""
     limits: Limits = field(default_factory=Limits)
     """Limits of goals that bring none."""
     caps: AccountCaps = field(default_factory=AccountCaps)
@@ -110,7 +114,7 @@ class Performer:
             raise
         except TimeoutError as error:
             await self._too_late(attempt, state, agent, error, is_over=deadline.expired())
-        except Fenced:
+        except (Asked, Fenced):
             return
         except StoreError:
             raise
@@ -154,6 +158,7 @@ class Performer:
             scorer=self._team.scorer,
             embedder=self._team.embedder,
             earlier=await self._earlier(state),
+            ask_policy=self._team.asks,
         )
         await attempt.succeed(result, judgement)
         self._ended(attempt.run, attempt.task.id, attempt.number, None)

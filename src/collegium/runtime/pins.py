@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -111,7 +111,7 @@ class Pins:
             return None
         patterns, narrower = tuple(wanted), tuple(for_task)
         for name, pinned in tools_of(state.pins).items():
-            if not _matches(name, patterns) or (narrower and not _matches(name, narrower)):
+            if not self._is_meant(name, patterns) or (narrower and not _matches(name, narrower)):
                 continue
             present = self.present.get(f"tool:{name}")
             if pinned != present:
@@ -120,6 +120,11 @@ class Pins:
                     f"`collegium runs fork {state.id} --at SEQ` goes on with what there is"
                 )
         return None
+
+    def _is_meant(self, name: str, patterns: Collection[str]) -> bool:
+        """Whether a grant of ``patterns`` has the tool; see ``Toolbox.matching``."""
+        known = self._tools.get(name)
+        return name in patterns if known is not None and known.is_team else _matches(name, patterns)
 
     def _are_present(self, pins: Mapping[str, str]) -> bool:
         """Whether a run keeps to exactly what there is now, the models aside: so it is with nearly every run."""

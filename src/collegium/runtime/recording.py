@@ -15,6 +15,7 @@ from collegium.domain import body as b
 from collegium.domain.chat import ChatMessage, Json, ModelReply, ModelRequest
 from collegium.domain.errors import CollegiumError, ContextTooLong, ModelRateLimited
 from collegium.domain.event import Event
+from collegium.runtime.recorded_asks import RecordedAsks
 from collegium.tools.canonical import arguments_sha256
 from collegium.tools.ledger import is_write
 
@@ -83,6 +84,7 @@ class Recording:
         for key, calls in self._reads.items():  # recorded as they ended, and asked for as they were proposed
             self._reads[key] = deque(sorted(calls, key=_place))
         self.outside = tuple(self._outside())
+        self.asks = RecordedAsks(events, shared=shared)
 
     def enter(self, task: str, attempt: int) -> None:
         """Takes note that ``attempt`` is at work: how those before it have ended lies behind."""
@@ -106,6 +108,10 @@ class Recording:
     def may_call(self, task: str, tool: str | None, told: int) -> bool:
         """The same of the next call of a model, or of ``tool``."""
         return self._is_told(self._next_seq(task, tool), told)
+
+    def may_ask(self, task: str, told: int) -> bool:
+        """The same of the next question of ``task`` to a colleague."""
+        return self._is_told(self.asks.next_seq(task), told)
 
     def may_listen(self, task: str, told: int) -> bool:
         """Whether everything that a user had added by the next request of ``task`` is there."""

@@ -156,7 +156,7 @@ def _work(events: Iterable[Event]) -> dict[tuple[str | None, str], int]:
     for event in events:
         body, key = event.body, (event.task, event.type)
         if isinstance(body, _WORK) or (
-            isinstance(body, b.TaskParked) and body.reason in ("retry", "approval", "outcome_unknown")
+            isinstance(body, b.TaskParked) and body.reason in ("retry", "ask", "approval", "outcome_unknown")
         ):
             counted[key] = counted.get(key, 0) + 1
     return counted

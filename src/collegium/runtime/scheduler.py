@@ -10,7 +10,7 @@ from datetime import datetime
 
 from collegium.domain import body as b
 from collegium.domain.decision import Decision
-from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError, TopicFull
+from collegium.domain.errors import Conflict, Fenced, NotFound, StoreError, TopicFull, UsageError
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, HeadChange
 from collegium.domain.ids import Ids
@@ -192,6 +192,13 @@ class Scheduler:
             self._is_bus_away = True
         else:
             self._is_bus_away = False
+
+    async def post(self, message: Message) -> None:
+        """Puts a copy of something that the journal has on the bus, for whoever watches; never fails."""
+        try:
+            await self._bus.publish(message)
+        except (StoreError, TopicFull, UsageError, OSError) as error:
+            _log.warning("no copy of %s is on the bus: %s", message.id, error)
 
     async def _work_off(self, run: str) -> None:
         """Decides on all that is proposed for ``run``, batch by batch: one task per run and process."""

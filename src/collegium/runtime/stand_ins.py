@@ -21,6 +21,7 @@ from collegium.ports import Bus, Clock
 from collegium.runtime.gate import Gate, Held
 from collegium.runtime.recording import Recording, request_sha256
 from collegium.runtime.rivals import Rivals, Write
+from collegium.tools.builtin.team import ASK
 from collegium.tools.canonical import arguments_sha256
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import Tool
@@ -68,8 +69,13 @@ class ReplayGate(Gate):
     async def admit(self, held: Held, *, tool: str | None = None) -> None:
         """Returns when the call may be answered."""
         task = held.fence.task
-        self._progress.recording.enter(task, held.fence.attempt)
-        await self._progress.until(lambda told: self._progress.recording.may_call(task, tool, told))
+        recording = self._progress.recording
+        recording.enter(task, held.fence.attempt)
+        if tool == ASK:
+            await self._progress.until(lambda told: recording.may_ask(task, told))
+            recording.asks.take(task)
+        else:
+            await self._progress.until(lambda told: recording.may_call(task, tool, told))
         _ASKING.set(task)
 
     def gaps(self) -> int:

@@ -146,6 +146,7 @@ def tool(
     limit_bytes: int = LIMIT_BYTES,
     reconcile: Callable[..., object] | None = None,
     asks: bool = False,
+    is_team: bool = False,
 ) -> Callable[[Callable[..., object]], FunctionTool]:
     """Makes a ``FunctionTool`` of a typed function, synchronous or not.
 
@@ -164,6 +165,7 @@ def tool(
         reconcile: For ``write`` only: ``reconcile(key, context) -> Reconciled``, asked after a crash what
             became of a call.
         asks: Whether a person has to allow every call.
+        is_team: Whether it reaches colleagues: it is granted by its name only.
 
     Raises:
         UsageError: The function or one of these values cannot make a tool: what, which, what to do.
@@ -185,6 +187,7 @@ def tool(
             capabilities=tuple(capabilities),
             timeout_s=timeout_s,
             asks=asks,
+            is_team=is_team,
         )
         return FunctionTool(function, definition, signature=signature, reconcile=reconcile, limit_bytes=limit_bytes)
 

@@ -55,13 +55,15 @@ class Toolbox:
     def matching(self, patterns: Iterable[str]) -> frozenset[str]:
         """The names a grant stands for: names themselves, and patterns with ``*`` (``*`` alone is every tool).
 
+        Tools that reach colleagues are granted by their names alone.
+
         Raises:
             UnknownName: A name without ``*`` that no tool has. A pattern may match nothing.
         """
         names: set[str] = set()
         for pattern in patterns:
             if "*" in pattern:
-                names.update(fnmatch.filter(self._tools, pattern))
+                names.update(n for n in fnmatch.filter(self._tools, pattern) if not self._tools[n].definition.is_team)
             else:
                 names.add(self._find(pattern).definition.name)
         return frozenset(names)

@@ -34,6 +34,7 @@ from collegium.runtime import history
 from collegium.runtime.export import Export
 from collegium.runtime.performer import Team
 from collegium.runtime.pins import AGENT, tools_of
+from collegium.runtime.recorded_asks import RecordedAskPolicy
 from collegium.runtime.recording import Recording
 from collegium.runtime.replay import Driver, Replayed
 from collegium.runtime.rivals import Rivals
@@ -113,6 +114,7 @@ async def replay(
             rooms=Rooms(library, MemoryWorkspaces(), blobs),
             other_model=_other_model(own, shared, team_agents),
             approvals=recorded_policy(recording),
+            asks=RecordedAskPolicy(refused=recording.asks.refused),
         ),
         inputs=DiskInputs(),
         clock=clock,
