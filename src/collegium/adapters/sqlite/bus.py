@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
-from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, rank_of
+from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, encoded, topic_full
 from collegium.adapters.doorbells import Doorbells
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite import bus_statements as sql
+from collegium.adapters.sqlite import bus_work as work
+from collegium.adapters.sqlite.bus_work import Row, row_of, to_letter, to_message
 from collegium.adapters.sqlite.scratch import ScratchFile
 from collegium.adapters.topic_signals import TopicSignals
 from collegium.domain.errors import StoreError
-from collegium.domain.message import Claim, Letter, Message
+from collegium.domain.message import Claim, Letter, Message, is_work
 from collegium.ports import Clock
 
 _TRIM_EVERY = 128
+_MANY_TOPICS = 10_000
+_Counts = Mapping[str, int]
 _TRY_AGAIN_S = 0.01
 
 
@@ -49,110 +51,106 @@ class SqliteBus:
         self._bells = Doorbells(path.with_name(path.name + ".waiting"), self._name)
         self._file = ScratchFile(path, sql.SCHEMA, version=sql.VERSION)
         self._groups: set[tuple[str, str]] = set()
-        self._published: dict[str, int] = {}
+        self._pace: dict[str, tuple[int, int]] = {}
+        """By topic: how many messages it surely has room for, and how many were published since it was trimmed."""
+        self._swept = 0
         self._poller: asyncio.Task[None] | None = None
         self._heard = (0, 0)
         self._last_seq = 0
         self._hear()
 
     async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
-        """How many were new."""
-        return sum([await self._publish(message) for message in messages])
-
-    async def letters(self, topic: str, after: int = 0, limit: int = 100) -> tuple[Letter, ...]:
-        """Dead letters of a topic by ``message.seq``, with ``seq > after``."""
-        return ()
-
-    async def revive(self, letter: Letter) -> bool:
-        """Whether the dead letter was there; it waits for its group again, as if it were new."""
-        return False
-
-    async def topics(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
-        """Names of topics that have messages, groups or dead letters, in order, with ``name > after``."""
-        return ()
-
-    async def _publish(self, message: Message) -> bool:
+        """How many were new; see ``Bus``."""
+        bodies = [encoded(message, self._rules) for message in messages]
+        if not messages:
+            return 0
         now = self._now()
-        body = msgspec.json.encode(message.body).decode()
-        row = (message.topic, message.id, message.tenant, body, message.priority, now)
-        rank = rank_of(message, now, self._rules)
-        count = self._published[message.topic] = self._published.get(message.topic, 0) + 1
-        is_trimmed = count % _TRIM_EVERY == 0
-
-        def work(connection: sqlite3.Connection) -> bool:
-            cursor = connection.execute(sql.PUBLISH, row)
-            if cursor.rowcount != 1:
-                return False
-            connection.execute(sql.QUEUE, (cursor.lastrowid, rank, message.topic))
-            if is_trimmed:
-                connection.execute(sql.TRIM, (message.topic, message.topic, self._rules.keep))
-                connection.execute(sql.EXPIRE, (now - self._rules.keep_s,))
-            return True
-
-        if len(self._published) > 10_000:
-            self._published.clear()
-        is_new = await self._file.write(work)
-        if is_new:
-            self._signals.happened(message.topic)
+        due = now + max(0.0, delay_s)
+        rows = [row_of(message, body, now=now, due=due) for message, body in zip(messages, bodies, strict=True)]
+        counts = {messages[0].topic: 1} if len(messages) == 1 else Counter(message.topic for message in messages)
+        new = await self._file.write(lambda connection: self._publish(connection, rows, counts, now))
+        if new:
+            for topic in counts:
+                if due > now and is_work(topic):
+                    self._signals.stir(topic)
+                else:
+                    self._signals.happened(topic)
             self._bells.ring()
-        return is_new
+        return new
+
+    def _publish(
+        self, connection: sqlite3.Connection, rows: Sequence[Row], counts: Mapping[str, int], now: float
+    ) -> int:
+        new = work.publish(connection, rows, now=now, rules=self._rules)
+        for topic, count in counts.items() if new else ():
+            left, published = self._pace.get(topic, (0, 0))
+            left = left - count if left >= count else self._measure(connection, topic, now)
+            if published + count >= _TRIM_EVERY:
+                self._swept = work.trim(connection, topic, self._swept, now=now, rules=self._rules)
+                published = -count
+            self._pace[topic] = left, published + count
+        if len(self._pace) > _MANY_TOPICS:
+            self._pace.clear()
+        return new
+
+    def _measure(self, connection: sqlite3.Connection, topic: str, now: float) -> int:
+        """After how many more messages to count again what waits: the fewer, the fuller the topic is."""
+        count = work.waiting(connection, topic)
+        if count > self._rules.max_waiting:
+            work.expire(connection, topic, now=now)
+            count = work.waiting(connection, topic)
+        if count > self._rules.max_waiting:
+            raise topic_full(topic, count - 1, self._rules)
+        return (self._rules.max_waiting - count) // 2
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
-        """Up to ``limit`` messages, urgent ones first, then oldest, hidden from ``group`` for the hide time."""
+        """Up to ``limit`` messages, tenants in turn, hidden from ``group`` for the hide time."""
         topics = list(dict.fromkeys(topics))
         self._show(topics)
         self._signals.looked(topics)
         if limit < 1 or not topics:
             return ()
         await self._register(topics, group)
-        find = sql.ready(len(topics))
-        values = [value for topic in topics for value in (topic, group, limit)] + [limit]
-        if not self._file.read(lambda connection: connection.execute(find, values).fetchone()):
+        if not self._file.read(lambda connection: work.has_open(connection, topics, group)):
             return ()
-        until_s = self._now() + self._rules.hide_s
-
-        def work(connection: sqlite3.Connection) -> list[Claim]:
-            claims = []
-            for seq, deliveries in connection.execute(find, values).fetchall():
-                self._claims += 1
-                token = f"{self._name}.{self._claims}"
-                connection.execute(sql.CLAIM, (until_s, token, seq, group))
-                row = connection.execute(sql.MESSAGE, (seq,)).fetchone()
-                message = _message(row, deliveries=deliveries + 1)
-                claims.append(Claim(message=message, group=group, token=token))
-            return claims
-
-        return tuple(await self._file.write(work))
+        now = self._now()
+        claimed = await self._file.write(
+            lambda c: work.claim(c, topics, group, limit, now=now, token=self._token, rules=self._rules)
+        )
+        return tuple(Claim(message=message, group=group, token=token) for message, token in claimed)
 
     async def _register(self, topics: Sequence[str], group: str) -> None:
         new = [topic for topic in topics if (topic, group) not in self._groups]
         if not new:
             return
+        now = self._now()
 
-        def work(connection: sqlite3.Connection) -> None:
+        def join(connection: sqlite3.Connection) -> None:
             for topic in new:
-                if connection.execute(sql.JOIN, (topic, group)).rowcount == 1:
-                    connection.execute(sql.CATCH_UP, (group, self._rules.aging_s, topic))
+                work.join(connection, topic, group, now=now, rules=self._rules)
 
-        await self._file.write(work)
+        await self._file.write(join)
         self._groups.update((topic, group) for topic in new)
 
     async def settle(self, claim: Claim, *, requeue_after_s: float | None = None, dead: str | None = None) -> None:
-        """Removes the claimed message, or gives it back after a delay. A stale claim changes nothing."""
+        """Removes the claimed message, gives it back after a delay, or makes it a dead letter."""
         key = (claim.message.seq, claim.group, claim.token)
-        if requeue_after_s is None:
-
-            def remove(connection: sqlite3.Connection) -> None:
-                if connection.execute(sql.SETTLE, key).rowcount == 1:
-                    connection.execute(sql.SETTLED, (claim.message.seq,))
-
-            await self._file.write(remove)
+        now = self._now()
+        if dead is None and requeue_after_s is not None:
+            until = now + requeue_after_s
+            await self._file.write(lambda connection: connection.execute(sql.REQUEUE, (until, *key)))
+            self._show([claim.message.topic])
+            self._signals.stir(claim.message.topic)
+            self._bells.ring()
             return
-        until_s = self._now() + requeue_after_s
-        await self._file.write(lambda connection: connection.execute(sql.REQUEUE, (until_s, *key)))
-        self._show([claim.message.topic])
-        self._signals.stir(claim.message.topic)
-        self._bells.ring()
+
+        def settle(connection: sqlite3.Connection) -> None:
+            if dead is not None and connection.execute(sql.IS_CLAIMED, key).fetchone():
+                work.bury(connection, key[0], key[1], dead, now=now)
+            elif dead is None and connection.execute(sql.SETTLE, key).rowcount == 1:
+                work.settled(connection, key[0])
+
+        await self._file.write(settle)
 
     async def read(
         self, topic: str, after: int = 0, limit: int = 1_000, *, since: datetime | None = None
@@ -160,17 +158,34 @@ class SqliteBus:
         """Messages of a topic in the order they were published, settled or not, with ``seq > after``."""
         self._hear()
         self._signals.looked([topic])
-        rows = self._file.read(lambda connection: connection.execute(sql.READ, (topic, after, limit)).fetchall())
-        return tuple(_message(row) for row in rows)
+        values = (topic, after, 0.0 if since is None else since.timestamp(), max(0, limit))
+        rows = self._file.read(lambda connection: connection.execute(sql.READ, values).fetchall())
+        return tuple(to_message(row) for row in rows)
+
+    async def letters(self, topic: str, after: int = 0, limit: int = 100) -> tuple[Letter, ...]:
+        """Dead letters of a topic by ``message.seq``, with ``seq > after``."""
+        values = (topic, after, max(0, limit))
+        rows = self._file.read(lambda connection: connection.execute(sql.LETTERS, values).fetchall())
+        return tuple(to_letter(row) for row in rows)
+
+    async def revive(self, letter: Letter) -> bool:
+        """Whether the dead letter was there; it waits for its group again, as if it were new."""
+        now = self._now()
+        is_there = await self._file.write(lambda c: work.revive(c, letter, now=now, rules=self._rules))
+        if is_there:
+            self._signals.happened(letter.message.topic)
+            self._bells.ring()
+        return is_there
+
+    async def topics(self, after: str = "", limit: int = 1_000) -> tuple[str, ...]:
+        """Names of topics that have messages, groups or dead letters, in order, with ``name > after``."""
+        rows = self._file.read(lambda connection: connection.execute(sql.TOPICS, (after, max(0, limit))).fetchall())
+        return tuple(topic for (topic,) in rows)
 
     async def depth(self, topics: Sequence[str]) -> int:
         """How many messages wait unclaimed, those with a delay included."""
         now = self._now()
-
-        def count(connection: sqlite3.Connection) -> int:
-            return sum(connection.execute(sql.DEPTH, (t, t, now, t)).fetchone()[0] for t in dict.fromkeys(topics))
-
-        return self._file.read(count)
+        return self._file.read(lambda c: sum(work.depth(c, topic, now=now) for topic in dict.fromkeys(topics)))
 
     async def wait(self, topics: Sequence[str], timeout_s: float) -> bool:
         """True as soon as something may be claimable or readable on ``topics``, False after ``timeout_s``."""
@@ -194,19 +209,19 @@ class SqliteBus:
         """Shows again what was hidden long enough; returns the seconds until the next message comes back."""
         self._hear()
         now = self._now()
-        due_s = self._file.read(lambda connection: _next_due_s(connection, topics))
+        due_s = self._file.read(lambda connection: work.next_due(connection, topics))
         if due_s > now:
             return due_s - now
-
-        def show(connection: sqlite3.Connection) -> list[str]:
-            return [topic for topic in topics if connection.execute(sql.SHOW, (topic, now)).rowcount]
-
-        shown = self._file.try_write(show)
+        shown = self._file.try_write(lambda c: work.show(c, topics, now=now, rules=self._rules))
         if shown is None:
             return _TRY_AGAIN_S
         for topic in shown:
             self._signals.happened(topic)
-        return self._file.read(lambda connection: _next_due_s(connection, topics)) - now
+        return self._file.read(lambda connection: work.next_due(connection, topics)) - now
+
+    def _token(self) -> str:
+        self._claims += 1
+        return f"{self._name}.{self._claims}"
 
     def _hear(self) -> None:
         """Passes on what other processes have published or given back since the last call."""
@@ -243,21 +258,3 @@ class SqliteBus:
         if self._signals.topics:
             with suppress(StoreError):  # whoever waits is told when it looks for itself
                 self._hear()
-
-
-def _next_due_s(connection: sqlite3.Connection, topics: Sequence[str]) -> float:
-    rows = (connection.execute(sql.NEXT, (topic,)).fetchone() for topic in topics)
-    return min((row[0] for row in rows if row is not None), default=math.inf)
-
-
-def _message(row: tuple[int, str, str, str, str, int], *, deliveries: int = 0) -> Message:
-    seq, topic, id_, tenant, body, priority = row
-    return Message(
-        id=id_,
-        topic=topic,
-        tenant=tenant,
-        body=msgspec.json.decode(body),
-        priority=priority,
-        seq=seq,
-        deliveries=deliveries,
-    )
