@@ -44,15 +44,19 @@ class Orders:
 
     async def hear(self) -> None:
         """Hears orders until it is cancelled."""
+        is_away = False
         while True:
             try:
                 for message in await self._news():
                     if message.id not in self._done:
                         self._done.add(message.id)
                         await self._obey(message)
+                is_away = False
                 await self._bus.wait((self._topic,), HEAR_S)
             except CollegiumError as error:
-                _log.info("orders cannot be heard, it is tried again in %g s: %s", AGAIN_S, error)
+                if not is_away:
+                    _log.info("orders cannot be heard until the bus is back: %s", error)
+                is_away = True
                 await self._clock.sleep(AGAIN_S)
 
     async def _news(self) -> tuple[Message, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -133,25 +133,40 @@ class Patience:
     async def shared_readings(self) -> tuple[Reading, ...]:
         """How the fleet is, as the bus and the workers' cards say: a few questions, however much is stored."""
         meter, app = Meter(), self.app
-        is_up = False
-        if app is not None:
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    _count(meter, await app.fleet.workers())
-                    for capability in app.roster.capabilities:
-                        depth = await app.stores.bus.depth((work_topic(capability),))
-                        meter.set(WAITING, capability, value=depth)
-                    await app.stores.journal.head(_NOBODY)
-                is_up = True
-            except (CollegiumError, TimeoutError) as error:
-                _log.info("the figures of the fleet could not be read: %s", error)
-        meter.set(STORE_UP, "journal", value=is_up)
+
+        async def look_at_journal() -> None:
+            if app is not None:
+                await app.stores.journal.head(_NOBODY)
+
+        async def look_at_bus() -> None:
+            if app is None:
+                return
+            for capability in app.roster.capabilities:
+                meter.set(WAITING, capability, value=await app.stores.bus.depth((work_topic(capability),)))
+
+        async def look_at_cards() -> None:
+            if app is not None:
+                _count(meter, await app.fleet.workers())
+
+        looks = {"journal": look_at_journal, "bus": look_at_bus, "directory": look_at_cards}
+        are_up = await asyncio.gather(*(_answers(look) for look in looks.values()))
+        for part, is_up in zip(looks, are_up, strict=True):
+            meter.set(STORE_UP, part, value=is_up and app is not None)
         return meter.readings()
 
 
 def end_within_s(settings: Settings) -> float:
     """In how many seconds a worker process ends, whatever it does: its grace twice, and a rest."""
     return 2 * settings.worker.grace_s + REST_S
+
+
+async def _answers(look: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await look()
+    except (CollegiumError, TimeoutError):
+        return False
+    return True
 
 
 def _topics(app: Collegium) -> tuple[str, ...]:
