@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.__main__ import TRIALS, run_trial
+from collegium.testing.servers import Server
+from tests.chaos.__main__ import TRIALS, Servers, run_trial
 from tests.chaos.outcome import Outcome, load, table
 from tests.chaos.recorded_disk import NoRecorder, RecordedDisk
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", TRIALS)
+@pytest.mark.parametrize("kind", [kind for kind in TRIALS if kind != "hosts"])  # tests/e2e/test_hosts.py
 async def test_nothing_is_lost_repeated_or_done_twice(kind: str, tmp_path: Path) -> None:
     if kind.startswith("power"):
         try:
@@ -25,6 +26,16 @@ async def test_nothing_is_lost_repeated_or_done_twice(kind: str, tmp_path: Path)
     if any(note.startswith("trials left out") for note in outcome.notes):
         pytest.skip("mounting a small disk needs root")
     assert outcome.runs or outcome.acknowledged
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", ["aimed", "pause"])
+async def test_nothing_is_over_postgresql_and_redis(kind: str, tmp_path: Path, postgres: Server, redis: Server) -> None:
+    servers = Servers(postgres.url, redis.url)
+    outcome = await run_trial(kind, 1, tmp_path, TRIALS[kind].quick, servers=servers)
+    print(table([outcome]))
+    assert outcome.wrongs == {}
+    assert outcome.runs
 
 
 def test_finished_trials_are_read_back_and_a_cut_line_is_left_out(tmp_path: Path) -> None:
