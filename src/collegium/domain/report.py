@@ -50,9 +50,10 @@ class ReportedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportedTask(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of the plan as it stands. ``seconds`` run from its first start to its end, or to now.
+    """A task as it stands. ``seconds`` run from its first start to its end, or to now.
 
-    ``route`` says why it went to ``agent``, ``candidates`` with which figures.
+    ``route`` says why it went to ``agent``, ``candidates`` with which figures. ``asked_by``: the task that asks a
+    colleague with it; None for a task of the plan.
     """
 
     id: str
@@ -67,6 +68,7 @@ class ReportedTask(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     seconds: float
     usage: ReportedUsage
+    asked_by: str | None
 
 
 class ReportedUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,12 +86,13 @@ class ReportedUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportedPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The plan and where it comes from."""
+    """The plan and where it comes from; ``asks`` counts the tasks with which agents ask colleagues."""
 
     tasks: tuple[ReportedTask, ...]
     source: str | None
     template: str | None
     problems: tuple[str, ...]
+    asks: int
 
 
 class Oversight(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +157,7 @@ def report(state: RunState, now: datetime) -> RunReport:
             source=state.plan_source,
             template=None if state.plan is None else state.plan.template,
             problems=state.plan_problems,
+            asks=sum(t.asked is not None for t in state.tasks.values()),
         ),
         oversight=Oversight(
             claims=() if answer is None else _claims(answer), actions=() if answer is None else answer.actions
@@ -226,6 +230,7 @@ def _task(task: TaskState, end: datetime) -> ReportedTask:
         reason=task.reason,
         seconds=0.0 if started is None else round((settled - started).total_seconds(), 3),
         usage=_usage(task.usage),
+        asked_by=None if task.asked is None else task.asked.by,
     )
 
 
