@@ -16,6 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from collegium.adapters.postgres.connection import Connection, connect, is_lost, place_of, store_error
+from collegium.adapters.postgres.writer import SILENCE_S
 from collegium.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -85,8 +86,10 @@ class Reader:
         deadline = self._deadline()
         while True:
             try:
-                async with self._connection(deadline) as connection:
+                async with self._connection(deadline) as connection, asyncio.timeout(SILENCE_S):
                     return await read(connection)
+            except TimeoutError as error:
+                raise StoreUnavailable(f"{self.place} does not answer", store=self.place) from error
             except StoreUnavailable as error:
                 cause = error.__cause__
                 is_cut = isinstance(cause, psycopg.Error) and is_lost(cause) and not self._is_closed
@@ -98,13 +101,7 @@ class Reader:
 
     @asynccontextmanager
     async def _connection(self, deadline: float) -> AsyncIterator[Connection]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._turns.acquire()
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"{self.place} was busy for {self._wait_s:g} s: raise [postgres] pool", store=self.place
-            ) from error
+        await self._turn(deadline)
         connection: Connection | None = None
         try:
             connection = await self._take(deadline)
@@ -115,6 +112,18 @@ class Reader:
             if connection is not None:
                 await self._give(connection)
             self._turns.release()
+
+    async def _turn(self, deadline: float) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"{self.place} was busy for {self._wait_s:g} s: raise [postgres] pool", store=self.place
+            ) from error
 
     async def _take(self, deadline: float) -> Connection:
         while self._idle:

@@ -24,6 +24,8 @@ _MAX_ITEMS: Final = 2_000
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.05
+SILENCE_S: Final = 75.0
+"""A server that has answered nothing for so long is away: it ends every statement sooner than that."""
 _log = logging.getLogger("collegium.postgres")
 
 
@@ -232,6 +234,8 @@ class Writer:
             error = store_error(failure, self._place)
         except CollegiumError as failure:
             error = failure
+        except OSError as failure:
+            error = StoreUnavailable(f"{self._place} does not answer ({failure})", store=self._place)
         except Exception as failure:  # noqa: BLE001 the task's edge: whoever waits must hear of it
             error = StoreError(f"the writer of {self._place} failed: {failure!r}", store=self._place)
             _log.exception("a transaction failed")
@@ -268,7 +272,8 @@ class Writer:
                     return False
                 if self._connection is None:
                     self._connection = await self._connect()
-                return await attempt.make(self._connection)
+                async with asyncio.timeout(SILENCE_S):
+                    return await attempt.make(self._connection)
             except (psycopg.Error, StoreUnavailable, OSError) as error:
                 is_gone = is_lost(error)
                 await self._recover(is_gone=is_gone)
@@ -299,10 +304,8 @@ class Writer:
             try:
                 if self._connection is None:
                     self._connection = await self._connect()
-                for part in self._parts:
-                    if await part.is_stored(self._connection):
-                        return True
-                return False
+                async with asyncio.timeout(SILENCE_S):
+                    return any([await part.is_stored(self._connection) for part in self._parts])
             except (psycopg.Error, StoreUnavailable, OSError) as error:
                 await self._recover(is_gone=True)
                 if asyncio.get_running_loop().time() >= deadline:
