@@ -114,7 +114,9 @@ class Place:
         self.model = f"scripted:{folder / 'script.json'}"
         self.write(reply)
         self.environment = {
-            k: v for k, v in os.environ.items() if not k.startswith("COLLEGIUM_") and not k.endswith(("_API_KEY", "_API_KEY_FILE"))
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("COLLEGIUM_") and not k.endswith(("_API_KEY", "_API_KEY_FILE"))
         } | {
             "COLLEGIUM_DATA_DIR": str(self.data),
             "COLLEGIUM_MODEL": self.model,
