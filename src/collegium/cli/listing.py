@@ -26,7 +26,9 @@ async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, 
     """Prints the newest runs."""
     async with session.open() as app:
         behind = None if after is None else await find_run(app, after, may_be_pruned=True)
-        query = HeadQuery(tenant="default", statuses=frozenset(statuses) or None, after=behind, limit=limit + 1)
+        query = HeadQuery(
+            tenant="default", statuses=frozenset(statuses) or None, after=behind, limit=limit + 1, may_lag=True
+        )
         heads = await app.runs(query)
         states = [await _state(app, head.run) for head in heads[:limit]]
     following = heads[limit - 1].run if len(heads) > limit else None

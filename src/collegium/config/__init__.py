@@ -41,6 +41,7 @@ from collegium.config.sections import (
     RateSetting,
     RunLimitsSection,
     ServerSection,
+    ShardSetting,
     WorkerSection,
 )
 from collegium.domain.errors import UsageError
@@ -66,6 +67,7 @@ __all__ = [
     "ServerSection",
     "Setting",
     "Settings",
+    "ShardSetting",
     "WorkerSection",
     "default_data_dir",
     "explain",
@@ -197,8 +199,7 @@ def explain(settings: Settings) -> tuple[Setting, ...]:
     sources = settings._sources  # noqa: SLF001  see load_settings
     rows = [Setting("config", str(settings.config_file or ""), "found" if settings.config_file else "there is none")]
     for key, value in _leaves(settings.model_dump(mode="json")).items():
-        shown = shown_url(value) if key in ("store", "redis") and isinstance(value, str) else value
-        rows.append(Setting(key, shown, sources.get(key, "default")))
+        rows.append(Setting(key, _shown(value), sources.get(key, "default")))
     rows += [Setting(k, _mask_keys(k, v), "the environment") for k, v in settings._keys.items()]  # noqa: SLF001
     return tuple(rows)
 
@@ -231,6 +232,15 @@ def shown_url(url: str) -> str:
         return url
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:****@{host}"))
+
+
+def _shown(value: object) -> object:
+    """``value`` with the passwords taken out of all URLs in it."""
+    if isinstance(value, str):
+        return shown_url(value) if "://" in value else value
+    if isinstance(value, dict):
+        return {key: _shown(one) for key, one in value.items()}
+    return [_shown(one) for one in value] if isinstance(value, list) else value
 
 
 def _mask_keys(variable: str, value: str) -> str:
@@ -357,7 +367,7 @@ def _refused(error: ValidationError, sources: Mapping[str, str], path: Path | No
                 hint = "; keys are read from the environment only (OPENAI_API_KEY, ANTHROPIC_API_KEY ...)"
             sentences.append(f"{where}there is no setting {key!r}{hint}")
         else:
-            given = msgspec.json.encode(problem["input"], enc_hook=str).decode()
+            given = msgspec.json.encode(_shown(problem["input"]), enc_hook=str).decode()
             reason = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
             sentences.append(f"{where}{key} = {given}: it {reason}")
     return UsageError("; ".join(sentences), path=None if path is None else str(path))

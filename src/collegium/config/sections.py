@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Section(BaseModel):
@@ -73,6 +73,15 @@ class ServerSection(_Section):
     )
 
 
+class ShardSetting(_Section):
+    """One more store for runs."""
+
+    url: str = Field(min_length=1)
+    number: int | None = Field(default=None, ge=1, le=255)
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    replica: str | None = None
+
+
 class PostgresSection(_Section):
     """``[postgres]``: a store in PostgreSQL."""
 
@@ -85,6 +94,36 @@ class PostgresSection(_Section):
         description="Older tables are brought up to date by `collegium migrate`, or by whoever starts; new ones are "
         "always made at the start.",
     )
+    replica: str | None = Field(
+        default=None, description="URL of a read replica of `store`: lists of runs are read there, nothing else."
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Share of new runs that `store` itself takes where there are shards; 0 for none.",
+    )
+    shards: list[ShardSetting] = Field(
+        default=[],
+        description="More databases for runs, beside `store`: URLs, or tables with `url`, `number` (1 to 255, for "
+        "ever; else by place in the list), `weight` (0 takes no new runs), `replica`.",
+    )
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _tables(cls, given: object) -> object:
+        return [{"url": one} if isinstance(one, str) else one for one in given] if isinstance(given, list) else given
+
+    @field_validator("shards")
+    @classmethod
+    def _numbered(cls, shards: list[ShardSetting]) -> list[ShardSetting]:
+        numbers = [place if one.number is None else one.number for place, one in enumerate(shards, start=1)]
+        twice = sorted({n for n in numbers if numbers.count(n) > 1})
+        if twice:
+            raise ValueError(f"gives the number {twice[0]} to two shards")
+        if max(numbers, default=0) > 255:
+            raise ValueError(f"has a shard {max(numbers)}, and 255 is the highest number")
+        return [one.model_copy(update={"number": n}) for n, one in zip(numbers, shards, strict=True)]
 
 
 class BusSection(_Section):

@@ -45,5 +45,7 @@ class Stores:
     """Where workers show their cards; without one nobody is told which workers there are."""
     quota: Quota | None = None
     """Rates and places that all processes share; without one nothing is limited over processes."""
+    place: Callable[[str], int] = lambda digits: 0
+    """Chooses the shard of a new run by the digits of its id."""
     commits: Callable[[], tuple[int, int]] = lambda: (0, 0)
     """Transactions of this process that were committed, and those that failed."""

@@ -118,7 +118,7 @@ async def team(
         ),
         inputs=DiskInputs(),
         clock=clock,
-        ids=Ids(now_ms),
+        ids=Ids(now_ms, place=stores.place),
         default_model="scripted:given",
         scope=scope,
         concurrency=concurrency,

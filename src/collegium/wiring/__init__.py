@@ -110,7 +110,7 @@ async def open_collegium(
     _make_private(settings.data_dir)
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
     model = model or await default_model(settings)
-    async with open_stores(settings, scope, clock=clock, chain_key=_chain_key(settings), entropy=entropy) as stores:
+    async with open_stores(settings, scope, clock=clock, chain_key=chain_key(settings), entropy=entropy) as stores:
         registry = _models(settings, clock, on_pull, quota=stores.quota)
         models: Models = registry
         if record is not None or replay is not None:
@@ -141,7 +141,7 @@ async def open_collegium(
             team,
             inputs=DiskInputs(max_files=settings.inputs.max_files, max_file_bytes=settings.inputs.max_file_bytes),
             clock=clock,
-            ids=Ids(clock.now_ms, entropy),
+            ids=Ids(clock.now_ms, entropy, place=stores.place),
             default_model=model,
             scope=scope,
             concurrency=settings.worker.concurrency,
@@ -176,7 +176,7 @@ async def work_alone(order: bytes, *, tools: Sequence[Tool] = (), agents: Sequen
 
 async def export_run(app: Collegium, settings: Settings, run: str, *, tenant: str) -> AsyncIterator[bytes]:
     """The lines of the export of ``run``; see ``runtime.export``."""
-    async for line in export(run, app.stores, tenant=tenant, now=SystemClock().now(), key=_chain_key(settings)):
+    async for line in export(run, app.stores, tenant=tenant, now=SystemClock().now(), key=chain_key(settings)):
         yield line
 
 
@@ -211,7 +211,7 @@ async def replay_export(
 
 def check_export(settings: Settings, exported: Export) -> Checked:
     """Whether the events of an export are as they were written, as far as the chain key here can tell."""
-    return exported.check(_chain_key(settings))
+    return exported.check(chain_key(settings))
 
 
 def retention(app: Collegium, settings: Settings) -> Retention:
@@ -286,7 +286,8 @@ def _make_private(folder: Path) -> None:
         raise StoreReadOnly(f"the data folder {folder} cannot be made: {error.strerror}", path=str(folder)) from error
 
 
-def _chain_key(settings: Settings) -> bytes:
+def chain_key(settings: Settings) -> bytes:
+    """The key of the chains: of the file that the settings name, else the public one. Raises ``UsageError``."""
     path = settings.journal.chain_key_file
     if path is None:
         return PUBLIC_KEY

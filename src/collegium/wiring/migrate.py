@@ -39,7 +39,7 @@ async def migrate(settings: Settings, *, is_dry: bool) -> tuple[Migrated, ...]:
 
 def urls_of(settings: Settings) -> tuple[str, ...]:
     """The stores that ``settings`` name, the catalogue first."""
-    return (settings.store,)
+    return (settings.store, *(shard.url for shard in settings.postgres.shards))
 
 
 def roles_script() -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
 from collegium.adapters.directory_files import FileDirectory
@@ -21,6 +21,10 @@ from collegium.app import Scope, Stores
 from collegium.config import Settings
 from collegium.domain.errors import MissingExtra, StoreError, UsageError
 from collegium.ports import Bus, Clock, Directory, Quota
+from collegium.wiring.shards import Spread, Store, spread
+
+if TYPE_CHECKING:
+    from collegium.adapters.postgres.store import PostgresStore
 
 
 @asynccontextmanager
@@ -58,51 +62,76 @@ async def _sqlite(opening: Opening) -> Stores:
     settings, clock = opening.settings, opening.clock
     store = open_store(sqlite_path(settings.store), clock=clock, chain_key=opening.chain_key, entropy=opening.entropy)
     opening.stack.push_async_callback(store.aclose)
+    held = await _spread(opening, store)
     shared = _shared(opening, store.meta, is_local=True)
     return Stores(
-        journal=store.journal,
+        journal=held.journal,
         records=store.records,
-        blobs=store.blobs,
-        archive=store.archive,
+        blobs=held.blobs,
+        archive=held.archive,
+        parts=held.parts,
+        place=held.place,
         presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
         bus=shared.bus,
         quota=shared.quota,
         directory=shared.directory or FileDirectory(settings.data_dir / "workers", clock),
-        commits=lambda: (store.writer.stats.commits, store.writer.stats.failures),
+        commits=held.commits,
     )
 
 
 async def _postgres(opening: Opening) -> Stores:
-    if find_spec("psycopg") is None:
-        raise MissingExtra("a PostgreSQL store needs the extra [postgres]: pip install 'collegium[postgres]'")
-    from collegium.adapters.postgres.presence import PostgresPresence
-    from collegium.adapters.postgres.store import open_store
-
     settings, clock = opening.settings, opening.clock
-    store = await open_store(
-        settings.store,
-        clock=clock,
-        chain_key=opening.chain_key,
-        entropy=opening.entropy,
-        patience_s=settings.postgres.patience_s,
-        pool=settings.postgres.pool,
-        may_upgrade=settings.postgres.migrate == "start",
-    )
+    store = await _open_postgres(opening, settings.store)
     opening.stack.push_async_callback(store.aclose)
+    held = await _spread(opening, store)
+    from collegium.adapters.postgres.presence import PostgresPresence
+
     presence = PostgresPresence(settings.store, clock=clock, lease_s=settings.worker.lease_s)
     opening.stack.push_async_callback(presence.aclose)
     shared = _shared(opening, store.meta, is_local=False)
     return Stores(
-        journal=store.journal,
+        journal=held.journal,
         records=store.records,
-        blobs=store.blobs,
-        archive=store.archive,
+        blobs=held.blobs,
+        archive=held.archive,
+        parts=held.parts,
+        place=held.place,
         presence=presence,
         bus=shared.bus,
         quota=shared.quota,
         directory=shared.directory or RecordDirectory(store.records, clock),
-        commits=lambda: (store.writer.stats.commits, store.writer.stats.failures),
+        commits=held.commits,
     )
+
+
+async def _open_postgres(opening: Opening, url: str) -> PostgresStore:
+    if find_spec("psycopg") is None:
+        raise MissingExtra("a PostgreSQL store needs the extra [postgres]: pip install 'collegium[postgres]'")
+    from collegium.adapters.postgres.store import open_store
+
+    wanted = opening.settings.postgres
+    return await open_store(
+        url,
+        clock=opening.clock,
+        chain_key=opening.chain_key,
+        entropy=opening.entropy,
+        patience_s=wanted.patience_s,
+        pool=wanted.pool,
+        may_upgrade=wanted.migrate == "start",
+    )
+
+
+async def _spread(opening: Opening, catalogue: Store) -> Spread:
+    """What is used of the store and of its shards, each a database of its own, or a file to try it out."""
+
+    async def open_one(url: str) -> Store:
+        if is_postgres(url):
+            return await _open_postgres(opening, url)
+        from collegium.adapters.sqlite.store import open_store
+
+        return open_store(sqlite_path(url), clock=opening.clock, chain_key=opening.chain_key, entropy=opening.entropy)
+
+    return await spread(catalogue, opening.settings, open_store=open_one, clock=opening.clock, stack=opening.stack)
 
 
 def is_postgres(url: str) -> bool:

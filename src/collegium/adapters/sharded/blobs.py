@@ -49,7 +49,7 @@ class GuardedBlobs:
         self._pending[tenant, name] = self._count
         self._lost.pop((tenant, name), None)
         if len(self._pending) > _MAX_PENDING:
-            self._cover()
+            _ = self._cover()
         return name
 
     async def flush(self) -> None:

@@ -37,6 +37,7 @@ class OpenShard:
     journal: Journal
     archive: ShardArchive
     aclose: Callable[[], Awaitable[None]]
+    commits: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 class Shard:
@@ -78,6 +79,11 @@ class Shard:
     def archive(self) -> ShardArchive:
         """Its runs as they are stored. Raises ``StoreUnavailable`` where it could never be opened."""
         return self._open().archive
+
+    @property
+    def commits(self) -> tuple[int, int]:
+        """Transactions of this process that were committed, and those that failed."""
+        return (0, 0) if self._opened is None else self._opened.commits()
 
     @property
     def is_away(self) -> bool:

@@ -38,7 +38,12 @@ class Shards:
         """Whether the last that was heard of a shard is that it cannot be reached."""
         return self.all[number].is_away
 
+    def commits(self) -> tuple[int, int]:
+        """Transactions of this process in all shards that were committed, and those that failed."""
+        counts = [shard.commits for shard in self.all.values()]
+        return sum(made for made, _ in counts), sum(failed for _, failed in counts)
+
     async def aclose(self) -> None:
         """Closes them, the catalogue last; twice is harmless."""
-        for shard in reversed(self.all.values()):
+        for shard in reversed(list(self.all.values())):
             await shard.aclose()
