@@ -19,11 +19,14 @@ RATES = {
     "tool": 0.15,
     "lost": 0.08,
 }
+SERVER_RATES = {"doubt": 0.01, "flush": 0.02, "away": 0.02}
 """Kind of fault -> chance per opportunity when a world has that kind at all.
 
 ``crash`` and ``pause``: at any call of a port. ``delay``: a call takes long. ``lose``, ``duplicate``, ``reorder``:
 messages. ``store``: a read or a transaction fails. ``late``: the store's answer comes late. ``model``: a call fails and
-may be tried again. ``tool``: the far side hears of a call late. ``lost``: its answer is lost.
+may be tried again. ``tool``: the far side hears of a call late. ``lost``: its answer is lost. Where stores are servers:
+``doubt``: a commit was made, and the answer says that nobody knows. ``flush``: the bus is emptied. ``away``: it does
+not answer.
 """
 
 
@@ -58,6 +61,9 @@ class Faults:
 def drawn(rng: Random) -> Faults:
     """The faults of a world: some kinds and not others, so that each also meets a world that is otherwise sound."""
     chosen = {kind: rate * rng.choice((0.3, 1.0, 2.0)) for kind, rate in RATES.items() if rng.random() < 0.6}
+    # Of their own chance, so that worlds without them stay what they were.
+    own = Random(repr(sorted(chosen.items())))  # noqa: S311 it has to repeat
+    chosen |= {kind: rate * own.choice((0.3, 1.0, 2.0)) for kind, rate in SERVER_RATES.items() if own.random() < 0.35}
     return Faults(rng=rng, rates=chosen, longest_delay_s=rng.choice((0.05, 0.5, 2.0)))
 
 

@@ -112,10 +112,12 @@ class HostJournal:
             if not self._queue:
                 self._news.clear()
             if machine.faults.strikes("store"):
-                self._fail(batch)
+                self._fail(batch, "could not write")
             else:
                 self._commit(batch)
                 self._stored(batch)
+                if machine.faults.strikes("doubt"):
+                    self._fail(batch, "went away during a commit: what was to be stored may or may not be there")
             if machine.faults.strikes("late"):
                 await asyncio.sleep(machine.faults.delay_s())
                 await machine.awake()
@@ -178,9 +180,9 @@ class HostJournal:
                 one.error = error
                 self._doubts.failed(one.request, error, one)
 
-    def _fail(self, batch: Sequence[SimulatedReceipt]) -> None:
+    def _fail(self, batch: Sequence[SimulatedReceipt], why: str) -> None:
         for one in batch:
-            one.error = StoreUnavailable("the simulated store could not write")
+            one.error = StoreUnavailable(f"the simulated store {why}")
             self._doubts.failed(one.request, one.error, one)
 
     def _stored(self, batch: Sequence[SimulatedReceipt]) -> None:

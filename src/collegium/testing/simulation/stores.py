@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from math import inf
 from typing import NamedTuple
@@ -22,10 +22,15 @@ from collegium.testing.simulation.machine import Machine
 class SharedBus:
     """The messages of all processes, and those who wait for some, in the order in which they came."""
 
-    def __init__(self, bus: MemoryBus, loop: VirtualLoop) -> None:
-        self.messages = bus
+    def __init__(self, make: Callable[[], MemoryBus], loop: VirtualLoop) -> None:
+        self._make = make
+        self.messages = make()
         self.loop = loop
         self._waiting: list[asyncio.Future[None]] = []
+
+    def flush(self) -> None:
+        """All messages and groups are gone."""
+        self.messages = self._make()
 
     async def deliver(self, message: Message, *, after_s: float = 0.0, delay_s: float = 0.0) -> int:
         """Publishes, at once or later; wakes everybody who waits for anything."""
@@ -59,7 +64,9 @@ class HostBus:
 
     async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
         """Publishes, unless a message is lost."""
-        await self._machine.reach("bus.publish:before")
+        await self._reach("bus.publish:before")
+        if self._machine.faults.strikes("flush"):
+            self._shared.flush()
         new = sum([await self._publish(message, delay_s) for message in messages])
         await self._machine.reach("bus.publish:after")
         return new
@@ -78,7 +85,7 @@ class HostBus:
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
         """What waits; now and then a claim is not heard of, and what it took stays hidden for a while."""
-        await self._machine.reach("bus.claim:before")
+        await self._reach("bus.claim:before")
         claims = await self._shared.messages.claim(topics, group, limit)
         if claims:
             await self._machine.reach("bus.claim:after")
@@ -86,7 +93,7 @@ class HostBus:
 
     async def settle(self, claim: Claim, *, requeue_after_s: float | None = None, dead: str | None = None) -> None:
         """Removes the message, gives it back, or makes it a dead letter."""
-        await self._machine.reach("bus.settle:before")
+        await self._reach("bus.settle:before")
         await self._shared.messages.settle(claim, requeue_after_s=requeue_after_s, dead=dead)
         await self._machine.reach("bus.settle:after")
 
@@ -122,6 +129,11 @@ class HostBus:
         has_news = await self._shared.news(timeout_s)
         await self._machine.awake()
         return has_news
+
+    async def _reach(self, name: str) -> None:
+        await self._machine.reach(name)
+        if self._machine.faults.strikes("away"):
+            raise StoreUnavailable("the simulated bus does not answer")
 
 
 class HostRecords:

@@ -79,14 +79,14 @@ class World:
             slack_s=5 * scenario.faults.longest_delay_s + 2,
         )
         entropy = Random(f"{seed}/entropy")  # noqa: S311
-        bus = MemoryBus(SimulatedClock(self._loop), BusRules(hide_s=scenario.hide_s))
+        clock, rules = SimulatedClock(self._loop), BusRules(hide_s=scenario.hide_s)
         journal = planted.shared_journal(entropy=entropy.randbytes, on_stored=self._watch.stored)
         records, blobs = MemoryRecords(), MemoryBlobs()
         self._signed: dict[str, Checkpoint] = {}
         self._shared = Shared(
             loop=self._loop,
             journal=journal,
-            bus=SharedBus(bus, self._loop),
+            bus=SharedBus(lambda: MemoryBus(clock, rules), self._loop),
             records=records,
             blobs=blobs,
             archive=SharedArchive(journal, records, blobs, on_signed=self._look_at),
