@@ -48,6 +48,10 @@ class Asking(Protocol):
         """Appends what closes the attempt; False where nothing was proposed, and it goes on."""
         ...
 
+    async def settle_failed(self, code: str, reason: str) -> None:
+        """Settles the task as failed."""
+        ...
+
 
 class Asks:
     """The questions of one task.
@@ -79,8 +83,9 @@ class Asks:
             refused.clear()
             made = _by_place(state, self._attempt.task.id)
             decisions: list[Decision] = []
-            # A run that is being ended begins nothing: the task is parked, and given up with the others.
-            for question in questions if state.cancel is None else ():
+            if state.cancel is not None:
+                return ()  # a run that is being ended begins nothing
+            for question in questions:
                 if (step, question.call) in made:
                     continue  # it is open: a fork has it from its parent
                 because = self._refusal(state, step, question, already=len(decisions))
@@ -91,8 +96,10 @@ class Asks:
                     return ()
             return [*decisions, self._decision(_parked(questions, self._attempt.limits.spent))]
 
-        if not await self._attempt.close(proposal) and refused:
-            raise ToolError(refused[0])
+        if not await self._attempt.close(proposal):
+            if refused:
+                raise ToolError(refused[0])
+            await self._attempt.settle_failed("cancelled", "the run was cancelled")
         raise Asked(f"task {self._attempt.task.id!r} waits for colleagues")
 
     def _refusal(self, state: RunState, step: int, question: Question, *, already: int) -> str | None:

@@ -11,7 +11,6 @@ from collegium.domain.event import BODIES
 NOT_WRITTEN_YET: Final = frozenset(
     {
         "limit.settled",
-        "message.sent",
         "memory.written",
         "memory.superseded",
         "feedback.given",

@@ -16,6 +16,7 @@ from collegium.domain.run import RunState, apply, fold
 from collegium.domain.task import TaskState
 from collegium.testing.simulation.machine import Machine
 from collegium.testing.simulation.outside import Process
+from collegium.testing.simulation.team import Colleagues
 
 AFTER_THE_END: Final = frozenset({"feedback.given"})
 NEEDS_A_PERSON: Final = frozenset({"outcome_unknown", "approval", "ask"})
@@ -66,6 +67,7 @@ class History:
         self.ended: set[str] = set()
         self.items: dict[tuple[str, int, int], str] = {}
         self.finished_items: dict[tuple[str, str], int] = {}
+        self.colleagues = Colleagues()
 
     def inherit(self, parent: History, at_event: str) -> None:
         """Begins as a fork of ``parent`` behind the event ``at_event``: what was done there is not done again."""
@@ -74,6 +76,7 @@ class History:
         self.inherited = whole[:upto]
         for row in self.inherited:
             event = to_event(row)
+            self.colleagues.broken_by(event, self.state)
             self.state = apply(self.state, event)
             if event.task is not None:
                 once(self, event)
@@ -175,6 +178,13 @@ def fenced(attempts: Attempts, event: Event) -> None:
         attempts.started_at[task, event.body.worker] = event.seq
     elif event.type in ("task.parked", "task.lapsed", "task.settled", "task.quarantined"):
         attempts.is_open[task] = False
+
+
+def talks(history: History, event: Event) -> None:
+    """What agents ask and tell each other is asked, told and read once."""
+    told = history.colleagues.broken_by(event, history.state)
+    if told is not None:
+        raise Violation("colleagues are asked and told once", told)
 
 
 def once(history: History, event: Event) -> None:

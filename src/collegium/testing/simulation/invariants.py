@@ -26,6 +26,7 @@ from collegium.testing.simulation.history import (
     from_scratch,
     once,
     spent_within,
+    talks,
 )
 from collegium.testing.simulation.loop import VirtualLoop
 from collegium.testing.simulation.machine import Machine
@@ -188,6 +189,7 @@ class Watch:
             raise Violation("no attempt after a cancel", f"{event.type} of {event.task} at seq {event.seq}")
         fenced(history.attempts, event)
         once(history, event)
+        talks(history, event)
         history.state = apply(state, event)
         if isinstance(event.body, b.RunSubmitted):
             self._runs[_mark(event.body.goal.text)] = [event.run]

@@ -15,6 +15,7 @@ from collegium.testing.simulation.host import Host
 from collegium.testing.simulation.invariants import Watch
 from collegium.testing.simulation.loop import VirtualLoop
 from collegium.testing.simulation.outside import TIMEOUT_S, Outside
+from collegium.testing.simulation.program import TEAM
 from collegium.testing.simulation.scenario import Scenario, Submission, Switching
 
 CERTAIN_S = 6 * TIMEOUT_S
@@ -85,6 +86,7 @@ class People:
                 plan=None if submission.is_planned else submission.plan,
                 limits=submission.limits,
                 is_plan_reviewed=submission.is_reviewed,
+                tools=TEAM if submission.is_team else (),
                 idempotency_key=submission.mark,
             )
         )

@@ -20,6 +20,9 @@ from collegium.domain.usage import Usage
 from collegium.testing.simulation.outside import Ask, here
 
 TOOLS: Final = ("note", "look", "put", "pay", "mail")
+TEAM: Final = ("ask", "share", "inbox")
+Calls = tuple[tuple[str, str], ...]
+"""The calls of one step: ``(tool, item)``. The item of ``ask`` is the program of the colleague, as text."""
 _MARK: Final = '{"mark":'
 
 
@@ -160,8 +163,20 @@ def _reply(request: ModelRequest, program: Program | GoalProgram, step: int, usa
         return ModelReply(text=msgspec.json.encode({"tasks": tasks}).decode(), usage=usage, model="simulated:one")
     if request.tools and step <= len(program.steps):
         calls = tuple(
-            ToolCall(id=f"c{step}_{i}", name=name, arguments={"item": item})
+            ToolCall(id=f"c{step}_{i}", name=name, arguments=_arguments(name, item))
             for i, (name, item) in enumerate(program.steps[step - 1])
         )
         return ModelReply(tool_calls=calls, finish="tool_calls", usage=usage, model="simulated:one")
     return ModelReply(text=f"Task {program.mark} is done.", usage=usage, model="simulated:one")
+
+
+def _arguments(name: str, item: str) -> dict[str, str]:
+    match name:
+        case "ask":
+            return {"capability": "operate", "question": item}
+        case "share":
+            return {"finding": item}
+        case "inbox":
+            return {}
+        case _:
+            return {"item": item}

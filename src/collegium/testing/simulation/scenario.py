@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
@@ -14,6 +15,7 @@ from collegium.oversight.approvals import ApprovalPolicy
 from collegium.runtime.stops import Kind
 from collegium.testing.simulation import faults as f
 from collegium.testing.simulation.program import GoalProgram, Program, plan_of, random_plan
+from collegium.testing.simulation.team import team_plan, with_team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Submission:
     says_after_s: float | None = None
     fork_after_s: float | None = None
     is_reviewed: bool = False
+    is_team: bool = False
+    """Whether its tasks may ask and tell each other things."""
 
     @property
     def text(self) -> str:
@@ -81,7 +85,7 @@ def random_scenario(seed: int) -> Scenario:
     rng = Random(f"{seed}/scenario")  # noqa: S311 - a simulation, no secret
     chaos_s = rng.uniform(3.0, 25.0)
     return Scenario(
-        submissions=tuple(_submission(rng, f"r{number}") for number in range(rng.randint(1, 3))),
+        submissions=_joined(seed, [_submission(rng, f"r{number}") for number in range(rng.randint(1, 3))]),
         faults=f.drawn(Random(f"{seed}/faults")),  # noqa: S311
         hosts=rng.randint(1, 3),
         chaos_s=chaos_s,
@@ -93,6 +97,14 @@ def random_scenario(seed: int) -> Scenario:
         approvals=rng.choice((ApprovalPolicy(), ApprovalPolicy(), _ASKING, _EXPIRING)),
         tenant_tokens=rng.choice((None, None, None, 20_000, 60_000)),
         drains_at_s=tuple(sorted(rng.uniform(0.0, chaos_s) for _ in range(rng.choice((0, 0, 0, 1, 2))))),
+    )
+
+
+def _joined(seed: int, alone: Sequence[Submission]) -> tuple[Submission, ...]:
+    """``alone``, in some of which the tasks ask and tell each other things; drawn apart, after all the rest."""
+    rng = Random(f"{seed}/team")  # noqa: S311 - a simulation, no secret
+    return tuple(
+        replace(one, plan=with_team(rng, one.plan), is_team=True) if rng.random() < 0.4 else one for one in alone
     )
 
 
@@ -155,6 +167,7 @@ def directed(seed: int, armed: dict[str, frozenset[int]] | None = None) -> Scena
         Submission(mark="r6", plan=stuck, at_s=1.6, is_planned=True),
         Submission(mark="r7", plan=one("r7", failures=99), at_s=2.0, cancel_after_s=0.3),
         Submission(mark="r8", plan=one("r8", poison=True), at_s=8.0),
+        Submission(mark="r9", plan=team_plan("r9"), at_s=0.6, is_team=True),
     )
     return Scenario(
         submissions=submissions,
