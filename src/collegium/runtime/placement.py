@@ -115,7 +115,7 @@ class Placement:
         """
         asked, holder = task.task.capability, f"{state.id}/{task.task.id}/{task.attempt}"
         able, likeness = await self._able(task, roster)
-        if recorded is not None and (then := [a for a in able if a.name == recorded]):
+        if recorded is not None and (then := tuple(a for a in able if a.name == recorded)):
             able = then
         elif is_claimed and self._leaves(holder, asked, able, state.goal.model):
             return Later(0.0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from collegium.adapters.models.key_ring import REST_S, KeyRing, Turn
 from collegium.adapters.models.streams import closing
@@ -31,60 +32,62 @@ class BalancedModel:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """The whole reply. See ``ports.Model``."""
-        tokens, tried = _tokens(request), frozenset[int]()
+        tokens, failed = _tokens(request), dict[int, ModelError]()
         while True:
-            try:
-                async with self._ring.turn(tokens, without=tried) as turn:
-                    tried |= {turn.key}
-                    with _Told(turn):
-                        reply = await self._models[turn.key].complete(request)
+            async with self._turn(tokens, failed) as turn:
+                try:
+                    reply = await self._models[turn.key].complete(request)
+                except ModelError as error:
+                    self._note(turn, error, failed)
+                else:
                     turn.used = _used(reply)
                     return reply
-            except (ModelRateLimited, ModelAuthError):
-                if len(tried) == len(self._models):
-                    raise
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta | ModelReply]:
         """Pieces of text, then the whole reply. See ``ports.Model``."""
-        tokens, tried, is_begun = _tokens(request), frozenset[int](), False
+        tokens, failed, is_begun = _tokens(request), dict[int, ModelError](), False
         while True:
-            try:
-                async with self._ring.turn(tokens, without=tried) as turn:
-                    tried |= {turn.key}
-                    with _Told(turn):
-                        async with closing(self._models[turn.key].stream(request)) as items:
-                            async for item in items:
-                                is_begun = True
-                                if isinstance(item, ModelReply):
-                                    turn.used = _used(item)
-                                yield item
+            async with self._turn(tokens, failed) as turn:
+                try:
+                    async with closing(self._models[turn.key].stream(request)) as items:
+                        async for item in items:
+                            is_begun = True
+                            if isinstance(item, ModelReply):
+                                turn.used = _used(item)
+                            yield item
                     return
-            except (ModelRateLimited, ModelAuthError):
-                if is_begun or len(tried) == len(self._models):
-                    raise
+                except ModelError as error:
+                    self._note(turn, error, failed)
+                    if is_begun:
+                        raise
 
     async def aclose(self) -> None:
         """Closes all of them."""
         for model in self._models:
             await model.aclose()
 
+    @asynccontextmanager
+    async def _turn(self, tokens: float, failed: Mapping[int, ModelError]) -> AsyncIterator[Turn]:
+        """The next turn; raises what failed before, where no other key is free at once."""
+        async with AsyncExitStack() as stack:
+            try:
+                turn = await stack.enter_async_context(self._ring.turn(tokens, without=frozenset(failed)))
+            except ModelRateLimited as error:
+                raise next(iter(failed.values()), error) from None
+            yield turn
 
-class _Told:
-    """Takes note of what an error says about the key of a turn."""
-
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def _note(self, turn: Turn, error: ModelError, failed: dict[int, ModelError]) -> None:
+        """Takes note of what ``error`` says about the key; raises it where another one will not help."""
+        turn.used = 0.0  # refused, or never arrived: what was reserved is free again
         if isinstance(error, ModelRateLimited):
-            self._turn.rest_s = REST_S if error.retry_after_s is None else error.retry_after_s
+            turn.rest_s = REST_S if error.retry_after_s is None else error.retry_after_s
         elif isinstance(error, ModelAuthError):
-            self._turn.is_refused = True
-        if isinstance(error, ModelError):
-            self._turn.used = 0.0  # refused, or never arrived: what was reserved is free again
+            turn.is_refused = True
+        else:
+            raise error
+        failed[turn.key] = error
+        if len(failed) == len(self._models):
+            raise error
 
 
 def _tokens(request: ModelRequest) -> float:

@@ -104,11 +104,11 @@ class KeyRing:
 
     @asynccontextmanager
     async def turn(self, tokens: float, *, without: frozenset[int] = frozenset()) -> AsyncIterator[Turn]:
-        """A turn for a call of about ``tokens`` tokens, with none of the keys ``without``.
+        """A turn for a call of about ``tokens`` tokens; with none of the keys ``without``, and at once if any are.
 
         Raises ``ModelRateLimited`` when none has room within the patience.
         """
-        ends_s = self._clock.monotonic() + self._patience_s
+        ends_s = self._clock.monotonic() + (0.0 if without else self._patience_s)
         async with self._place(ends_s):
             turn = Turn(await self._key(tokens, without, ends_s), tokens)
             key = self._keys[turn.key]

@@ -155,8 +155,8 @@ class ModelRegistry:
         await self._connections.aclose()
 
     async def _opened(self, text: str) -> Model:
-        if (model := self._models.get(text)) is not None:
-            return model
+        if text in self._models:
+            return self._models[text]
         name = parse_name(text)
         keys = self._keys(name)
         models = [await self._openers[name.provider](name, key) for key in keys]
