@@ -140,6 +140,8 @@ class People:
         await asyncio.sleep(switching.seconds)
         self._watch.stopped(switching.kind, name, is_stopped=False)
         await self.persist(lambda app: app.breaker.start(switching.kind, name))
+        # Somebody else may have stopped it meanwhile: which of the two came last is open.
+        self._watch.stopped(switching.kind, name, is_stopped=False)
 
     async def _answer(self) -> None:
         """Answers questions; two of them may do so at once, and only the first word holds."""
