@@ -43,6 +43,10 @@ def check(condition: Condition) -> None:
     for value in values:
         if kind_of(value) not in allowed:
             raise ValueError(f"the condition {condition.field} {condition.op} cannot be asked of {value!r}")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(
+                f"the condition {condition.field} {condition.op} has a zero byte: it finds nothing anywhere"
+            )
 
 
 def meets(value: Json, condition: Condition) -> bool:

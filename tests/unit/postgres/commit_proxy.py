@@ -28,6 +28,7 @@ class CommitProxy:
         self.url = url
         self.lose: Loss | None = None
         self.losses = 0
+        self.lost = asyncio.Event()
         self._kept: list[asyncio.StreamWriter] = []
         self._late: tuple[asyncio.StreamWriter, bytes] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,6 +83,7 @@ class CommitProxy:
     ) -> None:
         lost, self.lose = self.lose, None
         self.losses += 1
+        self.lost.set()
         back.cancel()
         await asyncio.gather(back, return_exceptions=True)
         if lost == "the answer":

@@ -69,8 +69,7 @@ async def test_somebody_elses_event_behind_ours_hides_nothing(postgres_url: str,
         proxy.lose = loss
         ours = store.journal.append("run_a", [noted("ours")])
         waiting = asyncio.ensure_future(ours.durable())
-        while not proxy.losses:
-            await asyncio.sleep(0.001)
+        await proxy.lost.wait()
         theirs = await other.journal.append("run_a", [noted("theirs")]).durable()
         assert sorted([*await waiting, *theirs], key=lambda e: e.seq) == list(await other.journal.read("run_a", 1))
         await store.aclose()
@@ -104,8 +103,7 @@ async def test_a_transaction_number_that_is_given_again_after_a_crash_proves_not
         with psycopg.connect(postgres_url, autocommit=True) as other:
             proxy.lose = "the commit"
             waiting = asyncio.ensure_future(store.journal.append("run_a", [noted(1)]).durable())
-            while not proxy.losses:
-                await asyncio.sleep(0.001)
+            await proxy.lost.wait()
             for _ in range(20):
                 other.execute("SELECT pg_current_xact_id()")
         (event,) = await waiting

@@ -52,6 +52,8 @@ def conninfo_of(url: str, settings: dict[str, str] | None = None) -> str:
     """What the driver needs to connect to ``postgresql://...``. Raises ``UsageError`` for a URL that is none."""
     try:
         given = conninfo_to_dict(url)
+        if not all(port.isdigit() for port in str(given.get("port", 0)).split(",")):
+            raise psycopg.ProgrammingError(f"{given['port']!r} is no port")
     except psycopg.ProgrammingError as error:
         raise UsageError(
             f"the store's URL cannot be read ({_first_line(error)}): it has to be postgresql://USER:PASSWORD@HOST/NAME"

@@ -10,6 +10,7 @@ import psycopg
 
 from collegium.adapters.postgres.connection import Connection, connect, place_of, store_error
 from collegium.adapters.rows import Entropy
+from collegium.adapters.transfer import require_whole
 from collegium.domain.errors import StoreCorrupt, StoreReadOnly
 
 MONTHS_AHEAD: Final = 2
@@ -93,12 +94,15 @@ async def migrate(url: str, *, entropy: Entropy, is_dry: bool = False) -> Plan:
         await connection.close()
 
 
-async def prepared(connection: Connection, place: str, entropy: Entropy, *, may_upgrade: bool) -> StoreMeta:
+async def prepared(
+    connection: Connection, place: str, entropy: Entropy, *, may_upgrade: bool, is_filling: bool = False
+) -> StoreMeta:
     """What the store says of itself, once its tables are as this code needs them; made if there are none.
 
     Raises:
         StoreCorrupt: the tables are too old (and may not be changed here), too new, or not ours.
         StoreReadOnly: there are no tables, and this role may not make any.
+        StoreUnavailable: it is not whole, since a transfer into it goes on; unless ``is_filling``.
     """
     rows = await _meta(connection, place)
     if rows is None or may_upgrade or _found(rows, place) < SCHEMA:
@@ -107,6 +111,8 @@ async def prepared(connection: Connection, place: str, entropy: Entropy, *, may_
             await make_partitions(connection)
         rows = await _meta(connection, place) or {}
     _require_known(rows, place)
+    if not is_filling:
+        require_whole(rows, place)
     rebase = await _rebase(connection)
     if rebase:
         raise StoreCorrupt(
@@ -198,6 +204,13 @@ def _require_known(rows: dict[str, str] | None, place: str) -> None:
 async def _rebase(connection: Connection) -> int:
     last, frontier = await _one(connection, _AHEAD)
     return 0 if last is None or last < frontier else int(last - frontier) + 1
+
+
+async def move_behind(connection: Connection, place: int) -> None:
+    """Lets the store's own count go on behind ``place``, where it does not yet. Needs the tables' owner if so."""
+    row = await (await connection.execute("SELECT collegium_frontier()")).fetchone()
+    if row is not None and row[0] <= place:
+        await _move(connection, int(place - row[0]) + 1)
 
 
 async def _move(connection: Connection, by: int) -> None:

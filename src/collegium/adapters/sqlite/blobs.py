@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 
 from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
-from collegium.adapters.rows import to_us
+from collegium.adapters.rows import require_text, to_us
 from collegium.adapters.sqlite.connection import insert_rows
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
@@ -52,7 +52,7 @@ class SqliteBlobs:
         """
         if len(data) > LIMIT_BYTES:
             raise ValueError(f"a blob of {len(data)} bytes is too large; the cap is {LIMIT_BYTES}")
-        tenant.encode()  # what SQLite cannot store is refused here, not in the middle of everybody's transaction
+        require_text(tenant)
         name = hashlib.sha256(data).hexdigest()
         self._writer.put(_Put(self._part, tenant, name, bytes(data), to_us(self._clock.now())))
         return name

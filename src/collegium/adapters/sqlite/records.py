@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from collegium.adapters.record_rules import check, kind_of, version_conflict
+from collegium.adapters.rows import require_text
 from collegium.adapters.sqlite.blobs import BlobPart
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
@@ -97,7 +98,7 @@ class _Delete(Item):
 
 def _checked_key(kind: str, tenant: str, key: str) -> tuple[str, str, str]:
     """The key, unless it is no text: that is refused here, not in the middle of everybody's transaction."""
-    (kind + tenant + key).encode()
+    require_text(kind, tenant, key)
     return kind, tenant, key
 
 

@@ -51,6 +51,15 @@ class RecordsConformance(ABC):
             assert again.version == 2
             assert await records.get("person", "acme", "a") == again
 
+    async def test_zero_bytes_in_values_come_back(self) -> None:
+        async with self.open() as records:
+            value = {"text": "\0", "a\0b": "x\0y\0", "list": ["\0"], "n": 1}
+            await records.put(record("a", value))
+            (found,) = await records.find("person", "acme", [Condition(field="n", op="=", value=1)])
+            assert found.value == value
+            with pytest.raises(ValueError, match="zero byte"):
+                await records.find("person", "acme", [Condition(field="text", op="=", value="\0")])
+
     async def test_a_stored_value_is_a_copy(self) -> None:
         async with self.open() as records:
             value = {"list": [1]}
