@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from collegium.adapters.bus_rules import BusRules
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.redis.bus import RedisBus
 from collegium.adapters.sqlite.bus import SqliteBus
-from collegium.testing.conformance.bus import AGING_S, HIDE_S, KEEP, BusConformance
+from collegium.testing.conformance.bus import RULES, BusConformance
+from collegium.testing.conformance.bus_letters import BusLettersConformance
+from collegium.testing.conformance.bus_limits import BusLimitsConformance
+from collegium.testing.conformance.bus_turns import BusTurnsConformance
 from collegium.testing.conformance.bus_waiting import BusWaitingConformance
-
-RULES = BusRules(hide_s=HIDE_S, aging_s=AGING_S, keep=KEEP)
 
 
 class _Memory:
@@ -25,18 +25,21 @@ class _Memory:
 class _Sqlite:
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
-        self.path = tmp_path / "bus.db"
+        self.paths = (tmp_path / f"bus{n}.db" for n in itertools.count(1))
 
     @asynccontextmanager
     async def open(self, clock):
-        bus = SqliteBus(self.path, clock, rules=RULES)
+        bus = SqliteBus(next(self.paths), clock, rules=RULES)
         yield bus
         await bus.aclose()
 
     @asynccontextmanager
     async def open_pair(self, clock):
-        async with self.open(clock) as one, self.open(clock) as two:
-            yield one, two
+        path = next(self.paths)
+        one, two = (SqliteBus(path, clock, rules=RULES) for _ in range(2))
+        yield one, two
+        await one.aclose()
+        await two.aclose()
 
 
 _prefixes = itertools.count(1)
@@ -69,6 +72,33 @@ class TestSqliteBus(_Sqlite, BusConformance): ...
 
 
 class TestRedisBus(_Redis, BusConformance): ...
+
+
+class TestMemoryBusTurns(_Memory, BusTurnsConformance): ...
+
+
+class TestSqliteBusTurns(_Sqlite, BusTurnsConformance): ...
+
+
+class TestRedisBusTurns(_Redis, BusTurnsConformance): ...
+
+
+class TestMemoryBusLimits(_Memory, BusLimitsConformance): ...
+
+
+class TestSqliteBusLimits(_Sqlite, BusLimitsConformance): ...
+
+
+class TestRedisBusLimits(_Redis, BusLimitsConformance): ...
+
+
+class TestMemoryBusLetters(_Memory, BusLettersConformance): ...
+
+
+class TestSqliteBusLetters(_Sqlite, BusLettersConformance): ...
+
+
+class TestRedisBusLetters(_Redis, BusLettersConformance): ...
 
 
 class TestMemoryBusWaiting(_Memory, BusWaitingConformance): ...

@@ -146,7 +146,7 @@ def claim(
         at, tenant = order[0]
         present, has_others = connection.execute(sql.PRESENT, (group, tenant)).fetchone()
         turn, step = max(at, present), rules.turn(tenant)
-        rival = next((max(at, present) for at, other in order if other != tenant), math.inf)
+        rival = next((max(other_at, present) for other_at, other in order if other != tenant), math.inf)
         # Until a rival is as far or less far, nobody else would be asked.
         many = min(limit - len(claimed), 1 + math.floor(min((rival - turn) / step, float(limit))))
         rows = _first(connection, topics, group, tenant, many)
@@ -158,7 +158,8 @@ def claim(
             name = token()
             connection.execute(sql.CLAIM, (now + rules.hide_s, name, row[0], group))
             claimed.append((to_message(row, deliveries=row[9]), name))
-        if has_others and (count := len(claimed) - before):
+        count = len(claimed) - before
+        if count and (has_others or at - present < 0.9 * step):  # whoever is alone stays one step ahead
             connection.execute(sql.ADVANCE, (turn + count * step, group, tenant))
             connection.execute(sql.MOVE, (group, turn + (count - 1) * step))
         if len(rows) < many:

@@ -1,4 +1,8 @@
-"""What every ``Bus`` does. Time stands still unless a test advances it; waiting: ``bus_waiting.py``."""
+"""What every ``Bus`` does. Time stands still unless a test advances it.
+
+Turns of tenants: ``bus_turns.py``. Delays, ends and refusals: ``bus_limits.py``. Dead letters: ``bus_letters.py``.
+Waiting: ``bus_waiting.py``. Topics ``tasks.*`` are claimed only: no suite reads them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 
 import pytest
 
+from collegium.adapters.bus_rules import BusRules
 from collegium.domain.message import Claim, Message
 from collegium.ports import Bus, Clock
 from collegium.testing.clock import FakeClock
@@ -16,12 +22,34 @@ from collegium.testing.clock import FakeClock
 HIDE_S = 30.0
 AGING_S = 60.0
 KEEP = 200
+MAX_DELIVERIES = 3
+MAX_BYTES = 8_192
+MAX_WAITING = 12_000
+RULES = BusRules(
+    hide_s=HIDE_S,
+    aging_s=AGING_S,
+    keep=KEEP,
+    weights={"double": 2.0, "quadruple": 4.0},
+    max_deliveries=MAX_DELIVERIES,
+    max_bytes=MAX_BYTES,
+    max_waiting=MAX_WAITING,
+)
 """The rules that ``open`` must give the bus."""
+NOON = FakeClock().now()
+"""When a test begins."""
 
 
-def message(id_: str, topic: str = "tasks.a", *, priority: int = 2, **body: object) -> Message:
+def message(
+    id_: str,
+    topic: str = "tasks.a",
+    *,
+    tenant: str = "acme",
+    priority: int = 2,
+    expires_at: datetime | None = None,
+    **body: object,
+) -> Message:
     """A message as a publisher makes it."""
-    return Message(id=id_, topic=topic, tenant="acme", body=body, priority=priority)
+    return Message(id=id_, topic=topic, tenant=tenant, body=body, priority=priority, expires_at=expires_at)
 
 
 @pytest.mark.asyncio
@@ -30,7 +58,7 @@ class BusConformance(ABC):
 
     @abstractmethod
     def open(self, clock: Clock) -> AbstractAsyncContextManager[Bus]:
-        """An empty bus with the rules ``HIDE_S``, ``AGING_S`` and ``KEEP``, closed at exit."""
+        """An empty bus with ``RULES``, closed at exit."""
 
     def open_pair(self, clock: Clock) -> AbstractAsyncContextManager[tuple[Bus, Bus]]:
         """Two buses on the same messages, as two processes would have them."""
@@ -38,13 +66,39 @@ class BusConformance(ABC):
 
     async def test_a_message_arrives_as_it_was_sent(self) -> None:
         async with self.open(FakeClock()) as bus:
-            sent = message("m", priority=1, text="\x00 \u20ac \U0001f600", n=[1, 2.5, None, {"a": True}])
-            assert await bus.publish(sent)
-            (claim,) = await bus.claim(["tasks.a"], "workers")
-            got = claim.message
-            assert (got.id, got.topic, got.tenant, got.body) == (sent.id, sent.topic, sent.tenant, sent.body)
-            assert (got.priority, got.deliveries, claim.group) == (1, 1, "workers")
-            assert got.seq > 0
+            soon = NOON + timedelta(seconds=90)
+            body = {"text": "\x00 \u20ac \U0001f600", "n": [1, 2.5, None, {"a": True}]}
+            for topic in ("tasks.a", "news"):
+                sent = Message(
+                    id="m", topic=topic, tenant="acme", body=body, priority=1, reply_to="replies.1", expires_at=soon
+                )
+                assert await bus.publish(sent) == 1
+                (claim,) = await bus.claim([topic], "workers")
+                got = claim.message
+                assert (got.id, got.topic, got.tenant, got.body) == (sent.id, sent.topic, sent.tenant, sent.body)
+                assert (got.priority, got.reply_to, got.expires_at, got.at) == (1, "replies.1", soon, NOON)
+                assert (got.deliveries, claim.group) == (1, "workers")
+                assert got.seq > 0
+
+    async def test_a_message_is_what_it_was_when_it_was_published(self) -> None:
+        async with self.open(FakeClock()) as bus:
+            body = {"n": [1]}
+            await bus.publish(Message(id="m", topic="news", tenant="acme", body=body))
+            body["n"].append(2)
+            (read,) = await bus.read("news")
+            assert read.body == {"n": [1]}
+            read.body["n"].append(3)
+            (claim,) = await bus.claim(["news"], "workers")
+            assert claim.message.body == {"n": [1]}
+
+    async def test_a_lot_is_published_at_once_and_in_order(self) -> None:
+        async with self.open(FakeClock()) as bus:
+            assert await bus.publish() == 0
+            lot = [message(f"m{n}", "news", n=n) for n in range(50)]
+            assert await bus.publish(*lot, message("m7", "news", n="again"), message("w")) == 51
+            assert await bus.publish(*lot, message("m50", "news", n=50)) == 1
+            assert [m.body for m in await bus.read("news")] == [{"n": n} for n in range(51)]
+            assert await _claimed(bus, limit=9) == ["w"]
 
     async def test_the_same_id_is_published_once_until_it_is_settled(self) -> None:
         async with self.open(FakeClock()) as bus:
@@ -150,33 +204,55 @@ class BusConformance(ABC):
             (claim,) = await bus.claim(["tasks.a"], "workers")
             assert claim.message.deliveries == 3
 
-    async def test_every_group_gets_every_message(self) -> None:
+    @pytest.mark.parametrize("topic", ["tasks.a", "news"])
+    async def test_every_group_gets_every_message(self, topic: str) -> None:
+        """One that joins late begins with what no group has settled yet."""
         async with self.open(FakeClock()) as bus:
-            await bus.publish(message("m1"))
-            (one,) = await bus.claim(["tasks.a"], "one", 9)
+            await bus.publish(message("m1", topic))
+            (one,) = await bus.claim([topic], "one", 9)
             await bus.settle(one)
-            await bus.publish(message("m2"))
-            two = await bus.claim(["tasks.a"], "two", 9)
+            await bus.publish(message("m2", topic))
+            two = await bus.claim([topic], "two", 9)
             assert [c.message.id for c in two] == ["m2"]
-            await bus.publish(message("m3"))
-            assert await _claimed(bus, group="one", limit=9) == ["m2", "m3"]
-            assert await _claimed(bus, group="two", limit=9) == ["m3"]
+            await bus.publish(message("m3", topic))
+            assert await _claimed(bus, [topic], group="one", limit=9) == ["m2", "m3"]
+            assert await _claimed(bus, [topic], group="two", limit=9) == ["m3"]
             await bus.settle(two[0])
-            assert [m.id for m in await bus.read("tasks.a")] == ["m1", "m2", "m3"]
+            assert await bus.depth([topic]) == 0
+
+    async def test_a_new_reader_gets_what_others_have_settled(self) -> None:
+        """From the beginning, page by page, or from a moment on."""
+        clock = FakeClock()
+        async with self.open(clock) as bus:
+            for n in range(7):
+                await bus.publish(message(f"m{n}", "news"))
+                await clock.advance(10)
+            for claim in await bus.claim(["news"], "workers", 9):
+                await bus.settle(claim)
+            replayed: list[Message] = []
+            while page := await bus.read("news", replayed[-1].seq if replayed else 0, 3):
+                replayed += page
+            assert [m.id for m in replayed] == [f"m{n}" for n in range(7)]
+            assert [m.at for m in replayed] == [NOON + timedelta(seconds=10 * n) for n in range(7)]
+            since = NOON + timedelta(seconds=30)
+            assert await bus.read("news", since=since) == tuple(replayed[3:])
+            assert await bus.read("news", since=since + timedelta(milliseconds=1)) == tuple(replayed[4:])
+            assert await bus.read("news", replayed[4].seq, 1, since=since) == (replayed[5],)
+            assert await bus.read("news", since=NOON + timedelta(days=1)) == ()
 
     async def test_read_is_in_order_and_sees_settled_messages(self) -> None:
         async with self.open(FakeClock()) as bus:
             for n in range(6):
-                await bus.publish(message(f"m{n}", priority=n % 4, n=n))
+                await bus.publish(message(f"m{n}", "news", priority=n % 4, n=n))
                 await bus.publish(message(f"o{n}", "other"))
-            for claim in await bus.claim(["tasks.a"], "workers", 3):
+            for claim in await bus.claim(["news"], "workers", 3):
                 await bus.settle(claim)
-            read = await bus.read("tasks.a")
+            read = await bus.read("news")
             assert [m.body for m in read] == [{"n": n} for n in range(6)]
             assert [m.seq for m in read] == sorted({m.seq for m in read})
-            assert await bus.read("tasks.a", after=read[2].seq) == read[3:]
-            assert await bus.read("tasks.a", after=read[0].seq, limit=2) == read[1:3]
-            assert await bus.read("tasks.a", after=read[-1].seq) == ()
+            assert await bus.read("news", after=read[2].seq) == read[3:]
+            assert await bus.read("news", after=read[0].seq, limit=2) == read[1:3]
+            assert await bus.read("news", after=read[-1].seq) == ()
             assert await bus.read("nothing") == ()
 
     async def test_depth_counts_what_nobody_holds(self) -> None:
@@ -206,9 +282,28 @@ class BusConformance(ABC):
             assert [c.message.id for c in claims] == [f"m{n}" for n in range(2 * KEEP)]
             for claim in claims:
                 await bus.settle(claim)
+            assert await bus.depth(["tasks.a"]) == 0
+
+    async def test_of_a_topic_that_is_claimed_from_only_settled_messages_go(self) -> None:
+        async with self.open(FakeClock()) as bus:
+            assert await bus.claim(["news"], "workers") == ()
+            await bus.publish(*(message(f"m{n}", "news") for n in range(2 * KEEP)))
+            claims = await bus.claim(["news"], "workers", 2 * KEEP)
+            assert [c.message.id for c in claims] == [f"m{n}" for n in range(2 * KEEP)]
+            for claim in claims:
+                await bus.settle(claim)
             for n in range(KEEP):
-                await bus.publish(message(f"n{n}"))
-            assert KEEP <= len(await bus.read("tasks.a")) < 2 * KEEP
+                await bus.publish(message(f"n{n}", "news"))
+            assert KEEP <= len(await bus.read("news")) < 2 * KEEP
+
+    async def test_topics_are_known_by_name(self) -> None:
+        async with self.open(FakeClock()) as bus:
+            assert await bus.topics() == ()
+            await bus.claim(["tasks.b"], "workers")
+            await bus.publish(message("m"), message("n", "news"), message("o", "orders"))
+            assert await bus.topics() == ("news", "orders", "tasks.a", "tasks.b")
+            assert await bus.topics("news", 2) == ("orders", "tasks.a")
+            assert await bus.topics("tasks.b") == ()
 
     async def test_many_claimers_share_without_overlap(self) -> None:
         async with self.open(FakeClock()) as bus:

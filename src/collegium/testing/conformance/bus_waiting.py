@@ -20,7 +20,7 @@ class BusWaitingConformance(ABC):
 
     @abstractmethod
     def open(self, clock: Clock) -> AbstractAsyncContextManager[Bus]:
-        """An empty bus with the rules of ``conformance.bus``, closed at exit."""
+        """An empty bus with the ``RULES`` of ``conformance.bus``, closed at exit."""
 
     def open_pair(self, clock: Clock) -> AbstractAsyncContextManager[tuple[Bus, Bus]]:
         """Two buses on the same messages, as two processes would have them."""
@@ -110,6 +110,53 @@ class BusWaitingConformance(ABC):
             await bus.settle(claim, requeue_after_s=0)
             async with asyncio.timeout(5):
                 assert await waiter is True
+
+    async def test_delayed_work_is_news_when_it_is_due(self) -> None:
+        clock = FakeClock()
+        async with self.open(clock) as bus:
+            assert await bus.claim(["tasks.a"], "workers") == ()
+            waiter = asyncio.ensure_future(bus.wait(["tasks.a"], 100))
+            await _settle()
+            await bus.publish(message("m"), delay_s=3)
+            await clock.advance(2.9)
+            assert not waiter.done()
+            await clock.advance(0.2)
+            async with asyncio.timeout(5):
+                assert await waiter is True
+            assert len(await bus.claim(["tasks.a"], "workers")) == 1
+
+    async def test_a_delayed_message_is_news_for_readers_at_once(self) -> None:
+        async with self.open(FakeClock()) as bus:
+            await bus.read("runs.1")
+            await bus.publish(message("r", "runs.1"), delay_s=3)
+            assert await bus.wait(["runs.1"], 0)
+            assert len(await bus.read("runs.1")) == 1
+
+    async def test_a_revived_letter_is_news(self) -> None:
+        async with self.open(FakeClock()) as bus:
+            await bus.publish(message("m"))
+            (claim,) = await bus.claim(["tasks.a"], "workers")
+            await bus.settle(claim, dead="no")
+            assert await bus.claim(["tasks.a"], "workers") == ()
+            waiter = asyncio.ensure_future(bus.wait(["tasks.a"], 100))
+            await _settle()
+            (letter,) = await bus.letters("tasks.a")
+            assert await bus.revive(letter)
+            async with asyncio.timeout(5):
+                assert await waiter is True
+
+    async def test_another_process_wakes_a_waiter_for_delayed_work(self) -> None:
+        async with self.open_pair(SystemClock()) as (one, two):
+            assert await two.claim(["tasks.a"], "workers") == ()
+            waiter = asyncio.ensure_future(two.wait(["tasks.a"], 30))
+            await _settle()
+            await one.publish(message("m"), delay_s=0.05)
+            async with asyncio.timeout(10):
+                while not await two.claim(["tasks.a"], "workers"):
+                    assert await waiter is True
+                    waiter = asyncio.ensure_future(two.wait(["tasks.a"], 30))
+            waiter.cancel()
+            await asyncio.gather(waiter, return_exceptions=True)
 
     async def test_a_cancelled_waiter_leaves_nothing_behind(self) -> None:
         clock = FakeClock()
