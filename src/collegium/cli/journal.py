@@ -84,6 +84,8 @@ def _gist_of_record(body: b.Body) -> str:
             return f"{body.tool} {'ok' if body.result.is_ok else 'failed'}: {body.result.text}"
         case b.LimitExceeded():
             return body.detail
+        case b.TaskAsked():
+            return f"{body.task.capability}: {body.task.instructions}"
         case b.TaskQuarantined() | b.RunReplanned() | b.RunCancelRequested():
             return body.reason
         case b.RunSaid() | b.MessageSent() | b.MemoryWritten():

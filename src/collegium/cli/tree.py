@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -15,6 +16,7 @@ from rich.text import Text
 from collegium.cli.outline import ASCII_BRANCHES, Branches, outline
 from collegium.cli.text import count, one_line, seconds, short_id, short_schedule, size, tokens, usd
 from collegium.cli.view import Progress, RunView
+from collegium.domain.plan import Task
 from collegium.domain.schedule import schedule_of
 from collegium.domain.task import TaskState
 from collegium.domain.usage import Usage
@@ -120,7 +122,7 @@ def _bar(label: str, progress: Progress, amount: str) -> Table:
 
 
 def _tree(view: RunView, tasks: Mapping[str, TaskState], *, width: int, height: int, glyphs: Glyphs) -> Group:
-    lines = outline([t.task for t in tasks.values()], glyphs.branches)
+    lines = outline([_with_asks(t.task, tasks) for t in tasks.values()], glyphs.branches)
     hidden = 0
     if len(lines) > height:
         # A screen has only so many lines: what is settled well is the least interesting.
@@ -140,6 +142,12 @@ def _tree(view: RunView, tasks: Mapping[str, TaskState], *, width: int, height: 
     if hidden:
         drawn.append(Text(f"{glyphs.branches.blank}and {count(hidden, 'task')} not shown", style="dim"))
     return Group(*drawn)
+
+
+def _with_asks(task: Task, tasks: Mapping[str, TaskState]) -> Task:
+    """``task`` as one that also needs what it has asked colleagues for."""
+    asked = tuple(name for name, t in tasks.items() if t.asked is not None and t.asked.by == task.id)
+    return msgspec.structs.replace(task, depends_on=(*task.depends_on, *asked)) if asked else task
 
 
 def _joined(row: Sequence[Text], widths: Sequence[int]) -> Text:

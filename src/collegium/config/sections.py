@@ -270,6 +270,11 @@ class LimitsSection(_Section):
     tasks_of: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="The same for single tenants, by name; it wins over `tenant_tasks`."
     )
+    ask_depth: int = Field(
+        default=3,
+        ge=0,
+        description="Questions of agents to colleagues that may wait for each other; 0: agents may ask nobody.",
+    )
     slice_share: float = Field(
         default=0.05, gt=0, le=1, description="A run without limits of its own sets aside this share of what is left."
     )

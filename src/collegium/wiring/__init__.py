@@ -46,6 +46,7 @@ from collegium.domain.ids import Ids
 from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.oversight.asking import AskPolicy
 from collegium.ports import Clock, Embedder, Models, Quota
 from collegium.runtime.alone import SendOff
 from collegium.runtime.cards import Place
@@ -124,6 +125,7 @@ async def open_collegium(
             embedder=embedder,
             rooms=_rooms(settings, stores, embedder, on_indexing),
             approvals=_approvals(settings),
+            asks=AskPolicy(depth=settings.limits.ask_depth),
             limits=run_limits(settings.limits),
             caps=account_caps(settings.limits),
             shares=Caps(tenant_tasks=settings.limits.tenant_tasks, tenants=settings.limits.tasks_of),

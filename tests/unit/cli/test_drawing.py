@@ -51,6 +51,19 @@ def test_the_tree_shows_state_agent_time_tokens_and_cost(story: Story):
     assert found == ["└─", "●", "Find", "evidence", "researcher", "3.1", "s", "1,204", "tok", "$0.0012"]
 
 
+def test_what_was_asked_stands_below_the_task_that_asks(story: Story):
+    story.submitted()
+    story.planned()
+    story.ready("find", "researcher")
+    asked = Task(id="find-ask-1-0", title="Asked: Who is Ann?", capability="operate", instructions="Who is Ann?")
+    story.tell(b.TaskAsked(task=asked, step=1, call=0), "find")
+    story.tell(b.TaskParked(reason="ask", detail="waits for colleagues: 'operate'"), "find")
+    lines = shown(story, 120, is_final=True)
+    assert [line.split()[:2] for line in lines[3:]] == [["└─", "○"], ["└─", "◌"], ["└─", "○"]]
+    assert "waits for colleagues: 'operate'" in lines[4]
+    assert "Asked: Who is Ann?" in lines[5]
+
+
 def test_usage_of_an_open_attempt_is_not_counted_twice(story: Story):
     story.submitted()
     story.planned()

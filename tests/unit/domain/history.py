@@ -122,6 +122,18 @@ class History:
         reason: Literal["approval", "outcome_unknown"] = "approval" if kind == "tool" else "outcome_unknown"
         self.write(b.TaskParked(reason=reason), task=task, attempt=attempt)
 
+    def ask_colleagues(self, task: str, attempt: int, usage: Usage) -> None:
+        """The attempt parks until colleagues have answered."""
+        assert self.state is not None
+        mine = self.state.tasks[task].allotment
+        for call in range(self.random.randint(1, 2)):
+            name = f"{task}-ask-{len(self.events)}"
+            child = Task(id=name, title="Asked", capability="research", instructions="Who?")
+            self.write(
+                b.TaskAsked(task=child, step=len(self.events), call=call, allotment=mine), task=task, attempt=attempt
+            )
+        self.write(b.TaskParked(reason="ask", usage=usage), task=task, attempt=attempt)
+
     def work(self, task: str, attempt: int) -> None:
         assert self.state is not None
         # What an attempt takes never exceeds what it was allotted: the worker reserves before it calls.
@@ -155,6 +167,8 @@ class History:
             case 6:
                 stop: Literal["drain", "stopped", "pinned"] = self.random.choice(["drain", "stopped", "pinned"])
                 self.write(b.TaskParked(reason=stop, usage=usage), task=task, attempt=attempt)
+            case 7 if task != "plan" and len(self.state.tasks) < 14:
+                self.ask_colleagues(task, attempt, usage)
             case _:
                 plan = self.plan if task == "plan" else None
                 if task in self.state.replans:

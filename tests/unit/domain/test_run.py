@@ -88,6 +88,44 @@ def test_a_task_begins_only_after_what_it_needs(seed: int) -> None:
         state = apply(state, event)
 
 
+@given(SEEDS)
+@settings(max_examples=100)
+def test_who_has_asked_goes_on_when_all_have_answered(seed: int) -> None:
+    state = None
+    for event in play(seed, limits=Limits(tokens=9_000)).events:
+        if event.type == "task.ready" and state is not None and event.task is not None:
+            task = state.tasks[event.task]
+            assert all(t.is_settled for t in state.asked_by(event.task))
+            assert isinstance(event.body, b.TaskReady)
+            if task.asked is not None:
+                assert (event.body.allotment.tokens or 0) <= (task.asked.allotment.tokens or 0)
+        state = apply(state, event)
+
+
+def test_what_was_asked_is_no_part_of_the_answer_and_its_failure_none_of_the_run() -> None:
+    history = History(Random(0), given=Plan(tasks=(Task(id="a", title="A", capability="research"),)))
+    history.write(b.RunSubmitted(goal=Goal(text="do it", plan=history.given)))
+    history.settle_decisions()
+    history.write(b.TaskStarted(worker="w", agent="a", agent_version="1", model="m"), task="a", attempt=1)
+    child = Task(id="a-ask-1-0", title="Asked", capability="research", instructions="Who?")
+    history.write(b.TaskAsked(task=child, step=1, call=0), task="a", attempt=1)
+    history.write(b.TaskParked(reason="ask"), task="a", attempt=1)
+    history.settle_decisions()
+    history.write(b.TaskStarted(worker="w", agent="b", agent_version="1", model="m"), task=child.id, attempt=1)
+    assert history.state is not None
+    assert (history.state.status, history.state.tasks["a"].status) == ("running", "parked")
+    history.write(b.TaskSettled(outcome="failed", error="model", reason="no"), task=child.id, attempt=1)
+    history.settle_decisions()
+    assert history.state.tasks["a"].attempt == 2
+    history.write(b.TaskStarted(worker="w", agent="a", agent_version="1", model="m"), task="a", attempt=2)
+    history.write(b.TaskSettled(outcome="succeeded", result=TaskResult(text="A.")), task="a", attempt=2)
+    history.settle_decisions()
+    finished = history.state.finished
+    assert finished is not None
+    assert finished.answer is not None
+    assert (finished.status, finished.answer.text, finished.missing) == ("succeeded", "A.", ())
+
+
 @given(SEEDS, st.integers(1, 5_000))
 @settings(max_examples=100)
 def test_what_is_allotted_never_exceeds_the_limit(seed: int, tokens: int) -> None:

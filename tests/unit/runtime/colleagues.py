@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from collegium.app import Collegium
@@ -30,6 +30,7 @@ class Roles:
         self._tokens = tokens
         self.asked: Counter[tuple[str, int]] = Counter()
         self.shown: dict[tuple[str, int], ModelRequest] = {}
+        self._begun: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.held: dict[str, asyncio.Event] = {}
         """Instructions whose task waits at its first step until the event is set."""
 
@@ -43,6 +44,7 @@ class Roles:
         step = sum(m.role == "assistant" for m in request.messages)
         self.asked[part, step] += 1
         self.shown[part, step] = request
+        self._begun[part].set()
         if part in self.held and not step:
             await self.held[part].wait()
         usage = Usage(input_tokens=self._tokens, output_tokens=1, model_calls=1)
@@ -58,6 +60,11 @@ class Roles:
 
     async def aclose(self) -> None:
         """Nothing to close."""
+
+    async def begun(self, part: str) -> None:
+        """Returns when the model was asked for the first step of ``part``."""
+        async with asyncio.timeout(10):
+            await self._begun[part].wait()
 
     def told(self, part: str, step: int) -> list[str]:
         """The results that the model was shown of the step before ``step``."""

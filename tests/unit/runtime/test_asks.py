@@ -63,16 +63,16 @@ async def test_questions_of_one_step_are_worked_on_at_the_same_time() -> None:
     model.held = {"One?": asyncio.Event(), "Two?": asyncio.Event()}
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
-        async with asyncio.timeout(10):
-            while len([p for p, _ in model.asked if p in model.held]) < 2:
-                await asyncio.sleep(0.005)
+        await model.begun("One?")
+        await model.begun("Two?")
         state = await app.state(run.id)
         assert state.status == "running"
         assert state.tasks["a"].park == "ask"
         model.held["Two?"].set()
         async with asyncio.timeout(10):
-            while not (await app.state(run.id)).tasks["a-ask-1-2"].is_settled:
-                await asyncio.sleep(0.005)
+            async for event in run.events():
+                if (event.type, event.task) == ("task.settled", "a-ask-1-2"):
+                    break
         assert (await app.state(run.id)).tasks["a"].park == "ask"  # one answer is not enough
         model.held["One?"].set()
         assert (await done(app, run.id)).status == "succeeded"
@@ -142,7 +142,8 @@ async def test_questions_that_wait_for_each_other_have_an_end() -> None:
 
 
 async def test_the_tasks_of_a_run_have_an_end() -> None:
-    model = Roles({"Do a.": [(ask("One?"), ask("Two?")), (ask("Three?"),), "Done."], "One?": ["One."], "Two?": ["Two."]})
+    mine = [(ask("One?"), ask("Two?")), (ask("Three?"),), "Done."]
+    model = Roles({"Do a.": mine, "One?": ["One."], "Two?": ["Two."]})
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM, limits=Limits(tasks=2))
         assert (await done(app, run.id)).status == "succeeded"
@@ -180,7 +181,8 @@ async def test_an_agents_declaration_grants_it() -> None:
 
 async def test_a_researchers_places_come_with_the_answer() -> None:
     question = "Who owns the order service?"
-    model = Roles({"Do a.": [(ask(question, capability="research"),), "Nordwind owns it."], question: ["See the team page."]})
+    mine = [(ask(question, capability="research"),), "Nordwind owns it."]
+    model = Roles({"Do a.": mine, question: ["See the team page."]})
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM, files=HANDBOOK)
         report = await done(app, run.id)
@@ -218,9 +220,7 @@ async def test_a_cancel_ends_both_sides() -> None:
     model.held = {"Who owns it?": asyncio.Event()}
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
-        async with asyncio.timeout(10):
-            while ("Who owns it?", 0) not in model.asked:
-                await asyncio.sleep(0.005)
+        await model.begun("Who owns it?")
         await run.cancel()
         report = await done(app, run.id)
         state = await app.state(run.id)
@@ -243,9 +243,7 @@ async def test_who_comes_after_a_stopped_process_goes_on_with_the_question() -> 
     model.held = {"Who owns it?": asyncio.Event()}
     async with team(model, stores=stores) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
-        async with asyncio.timeout(10):
-            while ("Who owns it?", 0) not in model.asked:
-                await asyncio.sleep(0.005)
+        await model.begun("Who owns it?")
     model.held.clear()
     async with team(model, stores=own_bus(stores)) as heir:
         resumed = await heir.resume(run.id)

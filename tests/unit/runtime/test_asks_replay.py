@@ -81,9 +81,7 @@ async def test_what_the_user_adds_while_a_colleague_works() -> None:
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
         for question in ("Who?", "Where?"):
-            async with asyncio.timeout(10):
-                while (question, 0) not in model.asked:
-                    await asyncio.sleep(0.005)
+            await model.begun(question)
             await app.inbox.say(run.id, f"About {question}", principal="ann", tenant="default")
             model.held[question].set()
         assert (await done(app, run.id)).status == "succeeded"
@@ -95,9 +93,7 @@ async def test_a_run_that_was_cancelled_while_it_asked() -> None:
     model.held = {"Who?": asyncio.Event()}
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
-        async with asyncio.timeout(10):
-            while ("Who?", 0) not in model.asked:
-                await asyncio.sleep(0.005)
+        await model.begun("Who?")
         await run.cancel()
         assert (await done(app, run.id)).status == "cancelled"
         assert_same(await replayed(app, run.id))

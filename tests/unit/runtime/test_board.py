@@ -9,7 +9,6 @@ from typing import Any
 from collegium.adapters.clock import SystemClock
 from collegium.domain import body as b
 from collegium.domain.agent import Agent
-from collegium.domain.chat import ToolCall
 from collegium.domain.errors import StoreUnavailable, TopicFull
 from collegium.domain.message import Message, board_topic, inbox_topic
 from collegium.testing.harness import memory_stores, own_bus, team
@@ -229,5 +228,3 @@ async def test_by_hand_there_is_no_board() -> None:
         result = await Toolbox(builtin_tools()).call(call, granted={call.name}, context=context)
         assert not result.is_ok
         assert "run" in result.text
-
-

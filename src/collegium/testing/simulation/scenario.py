@@ -104,7 +104,7 @@ def _joined(seed: int, alone: Sequence[Submission]) -> tuple[Submission, ...]:
     """``alone``, in some of which the tasks ask and tell each other things; drawn apart, after all the rest."""
     rng = Random(f"{seed}/team")  # noqa: S311 - a simulation, no secret
     return tuple(
-        replace(one, plan=with_team(rng, one.plan), is_team=True) if rng.random() < 0.4 else one for one in alone
+        replace(one, plan=with_team(rng, one.plan), is_team=True) if rng.random() < 0.5 else one for one in alone
     )
 
 

@@ -106,11 +106,11 @@ def _spiced(rng: Random, program: Program, depth: int) -> Program:
 
 
 def _call(rng: Random, mark: str, depth: int) -> tuple[str, str]:
-    name = rng.choice(("ask", "share", "inbox")) if depth else "share"
+    name = rng.choice(("ask", "ask", "share", "inbox")) if depth else "share"
     if name != "ask":
         return name, mark if name == "share" else ""
     names = ("look", "put", "pay", "mail")
     steps = ((rng.choice(names), f"{mark}/0"),) if rng.random() < 0.5 else ()
-    asked = Program(mark=mark, steps=(steps,) if steps else (), failures=rng.choice((0, 0, 0, 1, 9)))
-    deeper = rng.random() < 0.4
+    asked = Program(mark=mark, steps=(steps,) if steps else (), failures=rng.choice((0, 0, 0, 0, 1, 9)))
+    deeper = rng.random() < 0.6
     return name, (_spiced(rng, asked, depth - 1) if deeper else asked).text()
