@@ -308,7 +308,7 @@ def test_the_starter_shows_true_defaults(place: Path, capsys: pytest.CaptureFixt
             or key in ("config", "models.context_tokens", "agents.files")
         ):
             continue
-        if key in ("models.prices", "models.profiles"):
+        if key in ("models.prices", "models.profiles", "models.rates", "limits.tasks_of"):
             assert told[key]["value"]
         else:
             assert (told[key]["value"], told[key]["source"]) == (row["value"], "collegium.toml"), key
