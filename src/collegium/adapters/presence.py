@@ -243,3 +243,20 @@ class MemoryPresence:
 
 _ABANDONED = -1
 """The counter of a worker that was abandoned."""
+
+
+def held_in(folder: Path) -> tuple[str, ...]:
+    """Workers of ``folder`` whose process is there, whether it beats or stands still."""
+    found = []
+    for path in sorted(folder.glob("wrk_*.lock")) if folder.is_dir() else ():
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found.append(path.stem)
+        finally:
+            os.close(descriptor)
+    return tuple(found)

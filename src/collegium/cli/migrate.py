@@ -8,6 +8,7 @@ import click
 
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
+from collegium.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from collegium.wiring.migrate import Migrated
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 @command("migrate")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Only say what would be done.")
 @click.option("--roles", "is_roles", is_flag=True, help="Print SQL for roles without more rights than they need.")
+@click.option("--from", "source", metavar="URL", help="Move everything that is kept here ...")
+@click.option("--to", "target", metavar="URL", help="... into this empty store. Interrupted, the same again goes on.")
 @pass_session
-def migrate(session: Session, *, is_dry: bool, is_roles: bool) -> int:
+def migrate(session: Session, *, is_dry: bool, is_roles: bool, source: str | None, target: str | None) -> int:
     r"""Bring the tables of the store up to date with this version; twice is harmless.
 
     Processes of the version before go on with what was added. Needs the role that owns the tables:
@@ -25,7 +28,19 @@ def migrate(session: Session, *, is_dry: bool, is_roles: bool) -> int:
     \b
       COLLEGIUM_STORE=postgresql://owner:...@host/db collegium migrate --dry-run
       collegium migrate --roles | psql postgresql://owner:...@host/db
+
+    With --from and --to a store is moved: runs, knowledge, schedules and audit, byte by byte, and all of it is verified
+    after. The source is only read, and nobody may work on it meanwhile:
+
+    \b
+      collegium migrate --from sqlite:///data/collegium.db --to postgresql://owner:...@host/db
     """
+    if (source is None) != (target is None):
+        raise UsageError("--from and --to go together: where from, and where to")
+    if source is not None and target is not None:
+        from collegium.cli.move import move
+
+        return session.execute(move(session, source, target, is_dry=is_dry))
     if is_roles:
         from collegium.wiring.migrate import roles_script
 

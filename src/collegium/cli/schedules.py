@@ -173,7 +173,7 @@ async def _show(session: Session, text: str) -> int:
     async with session.open() as app:
         schedule = await app.schedules.find(text)
         goal = await app.schedules.goal(schedule)
-        statuses = {f.run: await _status(app, f.run) for f in schedule.firings if f.run is not None}
+        statuses = {f.run: await _status(app, f.run) for f in schedule.firings}
     if session.is_json:
         firings = [{**_told(f), "status": statuses.get(f.run)} for f in schedule.firings]
         session.emit({**_document(schedule, goal), "firings": firings})

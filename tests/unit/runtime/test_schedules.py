@@ -102,8 +102,8 @@ def clock() -> FakeClock:
     return FakeClock(datetime(2026, 1, 1, 11, 59, 30, tzinfo=UTC))
 
 
-@pytest.fixture
-async def one(stores: Stores, clock: FakeClock) -> AsyncIterator[Host]:
+@pytest.fixture(name="one")
+async def _one(stores: Stores, clock: FakeClock) -> AsyncIterator[Host]:
     async with host(stores, clock) as opened:
         yield opened
 
@@ -140,9 +140,8 @@ async def test_its_files_are_those_of_the_moment_it_was_added(one: Host, tmp_pat
         "@hourly", "Read it.", files=[str(tmp_path / "a.md"), GivenFile(path="b.md", data=b"given")]
     )
     (tmp_path / "a.md").unlink()
-    archive, blobs = one.app.stores.archive, one.app.stores.blobs
+    archive, blobs, later = one.app.stores.archive, one.app.stores.blobs, one.clock.now() + timedelta(days=30)
     if archive is not None:
-        later = one.clock.now() + timedelta(days=30)
         assert await archive.collect(before=later) == 0
     await one.at(30)
     (run,) = await one.runs()

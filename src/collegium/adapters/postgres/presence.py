@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from collegium.adapters.beats import DEFAULT_LEASE_S, Beats, Observer, boottime_s
+from collegium.adapters.beats import BEATS_PER_LEASE, DEFAULT_LEASE_S, Beats, Observer, boottime_s
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.postgres.connection import check_server, conninfo_of, place_of, store_error
+from collegium.adapters.postgres.connection import Connection, check_server, conninfo_of, place_of, store_error
 from collegium.adapters.rows import require_text
 from collegium.domain.errors import StoreError
 from collegium.ports import Clock
@@ -224,3 +224,19 @@ class PostgresPresence:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+async def beating(connection: Connection, *, lease_s: float, clock: Clock) -> tuple[str, ...]:
+    """Workers whose counter moves within a lease; at once where nobody is there. Raises ``psycopg.Error``."""
+
+    async def look() -> dict[str, int]:
+        rows = await (await connection.execute(_ALL)).fetchall()
+        return {worker: beat for worker, beat, is_abandoned in rows if not is_abandoned}
+
+    first, end_s = await look(), clock.monotonic() + lease_s
+    while first and clock.monotonic() < end_s:
+        await clock.sleep(lease_s / BEATS_PER_LEASE)
+        now = await look()
+        if moved := tuple(sorted(w for w, beat in now.items() if first.get(w) != beat)):
+            return moved
+    return ()

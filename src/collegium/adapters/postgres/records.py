@@ -49,7 +49,7 @@ class PostgresRecords:
     async def put(self, record: Record, *, expected: int | None = None) -> Record:
         """Stores ``record.value``; returns it with its new version. Raises ``Conflict`` or ``StoreError``."""
         key = _checked_key(record.kind, record.tenant, record.key)
-        value, fields = msgspec.json.encode(record.value), Jsonb(_fields(record.value))
+        value, fields = msgspec.json.encode(record.value), Jsonb(fields_of(record.value))
         if not self._writer.is_idle:  # the blobs that it names were put before it
             barrier = Item()
             self._writer.put(barrier)
@@ -95,7 +95,7 @@ def _checked_key(kind: str, tenant: str, key: str) -> tuple[str, str, str]:
     return kind, tenant, key
 
 
-def _fields(value: Mapping[str, Any]) -> dict[str, Any]:
+def fields_of(value: Mapping[str, Any]) -> dict[str, Any]:
     """The top-level scalars that can be looked for."""
     return {
         name: field

@@ -67,6 +67,11 @@ class PostgresStore:
         self.blobs = PostgresBlobs(writer, reader, blobs, clock=clock)
         self.archive = PostgresArchive(writer, reader, checkpoints, chain_key=chain_key)
 
+    @property
+    def commits(self) -> tuple[int, int]:
+        """Transactions of this process that were committed, and those that failed."""
+        return self.writer.stats.commits, self.writer.stats.failures
+
     async def aclose(self) -> None:
         """Writes what waits, then closes all connections; twice is harmless."""
         await self.writer.aclose()
@@ -98,6 +103,7 @@ async def open_store(
     patience_s: float = 10.0,
     pool: int = 4,
     may_upgrade: bool = False,
+    is_filling: bool = False,
 ) -> PostgresStore:
     """Opens the store in the database at ``url``; its tables are made if there are none.
 
@@ -110,6 +116,7 @@ async def open_store(
         patience_s: How long the server may be away before what waits for it fails.
         pool: Connections for reading; one more writes.
         may_upgrade: Whether older tables are brought up to date here; else that is an error.
+        is_filling: Whether this is the transfer that fills it, which others have to wait for.
 
     Raises:
         UsageError: the URL is none.
@@ -121,7 +128,7 @@ async def open_store(
     place = place_of(url)
     first = await connect(url)
     try:
-        meta = await prepared(first, place, entropy, may_upgrade=may_upgrade)
+        meta = await prepared(first, place, entropy, may_upgrade=may_upgrade, is_filling=is_filling)
     except psycopg.Error as error:
         raise store_error(error, place) from error
     finally:

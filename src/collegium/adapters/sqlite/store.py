@@ -21,6 +21,7 @@ from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.records import SqliteRecords
 from collegium.adapters.sqlite.upgrade import SCHEMA, upgrade
 from collegium.adapters.sqlite.writer import QUICK_S, Writer
+from collegium.adapters.transfer import require_whole
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreCorrupt, StoreError, StoreReadOnly
 from collegium.ports import Clock
@@ -57,6 +58,11 @@ class SqliteStore:
         self.blobs = SqliteBlobs(writer, self._reader, blobs, clock=clock)
         self.archive = SqliteArchive(writer, self._reader, events, chain_key=chain_key)
 
+    @property
+    def commits(self) -> tuple[int, int]:
+        """Transactions of this process that were committed, and those that failed."""
+        return self.writer.stats.commits, self.writer.stats.failures
+
     def close(self, *, drain: bool = True) -> None:
         """Writes what waits (without ``drain`` it is given up), then closes the file; twice is harmless. Blocks."""
         self.writer.close(drain=drain)
@@ -76,6 +82,7 @@ def open_store(
     linger_s: float = 0.01,
     busy_timeout_s: float = 5.0,
     quick_s: float = QUICK_S,
+    is_filling: bool = False,
 ) -> SqliteStore:
     """Opens the store at ``path``, made if it is missing, its folder too.
 
@@ -87,6 +94,7 @@ def open_store(
         linger_s: How long an append that nobody waits for may wait for company.
         busy_timeout_s: How long to wait for another process that is writing.
         quick_s: As long as commits take no longer, the event loop may do them itself; 0 for never.
+        is_filling: Whether this is the transfer that fills it, which others have to wait for.
 
     Raises:
         StoreCorrupt: the file is damaged, no store, or made by a newer version of collegium.
@@ -95,7 +103,7 @@ def open_store(
         StoreUnavailable: it is locked, or its disk fails.
     """
     _make_folder(path)
-    meta = _prepared(path, entropy=entropy, busy_timeout_s=busy_timeout_s)
+    meta = _prepared(path, entropy=entropy, busy_timeout_s=busy_timeout_s, is_filling=is_filling)
     writer = Writer(path, linger_s=linger_s, busy_timeout_s=busy_timeout_s, quick_s=quick_s)
     try:
         return SqliteStore(
@@ -133,7 +141,7 @@ def _make_folder(path: Path) -> None:
             raise StoreReadOnly(f"{place} may not be written: a store needs its file and its folder", path=str(path))
 
 
-def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float) -> StoreMeta:
+def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float, is_filling: bool) -> StoreMeta:
     try:
         connection = connect(path, synchronous="FULL", busy_timeout_s=busy_timeout_s)
     except sqlite3.Error as error:
@@ -144,6 +152,8 @@ def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float) -> StoreMe
             return _create(connection, path, entropy)
         if _schema(connection) < SCHEMA:
             upgrade(connection)
+        if not is_filling:
+            require_whole(dict(connection.execute("SELECT key, value FROM meta")), str(path))
         return meta
     except sqlite3.Error as error:
         raise store_error(error, path) from error
