@@ -11,6 +11,7 @@ from typing import Any
 from collegium.agents.roster import Roster
 from collegium.domain.errors import (
     NotFound,
+    StoreError,
     StoreUnavailable,
     UnknownName,
 )
@@ -33,6 +34,8 @@ from collegium.telemetry import DISPATCH, Meter
 
 IDLE_S = 1.0
 GRACE_S = 10.0
+AWAY_S = 1.0
+"""So long a message waits whose run could not be read or written, since its store is away."""
 _log = logging.getLogger("collegium.worker")
 
 
@@ -238,6 +241,15 @@ class Worker:
             raise error
 
     async def _handle(self, claim: Claim) -> None:
+        try:
+            await self._see_to(claim)
+        except StoreUnavailable:
+            # It may be back long before the claim ends. Where the attempt has begun, the message is gone already.
+            with suppress(StoreError):
+                await self._bus.settle(claim, requeue_after_s=AWAY_S)
+            raise
+
+    async def _see_to(self, claim: Claim) -> None:
         try:
             ready = await self._ready(claim)
         except asyncio.CancelledError:
