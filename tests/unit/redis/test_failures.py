@@ -130,7 +130,7 @@ async def test_it_stands_still(own, open_bus):
     server.pause()
     try:
         began = time.monotonic()
-        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.3 s|cannot be used now"):
+        with pytest.raises(StoreUnavailable, match="did not answer"):
             await bus.claim(["tasks.a"], "workers")
         results = await asyncio.gather(
             *(bus.publish(task(f"n{n}")) for n in range(100)), bus.depth(["tasks.a"]), return_exceptions=True

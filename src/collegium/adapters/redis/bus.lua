@@ -5,7 +5,7 @@
 --   g:TOPIC        set   groups
 --   i:TOPIC        hash  id -> member: messages that no group has settled
 --   y:TOPIC        zset  member -> when it expires
---   m:TOPIC        hash  member -> value: messages of work topics
+--   m:TOPIC        hash  member -> value: messages of work topics, and of others those that were revived
 --   x:TOPIC        stream: messages of all other topics, by number
 --   n:TOPIC        number of the last news
 --   l:TOPIC b:TOPIC      zset and hash of dead letters
@@ -77,12 +77,11 @@ end
 
 -- The value of a message, false when it is gone.
 local function value_of(topic, member)
-  if not is_work(topic) then
-    local id = fmt(tonumber(member)) .. '-0'
-    local found = call('XRANGE', P .. 'x:' .. topic, id, id)
-    if found[1] then return found[1][2][2] end
-  end
-  return call('HGET', P .. 'm:' .. topic, member)
+  local value = call('HGET', P .. 'm:' .. topic, member)
+  if value or is_work(topic) then return value end
+  local id = fmt(tonumber(member)) .. '-0'
+  local found = call('XRANGE', P .. 'x:' .. topic, id, id)
+  return found[1] and found[1][2][2]
 end
 
 -- What scripts know of a value: id, tenant, rank, expires, due, priority.
@@ -220,6 +219,7 @@ local function come_back(topic, group, member)
     call('HSET', of('e', topic, group), member, deliveries .. ':' .. lapses .. ':' .. token)
   end
   local head = head_of(value)
+  if head.expires > 0 and head.expires <= now then return release(topic, group, head.tenant, member, head.id) end
   enqueue(topic, group, head.tenant, head.rank, member)
 end
 

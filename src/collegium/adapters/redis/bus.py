@@ -14,7 +14,7 @@ from collegium.adapters.redis.scripts import Script
 from collegium.adapters.redis.wakes import Wakes
 from collegium.adapters.redis.wire import (
     member_of,
-    rank_us,
+    revived_line,
     rules_json,
     since_us,
     stream_id,
@@ -83,14 +83,16 @@ class RedisBus:
         bodies = [encoded(message, self._rules) for message in messages]
         now_us = to_us(self._clock.now())
         due_us = now_us + us_of(delay_s) if delay_s > 0 else 0
-        lots: list[dict[str, list[str | bytes]]] = [{}]
+        lots: list[list[tuple[str, list[str | bytes]]]] = [[]]
         count = size_bytes = 0
         for message, body in zip(messages, bodies, strict=True):
             if count >= _AT_ONCE or size_bytes > _AT_ONCE_BYTES:
-                lots.append({})
+                lots.append([])
                 count = size_bytes = 0
             arguments = to_arguments(message, body, now_us=now_us, due_us=due_us, rules=self._rules)
-            lots[-1].setdefault(message.topic, []).extend(arguments)
+            if not lots[-1] or lots[-1][-1][0] != message.topic:
+                lots[-1].append((message.topic, []))
+            lots[-1][-1][1].extend(arguments)
             count, size_bytes = count + 1, size_bytes + len(body)
         return sum([await self._publish(lot, due_us) for lot in lots if lot])
 
@@ -153,8 +155,8 @@ class RedisBus:
     async def revive(self, letter: Letter) -> bool:
         """Whether the dead letter was there; it waits for its group again, as if it were new."""
         message = letter.message
-        rank = rank_us(message, to_us(self._clock.now()), self._rules)
-        revived = await self._run(scripts.REVIVE, message.topic, member_of(message.seq), letter.group, rank)
+        line = revived_line(letter, now_us=to_us(self._clock.now()), rules=self._rules)
+        revived = await self._run(scripts.REVIVE, message.topic, member_of(message.seq), letter.group, line)
         if not revived:
             return False
         self._wakes.published(message.topic, int(revived[1]))
@@ -183,9 +185,9 @@ class RedisBus:
         if self._is_own:
             await self._redis.aclose()
 
-    async def _publish(self, lot: dict[str, list[str | bytes]], due_us: int) -> int:
+    async def _publish(self, lot: Sequence[tuple[str, Sequence[str | bytes]]], due_us: int) -> int:
         arguments: list[str | bytes] = []
-        for topic, parts in lot.items():
+        for topic, parts in lot:
             arguments += [topic, str(due_us), str(len(parts) // 5), *parts]
         reply = await self._run(scripts.PUBLISH, *arguments)
         if reply[0] < 0:

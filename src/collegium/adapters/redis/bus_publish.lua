@@ -1,5 +1,5 @@
--- Stores messages. ARGV: ..., then per topic: its name, when its messages are due (0: now), how many, and of each
--- id, tenant, rank, expires (0: never), value. Returns how many were new, and per topic its name and the number of the
+-- Stores messages. ARGV: ..., then for each run of messages of one topic: its name, when they are due (0: now, alike for
+-- all), how many they are, and of each id, tenant, rank, expires (0: never), value. Returns how many were new, and per topic its name and the number of the
 -- news; or -1, the topic that is full, and how many wait on it.
 
 -- Whether a message of that id is unsettled and somebody may still want it.
@@ -80,48 +80,55 @@ local function add(topic, due, id, tenant, rank, expires, value)
   end
 end
 
--- The messages as they came, without those that are there already.
+-- The messages as they came, without those that are there already; topics in the order in which they first appear.
 local function parse()
-  local parts, at = {}, 4
+  local runs, topics, counts, seen, at = {}, {}, {}, {}, 4
   while ARGV[at] do
-    local part = {topic = ARGV[at], due = tonumber(ARGV[at + 1]), first = at + 3, new = {}}
-    local seen = {}
-    for n = 0, tonumber(ARGV[at + 2]) - 1 do
-      local id = ARGV[at + 3 + 5 * n]
-      if not seen[id] and not is_double(part.topic, id) then
-        seen[id] = true
-        part.new[#part.new + 1] = at + 3 + 5 * n
+    local topic, count = ARGV[at], tonumber(ARGV[at + 2])
+    local run = {topic = topic, due = tonumber(ARGV[at + 1]), new = {}}
+    if not seen[topic] then
+      seen[topic], counts[topic] = {}, 0
+      topics[#topics + 1] = topic
+    end
+    for n = at + 3, at + 3 + 5 * (count - 1), 5 do
+      if not seen[topic][ARGV[n]] and not is_double(topic, ARGV[n]) then
+        seen[topic][ARGV[n]] = true
+        run.new[#run.new + 1] = n
+        counts[topic] = counts[topic] + 1
       end
     end
-    parts[#parts + 1] = part
-    at = at + 3 + 5 * tonumber(ARGV[at + 2])
+    runs[#runs + 1] = run
+    at = at + 3 + 5 * count
   end
-  return parts
+  return runs, topics, counts
 end
 
-local parts = parse()
-for _, part in ipairs(parts) do
-  if #part.new > 0 and waiting(part.topic) + #part.new > R.max_waiting then
-    expire(part.topic)
-    local count = waiting(part.topic)
-    if count + #part.new > R.max_waiting then return {-1, part.topic, count} end
+local runs, topics, counts = parse()
+for _, topic in ipairs(topics) do
+  local new = counts[topic]
+  if new > 0 and waiting(topic) + new > R.max_waiting then
+    expire(topic)
+    local count = waiting(topic)
+    if count + new > R.max_waiting then return {-1, topic, count} end
   end
 end
-local reply = {0}
-for _, part in ipairs(parts) do
-  if #part.new > 0 then
-    local topic = part.topic
-    for _, n in ipairs(part.new) do
-      add(topic, part.due, ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], ARGV[n + 4])
-    end
-    reply[1] = reply[1] + #part.new
-    call('ZADD', P .. 'topics', now, topic)
+local reply, due = {0}, 0
+for _, run in ipairs(runs) do
+  due = run.due
+  for _, n in ipairs(run.new) do
+    add(run.topic, due, ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], ARGV[n + 4])
+  end
+end
+for _, topic in ipairs(topics) do
+  if counts[topic] > 0 then
     local number
-    if part.due > now and is_work(topic) then number = tell(topic, part.due) else number = tell(topic) end
+    if due > now and is_work(topic) then number = tell(topic, due) else number = tell(topic) end
     if not is_work(topic) then
       trim(topic)
       rest(topic)
     end
+    call('ZADD', P .. 'topics', now, topic)
+    reply[1] = reply[1] + counts[topic]
     reply[#reply + 1] = topic
     reply[#reply + 1] = number
   end

@@ -1,4 +1,4 @@
--- Gives a dead letter back. ARGV: ..., topic, member, group, rank. Returns the number of the news, or nothing where it
+-- Gives a dead letter back. ARGV: ..., topic, member, group, the value's new first line. Returns the number of the news, or nothing where it
 -- is gone.
 local topic, member, group = ARGV[4], ARGV[5], ARGV[6]
 local name = member .. ':' .. group
@@ -6,13 +6,14 @@ local letter = call('HGET', P .. 'b:' .. topic, name)
 if not letter then return {} end
 call('ZREM', P .. 'l:' .. topic, name)
 call('HDEL', P .. 'b:' .. topic, name)
-local value = string.sub(letter, string.find(letter, '\n', 1, true) + 1)
+local body = string.match(letter, '^[^\n]*\n[^\n]*\n(.*)$')
+local value = ARGV[7] .. '\n' .. body
 local head = head_of(value)
 call('SADD', P .. 'g:' .. topic, group)
 known_groups[topic] = nil
-if not value_of(topic, member) then call('HSET', P .. 'm:' .. topic, member, value) end
+call('HSET', P .. 'm:' .. topic, member, value)
 call('HSETNX', P .. 'i:' .. topic, head.id, member)
-enqueue(topic, group, head.tenant, tonumber(ARGV[7]), member)
+enqueue(topic, group, head.tenant, head.rank, member)
 local number = tell(topic)
 call('ZADD', P .. 'topics', now, topic)
 rest(topic)

@@ -42,9 +42,9 @@ class RedisConnection:
     def __init__(self, url: str, *, patience_s: float = 5.0) -> None:
         self.place = place_of(url)
         self._patience_s = patience_s
-        self._pool = ConnectionPool.from_url(
-            url, protocol=2, socket_timeout=patience_s, socket_connect_timeout=min(patience_s, _CONNECT_S)
-        )
+        # The vendor's own time limits swallow a cancellation now and then (asyncio.wait_for before Python 3.12): none
+        # is set there, and whatever takes time has one here.
+        self._pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, socket_connect_timeout=None)
         self._connection: AbstractConnection | None = None
         self._waiting: deque[_Call] = deque()
         self._called = asyncio.Event()
@@ -84,8 +84,9 @@ class RedisConnection:
                 raise UsageError(error.message, store=self.place) from error
             return False
         try:
-            await connection.send_packed_command(pack((b"INFO",)), check_health=False)
-            info = await connection.read_response()
+            async with asyncio.timeout(self._patience_s):
+                await connection.send_packed_command(pack((b"INFO",)), check_health=False)
+                info = await connection.read_response()
         except (RedisError, OSError) as error:
             if isinstance(error, RedisError) and refused(error):
                 raise UsageError(with_advice(error, self.place), store=self.place) from error
@@ -106,7 +107,8 @@ class RedisConnection:
             raise StoreUnavailable(self._away, store=self.place)
         connection = self._pool.make_connection()
         try:
-            await connection.connect()
+            async with asyncio.timeout(min(self._patience_s, _CONNECT_S)):
+                await connection.connect()
         except (RedisError, OSError, ValueError) as error:
             await connection.disconnect(nowait=True)
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -20,6 +22,15 @@ from collegium.domain.errors import StoreError, StoreFull, StoreReadOnly, StoreU
 
 _CLUSTER = "a single Redis server is needed (or one with replicas behind a fixed address), not a Redis Cluster"
 
+_ADVICE: Final[dict[type[Exception], str]] = {
+    TimeoutError: "did not answer in time; it is tried again",
+    OutOfMemoryError: "has no memory left (maxmemory): what waits has to be worked off, or give Redis more",
+    ReadOnlyError: "is a replica and may not be written: name the primary",
+    BusyLoadingError: "is loading its data; it is tried again",
+    AuthenticationError: "does not let this user in: check user and password in the URL",
+    NoPermissionError: "forbids this user a command ({said}): docs/how-to/redis.md says which it needs",
+}
+
 
 def refused(error: BaseException) -> bool:
     """Whether only people can put it right: a password, a permission, a cluster."""
@@ -29,7 +40,7 @@ def refused(error: BaseException) -> bool:
 def store_error(error: ResponseError, place: str) -> StoreError:
     """The error of a store for an answer of Redis."""
     text = with_advice(error, place)
-    if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM"):
+    if isinstance(error, OutOfMemoryError):
         return StoreFull(text, store=place)
     if isinstance(error, ReadOnlyError) or _code(error) in {"MISCONF", "NOREPLICAS"}:
         return StoreReadOnly(text, store=place)
@@ -41,18 +52,11 @@ def store_error(error: ResponseError, place: str) -> StoreError:
 def with_advice(error: BaseException, place: str) -> str:
     """What has happened and what to do, in a sentence."""
     said = _said(error)
-    if isinstance(error, OutOfMemoryError) or said.startswith("OOM"):
-        return f"{place} has no memory left (maxmemory): what waits has to be worked off, or give Redis more"
-    if isinstance(error, ReadOnlyError):
-        return f"{place} is a replica and may not be written: name the primary"
-    if isinstance(error, BusyLoadingError):
-        return f"{place} is loading its data; it is tried again"
-    if isinstance(error, AuthenticationError):
-        return f"{place} does not let this user in: check user and password in the URL"
-    if isinstance(error, NoPermissionError):
-        return f"{place} forbids this user a command ({said}): docs/how-to/redis.md says which it needs"
     if _is_cluster(error):
         return f"{place} belongs to a cluster ({said}): {_CLUSTER}"
+    for kind, text in _ADVICE.items():
+        if isinstance(error, kind):
+            return f"{place} {text.format(said=said)}"
     if _code(error) in {"MISCONF", "NOREPLICAS"}:
         return f"{place} refuses to be written ({said})"
     if isinstance(error, ResponseError):

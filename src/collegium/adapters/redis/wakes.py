@@ -22,7 +22,6 @@ _RETRY_S: Final = 0.2
 _CONFIRMED_S: Final = 5.0
 _UNUSED_S: Final = 60.0
 _MANY: Final = 10_000
-_SHORTEST_S: Final = 0.001
 _NEVER_US: Final = 2**62
 
 
@@ -145,7 +144,9 @@ class Wakes:
             return
         now_us = self._now_us()
         due_us = min((self._due_us.get(topic, _NEVER_US) for topic in topics), default=_NEVER_US)
-        rest_s = self._look_s if is_away else min(self._look_s, max(_SHORTEST_S, (due_us - now_us) / 1e6))
+        rest_s = self._look_s if is_away else min(self._look_s, (due_us - now_us) / 1e6)
+        if rest_s <= 0:
+            return
         bell = self._bell = asyncio.get_running_loop().create_future()
         asleep = asyncio.ensure_future(self._clock.sleep(rest_s))
         asleep.add_done_callback(lambda _: None if bell.done() else bell.set_result(None))

@@ -48,28 +48,35 @@ def us_of(seconds: float) -> int:
     return round(seconds * _S)
 
 
-def rank_us(message: Message, at_us: int, rules: BusRules) -> int:
-    """The place among those of its tenant of a message that can be claimed from then on, see ``bus_rules``."""
-    return at_us + us_of(rank_of(message, 0.0, rules))
-
-
 def to_arguments(
     message: Message, body: bytes, *, now_us: int, due_us: int, rules: BusRules
 ) -> tuple[str | bytes, ...]:
     """Id, tenant, rank, expiry and value, as ``bus_publish.lua`` takes them."""
-    expires = 0 if message.expires_at is None else to_us(message.expires_at)
-    header = Header(
+    header = _header(message, now_us=now_us, due_us=due_us, rules=rules)
+    value = b"%b\n%b" % (_encode(header), body)
+    return message.id, message.tenant, str(header.rank), str(header.expires), value
+
+
+def revived_line(letter: Letter, *, now_us: int, rules: BusRules) -> bytes:
+    """The first line of the value of a dead letter that begins anew; it was published when it was."""
+    header = _header(letter.message, now_us=now_us, due_us=0, rules=rules)
+    at = now_us if letter.message.at is None else to_us(letter.message.at)
+    return _encode(msgspec.structs.replace(header, at=at))
+
+
+def _header(message: Message, *, now_us: int, due_us: int, rules: BusRules) -> Header:
+    # ``published + priority * aging_s`` of ``rank_of``, from when the message can be claimed.
+    rank = max(now_us, due_us) + us_of(rank_of(message, 0.0, rules))
+    return Header(
         id=message.id,
         tenant=message.tenant,
-        rank=rank_us(message, max(now_us, due_us), rules),
-        expires=expires,
+        rank=rank,
+        expires=0 if message.expires_at is None else to_us(message.expires_at),
         due=due_us,
         priority=message.priority,
         at=now_us,
         reply_to=message.reply_to,
     )
-    value = b"%b\n%b" % (_encode(header), body)
-    return message.id, message.tenant, str(header.rank), str(expires), value
 
 
 def to_message(topic: str, seq: int, value: bytes, *, deliveries: int = 0) -> Message:
