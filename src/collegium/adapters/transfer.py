@@ -98,8 +98,8 @@ class Filling(End, Protocol):
         Where it was marked with another ``cursor`` before, all runs count as not yet there.
         """
 
-    async def finish(self, came_from: str) -> None:
-        """The store is whole: takes the mark away, and says where it came from."""
+    async def finish(self, meta: Mapping[str, str]) -> None:
+        """The store is whole: takes the mark away, and writes these rows of ``meta``."""
 
     async def put(self, table: Table, rows: Sequence[Row], gone: Sequence[Key]) -> None:
         """Stores ``rows`` and removes the rows of the keys ``gone``, among them those that ``rows`` replace."""

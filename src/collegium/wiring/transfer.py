@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,16 +101,28 @@ async def transfer(settings: Settings, source: str, target: str, *, is_dry: bool
         end = await stack.enter_async_context(_target(settings, target))
         if await _is_done(begin, end):
             return Transferred(begin.place, end.place, counts, was_done=True)
-        store_id = (await begin.meta())["store_id"]
-        await end.begin(store_id, await _cursor(begin))
+        await end.begin((await begin.meta())["store_id"], await _cursor(begin))
         moved = await mirror(begin, end, progress)
         left = await end.open_workers()
         for worker in left:
             await _leave_dead(settings, target, worker)
         damaged = await _verified(settings, target, begin, end, progress)
         if damaged is None:
-            await end.finish(f"{store_id} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+            await end.finish(_whole(await begin.meta(), await end.meta()))
         return Transferred(begin.place, end.place, counts, moved, left, damaged)
+
+
+def _whole(source: Mapping[str, str], target: Mapping[str, str]) -> dict[str, str]:
+    """What the target says of itself: it is the same store, in a new epoch, so that it shares nothing in Redis."""
+    return {
+        "store_id": source["store_id"],
+        "epoch": str(max(int(source["epoch"]), int(target["epoch"])) + 1),
+        CAME_FROM: f"{_name(source)} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def _name(meta: Mapping[str, str]) -> str:
+    return f"{meta['store_id']}/{meta['epoch']}"
 
 
 def place_of(url: str) -> str:
@@ -135,6 +147,9 @@ async def _source(settings: Settings, url: str) -> AsyncIterator[End]:
             )
         require_whole(meta, end.place)
         await _require_at_rest(settings, url, end)
+        if url in {shard.url for shard in settings.postgres.shards}:  # its workers show themselves in the catalogue
+            async with _end(settings.store, is_source=True) as catalogue:
+                await _require_at_rest(settings, settings.store, catalogue)
         yield end
 
 
@@ -201,8 +216,6 @@ def _schema(url: str) -> int:
 async def _is_done(source: End, target: Filling) -> bool:
     """Whether the transfer was ended before, and nothing has changed since. Raises ``UsageError`` for another store."""
     mine, theirs = await source.meta(), await target.meta()
-    if mine["store_id"] == theirs["store_id"]:
-        raise UsageError(f"{source.place} and {target.place} are the same store", store=target.place)
     if MARK in theirs:
         if theirs[MARK] != mine["store_id"]:
             raise UsageError(
@@ -210,7 +223,9 @@ async def _is_done(source: End, target: Filling) -> bool:
                 store=target.place,
             )
         return False
-    if theirs.get(CAME_FROM, "").partition(" ")[0] != mine["store_id"]:
+    if theirs.get(CAME_FROM, "").partition(" ")[0] != _name(mine):
+        if _name(mine) == _name(theirs):
+            raise UsageError(f"{source.place} and {target.place} are the same store", store=target.place)
         await _require_empty(target)
         return False
     for table in _WHOLE:

@@ -4,150 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.postgres.presence import PostgresPresence
-from collegium.adapters.postgres.store import open_store as open_postgres
-from collegium.adapters.presence import FilePresence, MemoryPresence
-from collegium.adapters.sqlite.store import open_store as open_sqlite
-from collegium.adapters.sqlite.transfer import SqliteEnd
+from collegium.adapters.presence import FilePresence
 from collegium.adapters.tools.workspace import FolderWorkspaces
-from collegium.adapters.transfer import COUNTED, FENCES, Row, rows_of
-from collegium.app import Collegium, Stores
+from collegium.adapters.transfer import COUNTED
 from collegium.config import Settings
-from collegium.domain.chat import Delta, ModelReply, ModelRequest, ToolCall
-from collegium.domain.document import GivenFile
 from collegium.domain.errors import Conflict, StoreUnavailable, UsageError
-from collegium.domain.plan import Plan, Task
 from collegium.domain.record import Record
-from collegium.domain.usage import Allotment
-from collegium.ports import Presence
-from collegium.runtime.accounts import AccountCaps, PeriodCaps, is_account
+from collegium.runtime.accounts import is_account
 from collegium.runtime.audit import verify_all
 from collegium.runtime.retention import Retained, Retention
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import team
-from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
 from collegium.wiring import transfer as wiring
-from collegium.wiring.transfer import Transferred
-
-KEY = b"k" * 32
-PLAN = Plan(
-    tasks=(
-        Task(id="one", title="One", capability="operate", instructions="Do one."),
-        Task(id="two", title="Two", capability="operate", instructions="Do two.", depends_on=("one",)),
-    )
+from tests.unit.stores.moved import (
+    KEY,
+    PLAN,
+    Filled,
+    damaged,
+    fill,
+    kept,
+    kill_one,
+    meta_of,
+    move,
+    opened,
+    run_once,
+    working,
 )
-CAPS = AccountCaps(tenant=PeriodCaps(day=Allotment(tokens=10_000_000)))
-CALL = ToolCall(id="c", name="calculate", arguments={"expression": "6*7"})
-
-
-def working() -> ScriptedModel:
-    steps = [Step(expect_last=("42",), reply="It is 42.", times=None), Step(tool_calls=(CALL,), times=None)]
-    return ScriptedModel(steps, ordered=False)
-
-
-class Hanging:
-    """A model that never answers."""
-
-    profile = SCRIPTED_PROFILE
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-
-    async def complete(self, request: ModelRequest) -> ModelReply:
-        self.asked.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[Delta | ModelReply]:
-        yield await self.complete(request)
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-@asynccontextmanager
-async def opened(url: str, presence: Presence | None = None) -> AsyncIterator[Stores]:
-    store: Any
-    if url.startswith("sqlite"):
-        store = open_sqlite(Path(url.removeprefix("sqlite:///")), chain_key=KEY)
-    else:
-        store = await open_postgres(url, chain_key=KEY)
-    try:
-        yield Stores(
-            journal=store.journal,
-            bus=MemoryBus(SystemClock()),
-            records=store.records,
-            blobs=store.blobs,
-            presence=presence or MemoryPresence(),
-            archive=store.archive,
-        )
-    finally:
-        await store.aclose()
-
-
-class Filled:
-    """A store with everything that can be in one, and the ids of what is."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.finished = self.waiting = self.hanging = self.fork = ""
-
-
-async def fill(url: str, folder: Path) -> Filled:
-    made = Filled(url)
-    async with opened(url) as stores, team(working(), stores=stores, caps=CAPS) as app:
-        runs = [await _run(app, f"Do both, {n}." + "\0\u00e4" * n) for n in range(3)]
-        made.finished = runs[-1]
-        big = await app.submit("Do both. " + "x" * 90_000, plan=PLAN)
-        await asyncio.wait_for(big.result(), 20)
-        fork = await app.fork(made.finished, at=3)
-        await asyncio.wait_for(fork.result(), 20)
-        made.fork = fork.id
-        asked = await app.submit("Do both, later.", plan=PLAN, is_plan_reviewed=True, tenant="other")
-        assert (await asyncio.wait_for(asked.result(), 20)).status == "waiting"
-        made.waiting = asked.id
-        await app.schedules.add("@daily", "Again", files=[GivenFile(path="s.md", data=b"kept")])
-        value = {"a": "\0\u00e4", "b": [1.5, None]}
-        await stores.records.put(Record(kind="note", tenant="other", key="k", value=value))
-        await stores.records.put(Record(kind="note", tenant="other", key="k", value={"a": "again"}))
-        clock = FakeClock(datetime.now(UTC) + timedelta(hours=2))
-        retention = Retention(stores, FolderWorkspaces(folder / "runs"), clock=clock)
-        await retention.prune("default", Retained(keep=4))
-        await retention.prune("default", Retained(keep=3), what="bodies")
-        assert stores.archive is not None
-        await stores.archive.checkpoint(at=datetime.now(UTC))
-    return made
-
-
-async def _run(app: Collegium, text: str) -> str:
-    run = await app.submit(text, plan=PLAN, files=[GivenFile(path="a.md", data=text.encode())])
-    await asyncio.wait_for(run.result(), 20)
-    return run.id
-
-
-async def kill_one(made: Filled, path: Path) -> None:
-    """Leaves an attempt open in the store at ``path``, as a worker does that is killed: its store is copied alive."""
-    model = Hanging()
-    alive = path.with_name("alive.db")
-    await asyncio.to_thread(path.rename, alive)
-    async with opened(f"sqlite:///{alive}") as stores, team(model, stores=stores) as app:
-        run = await app.submit("Hang.", plan=PLAN)
-        await asyncio.wait_for(model.asked.wait(), 20)
-        made.hanging = run.id
-        with sqlite3.connect(alive) as source, sqlite3.connect(path) as target:
-            source.backup(target)
-        source.close()
-        target.close()
 
 
 @pytest.fixture
@@ -170,33 +59,6 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-async def move(settings: Settings, source: str, target: str, *, is_dry: bool = False) -> Transferred:
-    return await wiring.transfer(settings, source, target, is_dry=is_dry, progress=lambda what, done, total: None)
-
-
-async def kept(url: str) -> dict[str, list[Row]]:
-    """Every row of a store, as others read it."""
-    end: Any
-    if url.startswith("sqlite"):
-        end = SqliteEnd(Path(url.removeprefix("sqlite:///")), is_source=True)
-    else:
-        from collegium.adapters.postgres.transfer import open_end
-
-        end = await open_end(url, is_source=True)
-    try:
-        return {t.name: [row async for row in rows_of(end, t)] for t in (*COUNTED, FENCES)}
-    finally:
-        await end.aclose()
-
-
-async def damaged(url: str) -> list[Any]:
-    async with opened(url) as stores:
-        assert stores.archive is not None
-        found = [await verify_all(stores.journal, stores.archive, tenant) for tenant in ("default", "other")]
-        assert all(one.runs for one in found)
-        return [damage for one in found for damage in one.damaged]
-
-
 async def test_everything_goes_over_and_comes_back(made: Filled, settings: Settings, postgres_url: str, tmp_path: Path):
     source = Path(made.url.removeprefix("sqlite:///"))
     before = await asyncio.to_thread(source.read_bytes)
@@ -215,6 +77,10 @@ async def test_everything_goes_over_and_comes_back(made: Filled, settings: Setti
     assert await kept(back) == original
     assert await damaged(back) == []
     assert (await move(settings, postgres_url, back)).was_done
+    # It is the same store, of which each move makes a new epoch: it shares nothing in Redis with what it was.
+    metas = [await meta_of(url) for url in (made.url, postgres_url, back)]
+    assert [meta["store_id"] for meta in metas] == [metas[0]["store_id"]] * 3
+    assert [int(meta["epoch"]) for meta in metas] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("to", ["sqlite", "postgres"])
@@ -260,7 +126,7 @@ async def test_checkpoints_go_on_where_the_source_has_looked_further_than_the_ta
     await move(settings, postgres_url, hop)
     for target in (postgres_url, hop):
         async with opened(target) as stores, team(working(), stores=stores) as app:
-            await _run(app, "Do both, anew.")
+            await run_once(app, "Do both, anew.")
             assert stores.archive is not None
             assert await stores.archive.checkpoint(at=datetime.now(UTC) + timedelta(minutes=1))
             assert (await verify_all(stores.journal, stores.archive, "default")).open_runs == 0
@@ -314,7 +180,7 @@ async def test_what_the_source_did_in_between_is_caught_up_with(
     with pytest.raises(Stopped):
         await wiring.transfer(settings, made.url, postgres_url, is_dry=False, progress=stop)
     async with opened(made.url) as stores, team(working(), stores=stores) as app:
-        await _run(app, "Do both, meanwhile.")
+        await run_once(app, "Do both, meanwhile.")
         (question,) = await app.approvals(tenant="other")
         await app.answer(question.approval.id, "reject", tenant="other")
         (schedule,) = await app.schedules.all()
@@ -426,6 +292,22 @@ async def test_targets_that_hold_something_else(made: Filled, settings: Settings
         await stores.records.put(Record(kind="note", tenant="t", key="k", value={}))
     with pytest.raises(UsageError, match="one of them was worked on since"):
         await move(settings, made.url, new)
+
+
+async def test_a_target_that_is_half_filled_from_another_store(made: Filled, settings: Settings, tmp_path: Path):
+    def stop(what: str, done: int, total: int) -> None:
+        raise Stopped
+
+    new, other = f"sqlite:///{tmp_path / 'new.db'}", f"sqlite:///{tmp_path / 'other.db'}"
+    with pytest.raises(Stopped):
+        await wiring.transfer(settings, made.url, new, is_dry=False, progress=stop)
+    async with opened(other):
+        pass
+    with pytest.raises(UsageError, match="half filled from another store"):
+        await move(settings, other, new)
+    with pytest.raises(StoreUnavailable, match="is not whole"):
+        await move(settings, new, f"sqlite:///{tmp_path / 'third.db'}")
+    await move(settings, made.url, new)
 
 
 async def test_a_dry_run_makes_nothing(made: Filled, settings: Settings, postgres_url: str, tmp_path: Path):

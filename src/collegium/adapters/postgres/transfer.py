@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,6 @@ from collegium.adapters.postgres.records import fields_of
 from collegium.adapters.postgres.upgrade import move_behind
 from collegium.adapters.transfer import (
     BLOBS,
-    CAME_FROM,
     EVENTS,
     FENCES,
     HEADS,
@@ -131,10 +130,10 @@ class PostgresEnd:
                     await _copy(connection, table, rows_of(source, table, run=head[0]))
             await _copy(connection, HEADS, heads)
 
-    async def finish(self, came_from: str) -> None:
+    async def finish(self, meta: Mapping[str, str]) -> None:
         """The store is whole; what its planner knows is of what it holds now."""
         async with self._transaction() as connection:
-            await connection.execute(_NOTE, (CAME_FROM, came_from))
+            await connection.cursor().executemany(_NOTE, list(meta.items()))
             await connection.execute("DELETE FROM meta WHERE key = ANY (%s)", ([MARK, MARK_CURSOR],))
             await connection.execute("ANALYZE heads, events, fences, blobs, records")
 

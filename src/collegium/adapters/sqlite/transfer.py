@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -13,7 +13,6 @@ from collegium.adapters.presence import held_in
 from collegium.adapters.sqlite.connection import connect, insert_rows, store_error
 from collegium.adapters.transfer import (
     BLOBS,
-    CAME_FROM,
     EVENTS,
     FENCES,
     HEADS,
@@ -144,11 +143,11 @@ class SqliteEnd:
             if self._connection.in_transaction:
                 await asyncio.to_thread(self._connection.execute, "ROLLBACK")
 
-    async def finish(self, came_from: str) -> None:
+    async def finish(self, meta: Mapping[str, str]) -> None:
         """The store is whole."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(_NOTE, (CAME_FROM, came_from))
+            connection.executemany(_NOTE, list(meta.items()))
             connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (MARK, MARK_CURSOR))
 
         await self._transact(write)
