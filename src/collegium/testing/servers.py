@@ -137,26 +137,11 @@ def postgres_server(*, host: str = "127.0.0.1", settings: Sequence[str] = ()) ->
     try:
         programs = _reachable(_postgres_programs(), folder, user)
         (folder / "password").write_text(_PASSWORD)
-        data = folder / "data"
-        _initialise(programs, data, folder / "password", user)
-        port = _free_port()
-        command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-c", f"listen_addresses={host}"]
-        for setting in ("unix_socket_directories=", "fsync=on", "max_connections=200", *settings):
-            command += ["-c", setting]
+        _initialise(programs, folder / "data", folder / "password", user)
         if host == "*":
-            with (data / "pg_hba.conf").open("a") as rules:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
                 rules.write("host all all samenet scram-sha-256\n")
-        url = f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{port}/postgres"
-        server = Server(
-            command,
-            folder=folder,
-            port=port,
-            url=url,
-            is_up=lambda: _takes_queries(url),
-            user=user,
-            stop_signal=signal.SIGINT,
-            crash_signal=signal.SIGQUIT,
-        )
+        server = _postgres(programs, folder, user, [f"listen_addresses={host}", *settings])
         server.start()
         try:
             yield server
@@ -164,6 +149,44 @@ def postgres_server(*, host: str = "127.0.0.1", settings: Sequence[str] = ()) ->
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_replica(primary: Server) -> Iterator[Server]:
+    """A PostgreSQL server that streams what ``primary`` stores and answers reads; stop it before its primary."""
+    user = _unprivileged()
+    folder = _folder("replica", user)
+    try:
+        programs = _reachable(_postgres_programs(), folder, user)
+        backup = [programs / "pg_basebackup", "-D", folder / "data", "-d", primary.url, "-R", "-c", "fast", "--no-sync"]
+        _run(backup, folder, user)
+        server = _postgres(programs, folder, user, ["listen_addresses=127.0.0.1"])
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _postgres(programs: Path, folder: Path, user: int | None, settings: Sequence[str]) -> Server:
+    """The server of the data in ``folder``, not yet started."""
+    port = _free_port()
+    command = [str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(port)]
+    for setting in ("unix_socket_directories=", "fsync=on", "max_connections=200", *settings):
+        command += ["-c", setting]
+    url = f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{port}/postgres"
+    return Server(
+        command,
+        folder=folder,
+        port=port,
+        url=url,
+        is_up=lambda: _takes_queries(url),
+        user=user,
+        stop_signal=signal.SIGINT,
+        crash_signal=signal.SIGQUIT,
+    )
 
 
 @contextmanager
@@ -263,12 +286,17 @@ def _initialise(programs: Path, data: Path, password: Path, user: int | None) ->
     command += ["--no-sync", "--encoding=UTF8", "--locale=C", "--no-instructions"]
     if user is not None:
         os.chown(password, user, user)
+    _run(command, data.parent, user)
+
+
+def _run(command: Sequence[str | Path], folder: Path, user: int | None) -> None:
+    """Runs one of PostgreSQL's programs to its end."""
     identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     done = subprocess.run(  # noqa: S603 the installed server's own program
-        list(map(str, command)), capture_output=True, text=True, check=False, cwd=data.parent, **identity
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=folder, **identity
     )
     if done.returncode != 0:
-        raise RuntimeError(f"initdb failed: {done.stderr[-2_000:]}")
+        raise RuntimeError(f"{command[0]} failed: {done.stderr[-2_000:]}")
 
 
 def _free_port() -> int:

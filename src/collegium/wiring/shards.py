@@ -172,23 +172,21 @@ class Registry:
             raise UsageError(
                 f"shard {number} ({place}) is the store itself: give it a database of its own", shard=number
             )
-        for record in known:
-            is_same = record.value["store_id"] == store_id
-            if is_same and record.key == str(number):
-                return False
-            if is_same:
-                raise UsageError(
-                    f"{place} is shard {record.key}, and postgres.shards gives it the number {number}: its number is "
-                    "in the ids of its runs and stays",
-                    shard=number,
-                )
-            if record.key == str(number):
-                raise UsageError(
-                    f"shard {number} is another database ({record.value['place']}) than {place}: put it back, and "
-                    "give the new one a number of its own",
-                    shard=number,
-                )
-        return True
+        mine = next((record for record in known if record.value["store_id"] == store_id), None)
+        if mine is not None and mine.key != str(number):
+            raise UsageError(
+                f"{place} is shard {mine.key}, and postgres.shards gives it the number {number}: its number is in the "
+                "ids of its runs and stays",
+                shard=number,
+            )
+        other = next((record for record in known if record.key == str(number)), None)
+        if mine is None and other is not None:
+            raise UsageError(
+                f"shard {number} is another database ({other.value['place']}) than {place}: put it back, and give the "
+                "new one a number of its own",
+                shard=number,
+            )
+        return mine is None
 
 
 @dataclass(frozen=True)
