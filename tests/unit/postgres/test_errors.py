@@ -72,7 +72,7 @@ async def test_a_pooler_that_drops_settings_is_found_at_the_start(postgres_url: 
     """What PgBouncer does with ``ignore_startup_parameters = options``."""
     sql(postgres_url, f"ALTER DATABASE {urlsplit(postgres_url).path[1:]} SET timezone = 'Europe/Berlin'")
     await (await open_store(postgres_url)).aclose()
-    monkeypatch.delitem(connection._SETTINGS, "timezone")
+    monkeypatch.delitem(connection.SETTINGS, "timezone")
     with pytest.raises(StoreUnavailable, match="connect to PostgreSQL itself"):
         await open_store(postgres_url)
 
@@ -129,7 +129,7 @@ async def test_after_a_failure_an_attempt_stays_in_doubt(postgres_url: str):
 
 
 async def test_a_statement_that_takes_too_long_is_ended(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(connection._SETTINGS, "statement_timeout", "50ms")
+    monkeypatch.setitem(connection.SETTINGS, "statement_timeout", "50ms")
     reader = Reader(postgres_url)
     with pytest.raises(StoreUnavailable, match="took too long for one statement"):
         await reader.rows("SELECT pg_sleep(10)")

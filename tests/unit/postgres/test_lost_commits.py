@@ -18,7 +18,7 @@ LOSSES = get_args(Loss)
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends transactions of clients that are gone sooner than usual: there is one in every third test."""
-    monkeypatch.setitem(connection._SETTINGS, "idle_in_transaction_session_timeout", "500ms")
+    monkeypatch.setitem(connection.SETTINGS, "idle_in_transaction_session_timeout", "500ms")
 
 
 @pytest.mark.parametrize("loss", LOSSES)

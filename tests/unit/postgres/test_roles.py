@@ -16,7 +16,6 @@ from collegium.testing.conformance.archive import a_finished_run, tombstone_of
 from collegium.testing.conformance.drafts import NOW, begin, decide, draft, ready, running, submitted
 from collegium.wiring.migrate import roles_script
 
-TABLES = ("heads", "events", "fences", "blobs", "records", "tombstones", "checkpoints")
 Login = Callable[..., str]
 
 
@@ -74,25 +73,26 @@ async def test_the_app_role_does_all_the_work_of_all_tenants(login: Login):
     assert sql(url, "SELECT collegium_make_partitions(3)") == [(1,)], "by the owner's rights"
 
 
+FORBIDDEN = [
+    "DROP TABLE events",
+    "DROP TABLE heads CASCADE",
+    "TRUNCATE heads",
+    "ALTER TABLE heads DISABLE ROW LEVEL SECURITY",
+    "DROP POLICY one_tenant ON heads",
+    "CREATE TABLE mine (x int)",
+    "CREATE ROLE friend SUPERUSER",
+    "UPDATE meta SET value = '9'",
+    "SELECT count(*) FROM events_rest",
+    "CREATE OR REPLACE FUNCTION collegium_pos() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
+]
+
+
 @pytest.mark.parametrize("role", ["collegium_app", "collegium_reader", "collegium_tenant"])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DROP TABLE events",
-        "DROP TABLE heads CASCADE",
-        "TRUNCATE heads",
-        "ALTER TABLE heads DISABLE ROW LEVEL SECURITY",
-        "DROP POLICY one_tenant ON heads",
-        "CREATE TABLE mine (x int)",
-        "CREATE ROLE friend SUPERUSER",
-        "UPDATE meta SET value = '9'",
-        "SELECT count(*) FROM events_rest",
-        "CREATE OR REPLACE FUNCTION collegium_pos() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
-    ],
-)
-async def test_no_role_changes_what_the_owner_has_made(login: Login, role: str, statement: str):
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        sql(login(role), statement)
+async def test_no_role_changes_what_the_owner_has_made(login: Login, role: str):
+    url = login(role)
+    for statement in FORBIDDEN:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            sql(url, statement)
 
 
 async def test_the_readers_role_reads_everything_and_writes_nothing(login: Login):
@@ -138,19 +138,18 @@ async def test_who_is_bound_to_a_tenant_sees_and_changes_no_other(login: Login):
     await store.aclose()
 
 
-@pytest.mark.parametrize("table", TABLES)
-async def test_no_table_shows_another_tenants_rows(login: Login, postgres_url: str, table: str):
-    everything = sql(postgres_url, f"SELECT count(*) FROM {table}")[0][0]
-    if everything == 0:
-        assert table == "tombstones"
-        sql(postgres_url, "INSERT INTO tombstones VALUES ('run_x', 'acme', ''), ('run_y', 'eve', '')")
-        everything = 2
+async def test_no_table_shows_another_tenants_rows(login: Login, postgres_url: str):
+    sql(postgres_url, "INSERT INTO tombstones VALUES ('run_x', 'acme', ''), ('run_y', 'eve', '')")
     bound, unbound = login("collegium_tenant", "acme"), login("collegium_tenant")
-    assert sql(bound, f"SELECT count(*) FROM {table}") == [(everything // 2,)]
-    assert sql(unbound, f"SELECT count(*) FROM {table}") == [(0,)]
-    with psycopg.connect(bound, autocommit=True) as connection:
-        assert connection.execute(f"DELETE FROM {table}").rowcount == everything // 2
-    assert sql(postgres_url, f"SELECT count(*) FROM {table}") == [(everything // 2,)]
+    # Fences before their heads, by which they are seen.
+    for table in ("events", "fences", "heads", "blobs", "records", "tombstones", "checkpoints"):
+        ((everything,),) = sql(postgres_url, f"SELECT count(*) FROM {table}")
+        assert everything >= 2
+        assert sql(bound, f"SELECT count(*) FROM {table}") == [(everything // 2,)]
+        assert sql(unbound, f"SELECT count(*) FROM {table}") == [(0,)]
+        with psycopg.connect(bound, autocommit=True) as connection:
+            assert connection.execute(f"DELETE FROM {table}").rowcount == everything // 2
+        assert sql(postgres_url, f"SELECT count(*) FROM {table}") == [(everything // 2,)]
 
 
 async def test_nobody_gets_the_owners_rights_by_a_table_of_his_own(login: Login, postgres_url: str):

@@ -27,8 +27,8 @@ from collegium.domain.tombstone import Tombstone, signed, verify
 _PAGE: Final = 2_000
 LINKS: Final = (
     "SELECT e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, e.salt, e.digest, e.mac, "
-    "coalesce(e.body, b.data), e.blob FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob "
-    "WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"
+    "coalesce(e.body, (SELECT b.data FROM blobs b WHERE b.tenant = e.tenant AND b.sha256 = e.blob)), e.blob "
+    "FROM events e WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"
 )
 _HEAD: Final = "SELECT seq, mac FROM heads WHERE run = %s"
 TOMBSTONE: Final = "SELECT value FROM tombstones WHERE run = %s"

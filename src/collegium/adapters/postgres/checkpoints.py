@@ -21,7 +21,7 @@ from collegium.domain.checkpoint import Checkpoint, Coverage, Entry, cover, foll
 from collegium.domain.errors import Conflict
 from collegium.domain.tombstone import Tombstone
 
-HAS_NEW: Final = "SELECT EXISTS (SELECT FROM events WHERE pos >= %s)"
+HAS_NEW: Final = "SELECT coalesce((SELECT max(pos) FROM events) >= %s, false)"
 LAST: Final = "SELECT id, tenant, number, value FROM checkpoints ORDER BY id DESC LIMIT 1"
 NEWEST: Final = "SELECT tenant, number, value FROM checkpoints WHERE tenant = %s ORDER BY number DESC LIMIT 1"
 SOME: Final = (

@@ -20,7 +20,7 @@ from collegium.domain.errors import (
 
 Connection = AsyncConnection[tuple[Any, ...]]
 OLDEST_VERSION: Final = 14
-_SETTINGS: Final = {
+SETTINGS: Final = {
     # Every commit of the journal is on disk before it is acknowledged, whatever the server's default is.
     "synchronous_commit": "on",
     "default_transaction_isolation": "read\\ committed",
@@ -28,15 +28,11 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "5s",
     "statement_timeout": "60s",
     "lock_timeout": "30s",
-    "extra_float_digits": "1",
+    # Statements look up keys. A plan that was made while a table was small, or for values that nobody knew yet, stays
+    # in use while it grows: none may read it from end to end as long as there is an index.
+    "enable_seqscan": "off",
     "timezone": "UTC",
 }
-WRITER: Final = {
-    # Every statement of the writer looks up keys. A plan that was made while the tables were small stays in use while
-    # they grow, so that none may ever read a table from end to end.
-    "enable_seqscan": "off",
-}
-"""What a writer's connection adds to the settings."""
 _NETWORK: Final[dict[str, Any]] = {
     "connect_timeout": 5,
     "application_name": "collegium",
@@ -59,7 +55,7 @@ def conninfo_of(url: str, settings: dict[str, str] | None = None) -> str:
             f"the store's URL cannot be read ({_first_line(error)}): it has to be postgresql://USER:PASSWORD@HOST/NAME"
         ) from None
     # Ours come last: what durability stands on is not left to a URL.
-    options = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, **(settings or {})}.items())
+    options = " ".join(f"-c {name}={value}" for name, value in {**SETTINGS, **(settings or {})}.items())
     given["options"] = f"{given.get('options') or ''} {options}".strip()
     return make_conninfo("", **{**_NETWORK, **given})
 

@@ -15,17 +15,15 @@ from collegium.domain.errors import CollegiumError, StoreCorrupt
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
 
-_EVENT: Final = (
-    "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), "
-    "e.salt, e.digest, e.mac"
-)
-_FROM: Final = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
-READ: Final = f"SELECT {_EVENT} {_FROM} WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"
+# Few bodies are blobs: a join would look for one of every event.
+BODY: Final = "coalesce(e.body, (SELECT b.data FROM blobs b WHERE b.tenant = e.tenant AND b.sha256 = e.blob))"
+_EVENT: Final = f"e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, {BODY}, e.salt, e.digest, e.mac"
+READ: Final = f"SELECT {_EVENT} FROM events e WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"  # noqa: S608 constants
 # The place of an event is the number of its transaction, or that of the run's event before it where that is higher.
 # Below the oldest transaction still under way nothing can be committed any more.
 # What was pruned has neither a body nor the name of one; it is passed over.
 SCAN: Final = (
-    f"SELECT e.pos, {_EVENT} {_FROM} WHERE (e.pos, e.run, e.seq) > (%s, %s, %s) AND e.pos < collegium_horizon() "
+    f"SELECT e.pos, {_EVENT} FROM events e WHERE (e.pos, e.run, e.seq) > (%s, %s, %s) AND e.pos < collegium_horizon() "  # noqa: S608
     "AND (e.body IS NOT NULL OR e.blob IS NOT NULL) ORDER BY e.pos, e.run, e.seq LIMIT %s"
 )
 _HEAD: Final = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"

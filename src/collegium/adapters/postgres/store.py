@@ -14,7 +14,7 @@ from collegium.adapters.clock import SystemClock
 from collegium.adapters.postgres.archive import PostgresArchive
 from collegium.adapters.postgres.blobs import BlobPart, PostgresBlobs
 from collegium.adapters.postgres.checkpoints import PostgresCheckpoints
-from collegium.adapters.postgres.connection import WRITER, Connection, connect, place_of, store_error
+from collegium.adapters.postgres.connection import Connection, connect, place_of, store_error
 from collegium.adapters.postgres.journal import PostgresJournal
 from collegium.adapters.postgres.journal_part import STATEMENTS, JournalPart
 from collegium.adapters.postgres.reader import Reader
@@ -139,7 +139,7 @@ async def open_store(
 
 
 async def _connect_writer(url: str) -> Connection:
-    connection = await connect(url, WRITER)
+    connection = await connect(url)
     try:
         await prepare(connection, STATEMENTS)
     except psycopg.Error as error:
