@@ -33,6 +33,9 @@ class Breaker:
     async def start(self, kind: Kind, name: str) -> tuple[bool, tuple[str, ...]]:
         """Whether it was stopped, and the runs that go on now. Again after a crash half way: the rest of them."""
         was_stopped = await self._stops.remove(kind, name)
+        return was_stopped, await self._set_going(kind, name)
+
+    async def _set_going(self, kind: Kind, name: str) -> tuple[str, ...]:
         going: list[str] = []
         for head in await self._concerned(kind, name):
             try:
@@ -42,16 +45,19 @@ class Breaker:
                     going.append(head.run)
             except (NotFound, StoreCorrupt):
                 continue  # somebody who can read it will see to it
-        return was_stopped, tuple(going)
+        return tuple(going)
 
     async def switches(self) -> tuple[Switch, ...]:
         """Everything that is stopped."""
         return await self._stops.all()
 
     async def look(self) -> None:
-        """Looks at the switches and carries out what is new."""
+        """Looks at the switches, carries out what is new, and sets going what was parked for one that is over."""
         await self._stops.refresh()
         await self.enforce()
+        for switch in self._stops.settled():
+            await self._set_going(switch.kind, switch.name)
+            await self._stops.forget(switch)
 
     async def enforce(self) -> None:
         """Ends what this process does of what is stopped."""

@@ -2,19 +2,23 @@
 
 They are records, so that they survive every process. Each process reads all of them once a second, and again before it
 believes an old look. What is stopped is parked and holds nothing; a tool that is stopped is refused.
+
+A switch that is taken away stays for a while as one that is over: a process with an old look may still park something
+for it, and nobody would set that going again. Whoever looks once no look can be so old any more does, and forgets it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 import msgspec
 
 from collegium.domain.decide import resumed
 from collegium.domain.decision import Decision
-from collegium.domain.errors import CollegiumError, ToolError
+from collegium.domain.errors import CollegiumError, Conflict, ToolError
 from collegium.domain.record import Record
 from collegium.domain.run import RunState
 from collegium.ports import Clock, Records
@@ -26,6 +30,8 @@ KINDS: tuple[Kind, ...] = ("tenant", "run", "agent", "tool")
 RECORD, TENANT = "stop", "~stops"
 FRESH_S = 1.0
 """A look at the switches is believed for so long."""
+SETTLED_S = 5.0
+"""So long after a switch was taken away nothing is parked for it any more."""
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,8 @@ class Switch(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     principal: str = "local"
     at: datetime
+    over_at: datetime | None = None
+    """When it was taken away: it stops nothing any more."""
 
     def __str__(self) -> str:
         because = f" ({self.reason})" if self.reason else ""
@@ -78,6 +86,7 @@ class Stops:
         self._records = records
         self._clock = clock
         self._switches: dict[tuple[str, str], Switch] = {}
+        self._over: dict[tuple[str, str], Record] = {}
         self._looked_s = float("-inf")
 
     async def put(self, kind: Kind, name: str, *, reason: str = "", principal: str = "local") -> Switch:
@@ -94,9 +103,28 @@ class Stops:
 
     async def remove(self, kind: Kind, name: str) -> bool:
         """Whether it was stopped; from now on it is not."""
-        was_stopped = await self._records.delete(RECORD, TENANT, f"{kind}:{name}")
+        record = await self._records.get(RECORD, TENANT, f"{kind}:{name}")
+        switch = None if record is None else msgspec.convert(record.value, Switch)
         self._switches.pop((kind, name), None)
-        return was_stopped
+        if record is None or switch is None or switch.over_at is not None:
+            return False
+        over = msgspec.structs.replace(switch, over_at=self._clock.now())
+        value = msgspec.to_builtins(over)
+        await self._records.put(msgspec.structs.replace(record, value=value), expected=record.version)
+        return True
+
+    def settled(self) -> tuple[Switch, ...]:
+        """By the last look: what was taken away so long ago that nothing is parked for it any more."""
+        switches = (msgspec.convert(record.value, Switch) for record in self._over.values())
+        since = self._clock.now() - timedelta(seconds=SETTLED_S)
+        return tuple(s for s in switches if s.over_at is not None and s.over_at <= since)
+
+    async def forget(self, switch: Switch) -> None:
+        """Removes what is over, unless it was stopped anew meanwhile."""
+        record = self._over.pop((switch.kind, switch.name), None)
+        if record is not None:
+            with suppress(Conflict):
+                await self._records.delete(RECORD, TENANT, record.key, expected=record.version)
 
     async def all(self) -> tuple[Switch, ...]:
         """Everything that is stopped, as stored."""
@@ -107,15 +135,19 @@ class Stops:
         """Looks at the store."""
         looked_s = self._clock.monotonic()
         found: dict[tuple[str, str], Switch] = {}
+        over: dict[tuple[str, str], Record] = {}
         after = ""
         while page := await self._records.find(RECORD, TENANT, after=after, limit=1_000):
             for record in page:
                 switch = msgspec.convert(record.value, Switch)
-                found[switch.kind, switch.name] = switch
+                if switch.over_at is None:
+                    found[switch.kind, switch.name] = switch
+                else:
+                    over[switch.kind, switch.name] = record
             after = page[-1].key
             if len(page) < 1_000:
                 break
-        self._switches, self._looked_s = found, looked_s
+        self._switches, self._over, self._looked_s = found, over, looked_s
 
     def seen(self, working: Working) -> Switch | None:
         """What stops an attempt, by the last look."""
