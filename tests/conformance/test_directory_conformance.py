@@ -25,7 +25,7 @@ class _One(DirectoryConformance):
 class TestMemoryDirectory(_One):
     @asynccontextmanager
     async def open_pair(self, clock):
-        board = {}
+        board: dict = {}
         yield MemoryDirectory(clock, board=board), MemoryDirectory(clock, board=board)
 
 

@@ -146,9 +146,13 @@ local function is_wanted(topic, tenant, member)
   return false
 end
 
--- Lets the keys of a topic that is not a work topic grow old as soon as nothing waits on it.
+-- Lets the keys of a topic grow old that hold nothing that waits, and those that do as soon as nothing does. Of a work
+-- topic only its groups do; whoever claims from it is one of them again.
 local function rest(topic)
-  if is_work(topic) then return end
+  if is_work(topic) then
+    call('EXPIRE', P .. 'g:' .. topic, IDLE_S)
+    return
+  end
   local is_busy = false
   for _, group in ipairs(groups(topic)) do
     is_busy = is_busy or call('EXISTS', of('t', topic, group), of('d', topic, group), of('h', topic, group)) > 0

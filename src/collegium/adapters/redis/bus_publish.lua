@@ -123,10 +123,8 @@ for _, topic in ipairs(topics) do
   if counts[topic] > 0 then
     local number
     if due > now and is_work(topic) then number = tell(topic, due) else number = tell(topic) end
-    if not is_work(topic) then
-      trim(topic)
-      rest(topic)
-    end
+    if not is_work(topic) then trim(topic) end
+    rest(topic)
     call('ZADD', P .. 'topics', now, topic)
     reply[1] = reply[1] + counts[topic]
     reply[#reply + 1] = topic

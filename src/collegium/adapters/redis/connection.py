@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -44,7 +44,8 @@ class RedisConnection:
         self._patience_s = patience_s
         # The vendor's own time limits swallow a cancellation now and then (asyncio.wait_for before Python 3.12): none
         # is set there, and whatever takes time has one here.
-        self._pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, socket_connect_timeout=None)
+        pool = ConnectionPool.from_url(url, protocol=2, socket_timeout=None, socket_connect_timeout=None)
+        self._make: Callable[[], AbstractConnection] = pool.make_connection
         self._connection: AbstractConnection | None = None
         self._waiting: deque[_Call] = deque()
         self._called = asyncio.Event()
@@ -105,10 +106,11 @@ class RedisConnection:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._away_until_s:
             raise StoreUnavailable(self._away, store=self.place)
-        connection = self._pool.make_connection()
+        connection = self._make()
+        connect: Callable[[], Awaitable[None]] = connection.connect
         try:
             async with asyncio.timeout(min(self._patience_s, _CONNECT_S)):
-                await connection.connect()
+                await connect()
         except (RedisError, OSError, ValueError) as error:
             await connection.disconnect(nowait=True)
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
@@ -213,8 +215,8 @@ class RedisConnection:
                 pass
             await connection.disconnect(nowait=True)
         self._connection = None
-        self._connection = await self.open()
-        return self._connection
+        self._connection = connection = await self.open()
+        return connection
 
     def _fail(self, calls: Sequence[_Call], text: str) -> None:
         for call in calls:
