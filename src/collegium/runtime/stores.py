@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from collegium.ports import Archive, Blobs, Bus, Directory, Journal, Presence, Quota, Records
+from collegium.ports import Archive, Blobs, Bus, Cache, Directory, Journal, Presence, Quota, Records
 
 
 class Part(Protocol):
@@ -43,6 +43,8 @@ class Stores:
     """The stores that hold runs, where there are several."""
     directory: Directory | None = None
     """Where workers show their cards; without one nobody is told which workers there are."""
+    cache: Cache | None = None
+    """What processes keep for each other, where they share a cache."""
     quota: Quota | None = None
     """Rates and places that all processes share; without one nothing is limited over processes."""
     place: Callable[[str], int] = lambda digits: 0

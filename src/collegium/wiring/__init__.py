@@ -112,7 +112,7 @@ async def open_collegium(
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
     model = model or await default_model(settings)
     async with open_stores(settings, scope, clock=clock, chain_key=chain_key(settings), entropy=entropy) as stores:
-        registry = _models(settings, clock, on_pull, quota=stores.quota)
+        registry = _models(settings, clock, on_pull, stores)
         models: Models = registry
         if record is not None or replay is not None:
             models = CassetteModels(models, record=record, replay=replay)
@@ -309,9 +309,9 @@ def _send_off(settings: Settings, command: Sequence[str] | None, model: str, han
     return LoneProcesses(command, order, grace_s=2 * settings.worker.grace_s)
 
 
-def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None, *, quota: Quota | None) -> ModelRegistry:
+def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None, stores: Stores) -> ModelRegistry:
     wanted = settings.models
-    cache = SqliteCache(settings.data_dir / "cache.db", clock) if wanted.cache else None
+    cache = (stores.cache or SqliteCache(settings.data_dir / "cache.db", clock)) if wanted.cache else None
     return ModelRegistry(
         environ=os.environ,
         data_dir=settings.data_dir,
@@ -326,7 +326,7 @@ def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None, *, q
             local=LocalSettings(context_tokens=wanted.context_tokens, idle_s=wanted.idle_s),
         ),
         cache=cache,
-        quota=quota,
+        quota=stores.quota,
         progress=on_pull,
     )
 

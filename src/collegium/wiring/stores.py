@@ -20,7 +20,7 @@ from collegium.adapters.stand_in_bus import StandInBus
 from collegium.app import Scope, Stores
 from collegium.config import Settings
 from collegium.domain.errors import MissingExtra, StoreError, UsageError
-from collegium.ports import Bus, Clock, Directory, Quota
+from collegium.ports import Bus, Cache, Clock, Directory, Quota
 from collegium.wiring.shards import Spread, Store, spread
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ class Shared(NamedTuple):
     """What processes share beside the store."""
 
     bus: Bus
-    quota: Quota | None = None
+    quota: Quota
     directory: Directory | None = None
+    cache: Cache | None = None
 
 
 async def _sqlite(opening: Opening) -> Stores:
@@ -74,6 +75,7 @@ async def _sqlite(opening: Opening) -> Stores:
         presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
         bus=shared.bus,
         quota=shared.quota,
+        cache=shared.cache,
         directory=shared.directory or FileDirectory(settings.data_dir / "workers", clock),
         commits=held.commits,
     )
@@ -99,6 +101,7 @@ async def _postgres(opening: Opening) -> Stores:
         presence=presence,
         bus=shared.bus,
         quota=shared.quota,
+        cache=shared.cache,
         directory=shared.directory or RecordDirectory(store.records, clock),
         commits=held.commits,
     )
@@ -186,6 +189,7 @@ def _redis(opening: Opening, url: str, store: tuple[str, int]) -> Shared:
     if find_spec("redis") is None:
         raise MissingExtra("Redis needs the extra [redis]: pip install 'collegium[redis]'")
     from collegium.adapters.redis.bus import RedisBus
+    from collegium.adapters.redis.cache import RedisCache
     from collegium.adapters.redis.connection import RedisConnection
     from collegium.adapters.redis.directory import RedisDirectory
     from collegium.adapters.redis.quota import RedisQuota
@@ -202,6 +206,7 @@ def _redis(opening: Opening, url: str, store: tuple[str, int]) -> Shared:
         local if opening.scope == "own" else StandInBus(bus, local),
         RedisQuota(connection, opening.clock, prefix=f"clg:{name}:quota:"),
         RedisDirectory(connection, opening.clock, prefix=f"clg:{name}:"),
+        RedisCache(connection, opening.clock, prefix=f"clg:{name}:cache:"),
     )
 
 
