@@ -47,7 +47,7 @@ from collegium.domain.usage import Price
 from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.oversight.asking import AskPolicy
-from collegium.ports import Clock, Embedder, Models, Quota
+from collegium.ports import Clock, Embedder, Models
 from collegium.runtime.alone import SendOff
 from collegium.runtime.cards import Place
 from collegium.runtime.export import Checked, Export, export
