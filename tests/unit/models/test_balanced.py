@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from collegium.adapters.models.key_ring import KeyRing, ModelRate
 from collegium.adapters.models.keys import fingerprint, has_key, read_keys
 from collegium.adapters.models.registry import ModelRegistry, ModelSettings
 from collegium.adapters.models.retrying import RetryPolicy
+from collegium.adapters.redis.connection import RedisConnection
+from collegium.adapters.redis.quota import RedisQuota
 from collegium.config import explain, load_settings
 from collegium.domain.chat import Delta, ModelReply, ModelRequest
 from collegium.domain.errors import MissingKey, ModelAuthError, ModelRateLimited, StoreUnavailable
@@ -27,6 +30,7 @@ from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.model import ask
 from collegium.testing.loopback import HttpAnswer, HttpRequest, LoopbackServer
 from collegium.testing.model_server import error_answer, reply_answer
+from collegium.testing.servers import Server
 
 ONE, TWO, THREE = (f"sk-{word}-0123456789abcdef" for word in ("one", "two", "three"))
 REPLY = ModelReply(text="Ledger", usage=Usage(input_tokens=40, output_tokens=10))
@@ -252,6 +256,31 @@ class Away:
 async def test_a_quota_that_is_away_holds_up_nobody() -> None:
     rings = Rings(ModelRate(requests_per_minute=1, tokens_per_minute=1, concurrent=1), quota=Away())
     assert [await use(rings.one, used=1.0) for _ in range(4)] == [0, 1, 0, 1]
+
+
+async def test_redis_shares_rests_rates_and_calls_at_once(redis: Server) -> None:
+    clock, prefix = SystemClock(), f"test:{uuid.uuid4().hex}:"
+    one, two = RedisConnection(redis.url), RedisConnection(redis.url)
+    try:
+        rate = ModelRate(requests_per_minute=60, tokens_per_minute=600, concurrent=1)
+        first, second = (
+            KeyRing(
+                "openai:*", ("a", "b"), rate, quota=RedisQuota(c, clock, prefix=prefix), clock=clock, patience_s=0.3
+            )
+            for c in (one, two)
+        )
+        async with first.turn(10.0) as turn:
+            turn.rest_s = 30.0
+            with pytest.raises(ModelRateLimited):
+                await use(second)
+        assert turn.key == 0
+        assert [await use(second, used=10.0) for _ in range(3)] == [1, 1, 1]
+        await use(first, tokens=560.0)
+        with pytest.raises(ModelRateLimited):
+            await use(second, tokens=100.0)
+    finally:
+        await one.aclose()
+        await two.aclose()
 
 
 def test_keys_from_the_environment_and_from_a_file(tmp_path: Path) -> None:

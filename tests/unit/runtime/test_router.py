@@ -70,11 +70,12 @@ def supposed(wanted: Wanted, agents: Sequence[Agent], figures: Mapping[str, Figu
     return chosen(wanted, agents, figures)
 
 
-@given(scenes(), wishes, st.randoms())
+@given(scenes(), wishes, st.randoms(), st.booleans())
 def test_the_order_of_the_agents_changes_nothing(
-    scene: tuple[list[Agent], dict[str, Figures]], wanted: Wanted, random: object
+    scene: tuple[list[Agent], dict[str, Figures]], wanted: Wanted, random: object, is_on_trial: bool
 ) -> None:
     agents, figures = scene
+    figures = {n: msgspec.structs.replace(f, is_on_trial=is_on_trial) for n, f in figures.items()}
     shuffled = list(agents)
     random.shuffle(shuffled)  # type: ignore[attr-defined] # hypothesis gives a random.Random
     assert route(wanted, agents, figures) == route(wanted, shuffled, figures)
