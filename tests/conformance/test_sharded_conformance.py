@@ -1,16 +1,22 @@
 """The suites of journals, fences, archives, checkpoints and blobs on stores over several shards."""
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from collegium.adapters.postgres.store import open_store as open_postgres
+from collegium.adapters.sharded.archive import ShardedArchive
+from collegium.adapters.sharded.blobs import GuardedBlobs
 from collegium.adapters.sharded.journal import ShardedJournal
+from collegium.adapters.sharded.shard import OpenShard, Shard
+from collegium.adapters.sharded.shards import Shards
 from collegium.domain.event import Draft
 from collegium.domain.head import Fence, HeadChange
 from collegium.ports import Blobs, Journal, Receipt
+from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.archive import ArchiveConformance, Opened
 from collegium.testing.conformance.blobs import BlobsConformance
 from collegium.testing.conformance.checkpoints import CheckpointConformance
@@ -112,3 +118,51 @@ class TestShardedArchive(_Kept, ArchiveConformance): ...
 
 
 class TestShardedCheckpoints(_Kept, CheckpointConformance): ...
+
+
+class _ShardedPostgres:
+    @pytest.fixture(autouse=True)
+    def _databases(self, postgres_database: Callable[[], str]) -> None:
+        self.urls = [postgres_database(), postgres_database()]
+
+    @asynccontextmanager
+    async def _stores(self) -> AsyncIterator[Opened]:
+        clock = FakeClock()
+        stores = [await open_postgres(url, clock=clock, chain_key=b"k" * 32) for url in self.urls]
+        shards = Shards(
+            [
+                Shard(
+                    n,
+                    place=f"database {n}",
+                    clock=clock,
+                    opened=OpenShard(journal=store.journal, archive=store.archive, aclose=store.aclose),
+                )
+                for n, store in enumerate(stores)
+            ],
+            route=scattered(2),
+        )
+        blobs = GuardedBlobs(stores[0].blobs)
+        journal = ShardedJournal(shards, blobs)
+        yield Opened(
+            journal=journal, archive=ShardedArchive(shards), records=stores[0].records, blobs=blobs, clock=clock
+        )
+        await journal.aclose()
+        await blobs.aclose()
+        await shards.aclose()
+
+
+class TestShardedPostgresJournal(_ShardedPostgres, JournalConformance):
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Journal]:
+        async with self._stores() as s:
+            yield s.journal
+
+    @asynccontextmanager
+    async def open_pair(self) -> AsyncIterator[tuple[Journal, Journal]]:
+        async with self.open() as one, self.open() as two:
+            yield one, two
+
+
+class TestShardedPostgresArchive(_ShardedPostgres, ArchiveConformance):
+    def open(self) -> AbstractAsyncContextManager[Opened]:
+        return self._stores()
