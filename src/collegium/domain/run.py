@@ -220,6 +220,10 @@ def _replanning(state: RunState, event: Event, body: Any) -> RunState:
 def _asked(state: RunState, event: Event, body: Any) -> RunState:
     if event.task is None or event.task not in state.tasks:
         raise StoreCorrupt(f"{event.run}: {event.type} at seq {event.seq} names the unknown task {event.task!r}")
+    if body.task.id in state.tasks:
+        raise StoreCorrupt(
+            f"{event.run}: {event.type} at seq {event.seq} makes the task {body.task.id!r} a second time"
+        )
     asked = Asked(by=event.task, step=body.step, call=body.call, allotment=body.allotment)
     return msgspec.structs.replace(state, tasks={**state.tasks, body.task.id: TaskState(task=body.task, asked=asked)})
 

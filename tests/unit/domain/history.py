@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from random import Random
 from typing import Literal
 
@@ -127,7 +128,7 @@ class History:
         assert self.state is not None
         mine = self.state.tasks[task].allotment
         for call in range(self.random.randint(1, 2)):
-            name = f"{task}-ask-{len(self.events)}"
+            name = next(n for i in count() if (n := f"{task}-ask-{i}") not in self.state.tasks)
             child = Task(id=name, title="Asked", capability="research", instructions="Who?")
             self.write(
                 b.TaskAsked(task=child, step=len(self.events), call=call, allotment=mine), task=task, attempt=attempt

@@ -260,6 +260,10 @@ def test_events_that_cannot_follow_are_refused() -> None:
     history = played(TWO_SOURCES)
     with pytest.raises(StoreCorrupt, match="unknown task"):
         history.write(b.TaskSettled(outcome="succeeded", result=TaskResult()), task="zzz", attempt=1)
+    again = Task(id=TWO_SOURCES.tasks[0].id, title="Asked", capability="research")
+    for name, says in (("zzz", "unknown task"), (again.id, "a second time")):
+        with pytest.raises(StoreCorrupt, match=says):
+            history.write(b.TaskAsked(task=again, step=1, call=0), task=name, attempt=1)
     with pytest.raises(StoreCorrupt, match="begins with"):
         apply(None, history.events[-1])
     with pytest.raises(StoreCorrupt, match="follows"):

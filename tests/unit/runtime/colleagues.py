@@ -17,6 +17,7 @@ from collegium.testing.scripted import SCRIPTED_PROFILE
 
 TEAM = ("ask", "share", "inbox")
 Reply = str | tuple[ToolCall, ...] | Exception
+Parts = Mapping[str, Sequence[Reply]]
 
 
 class Roles:
@@ -25,7 +26,7 @@ class Roles:
     A step that is repeated gets the same reply again, so that what is asked after a crash is as before.
     """
 
-    def __init__(self, parts: Mapping[str, Sequence[Reply]], *, tokens: int = 10) -> None:
+    def __init__(self, parts: Parts, *, tokens: int = 10) -> None:
         self._parts = parts
         self._tokens = tokens
         self.asked: Counter[tuple[str, int]] = Counter()

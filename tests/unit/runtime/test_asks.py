@@ -16,7 +16,7 @@ from collegium.domain.usage import Limits
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.tools.definition import tool
-from tests.unit.runtime.colleagues import TEAM, Roles, ask, done, events_of, named, plan, results, task
+from tests.unit.runtime.colleagues import TEAM, Parts, Roles, ask, done, events_of, named, plan, results, task
 from tests.unit.runtime.handbook import HANDBOOK
 
 
@@ -124,7 +124,7 @@ async def test_what_cannot_be_asked_is_refused_with_a_reason(question: ToolCall,
 
 
 async def test_questions_that_wait_for_each_other_have_an_end() -> None:
-    parts = {
+    parts: Parts = {
         "Do a.": [(ask("One?"),), "Done."],
         "One?": [(ask("Two?"),), "One."],
         "Two?": [(ask("One?"), ask("Three?")), "Two."],
@@ -194,7 +194,7 @@ async def test_a_researchers_places_come_with_the_answer() -> None:
 
 
 async def test_what_a_colleague_merely_says_bears_nothing_out() -> None:
-    parts = {"Do a.": [(ask("How many?"),), "There are 17 ships."], "How many?": ["There are 17 ships."]}
+    parts: Parts = {"Do a.": [(ask("How many?"),), "There are 17 ships."], "How many?": ["There are 17 ships."]}
     async with team(Roles(parts)) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
         report = await done(app, run.id)
@@ -203,7 +203,7 @@ async def test_what_a_colleague_merely_says_bears_nothing_out() -> None:
 
 async def test_what_a_colleague_has_looked_up_bears_the_answer_out() -> None:
     looked_up = ToolCall(id="c", name="calculate", arguments={"expression": "8 + 9"})
-    parts = {
+    parts: Parts = {
         "Do a.": [(ask("How many?"),), "8 + 9 = 17 it is."],
         "How many?": [(looked_up,), "8 + 9 = 17"],
     }
@@ -272,7 +272,7 @@ async def test_no_more_is_given_to_the_colleague_than_the_one_who_asked_had() ->
 
 
 async def test_all_questions_together_stay_within_the_runs_limit() -> None:
-    parts = {
+    parts: Parts = {
         "Do a.": [(ask("One?"), ask("Two?")), (ask("Three?"),), "Done."],
         "One?": [(ask("Deep?"),), "One."],
         "Deep?": ["Deep."],

@@ -14,6 +14,7 @@ from collegium.domain.message import Message, board_topic, inbox_topic
 from collegium.testing.harness import memory_stores, own_bus, team
 from tests.unit.runtime.colleagues import (
     TEAM,
+    Parts,
     Roles,
     ask,
     done,
@@ -55,7 +56,7 @@ async def test_what_is_shared_is_in_the_journal_and_then_on_the_bus() -> None:
 
 
 async def test_each_message_comes_to_each_task_once_and_none_to_its_sender() -> None:
-    parts = {
+    parts: Parts = {
         "Do a.": [(share("One."), share("Two.")), (inbox(),), "Told."],
         "Do b.": [(inbox(),), (share("Three."), inbox()), "Done."],
         "Do c.": [(inbox(),), (inbox(),), "Done."],
@@ -89,7 +90,7 @@ async def test_looks_side_by_side_are_given_different_messages() -> None:
 
 
 async def test_a_message_to_one_agent_reaches_it_alone() -> None:
-    parts = {
+    parts: Parts = {
         "Do a.": [(share("For the files.", to="clerk"), share("x", to="nobody")), "Told."],
         "Do b.": [(inbox(),), "Done."],
         "Do c.": [(inbox(),), "Filed."],
@@ -115,7 +116,7 @@ async def test_a_message_to_one_agent_reaches_it_alone() -> None:
 
 
 async def test_the_right_clerk_reads_it() -> None:
-    parts = {"Do a.": [(share("For the files.", to="clerk"),), "Told."], "Do c.": [(inbox(),), "Filed."]}
+    parts: Parts = {"Do a.": [(share("For the files.", to="clerk"),), "Told."], "Do c.": [(inbox(),), "Filed."]}
     model = Roles(parts)
     async with team(model, agents=[CLERK]) as app:
         run = await app.submit("x", plan=plan(task("a"), task("c", "a", capability="file")), tools=TEAM)
@@ -125,7 +126,7 @@ async def test_the_right_clerk_reads_it() -> None:
 
 
 async def test_a_colleague_that_is_asked_reads_the_board_too() -> None:
-    parts = {"Do a.": [(share("Ann."), ask("Who?")), "Done."], "Who?": [(inbox(),), "It is said to be Ann."]}
+    parts: Parts = {"Do a.": [(share("Ann."), ask("Who?")), "Done."], "Who?": [(inbox(),), "It is said to be Ann."]}
     model = Roles(parts)
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM)
@@ -174,7 +175,7 @@ async def test_the_bus_is_never_what_a_message_depends_on() -> None:
 
 async def test_an_attempt_that_takes_over_reads_on_behind_what_was_read() -> None:
     stores = memory_stores(SystemClock())
-    parts = {
+    parts: Parts = {
         "Do a.": [(share("One."),), "Told."],
         "Do b.": [(inbox(),), (inbox(),), "Done."],
     }
