@@ -77,6 +77,25 @@ async def test_a_pooler_that_drops_settings_is_found_at_the_start(postgres_url: 
         await open_store(postgres_url)
 
 
+async def test_a_pooler_that_refuses_settings_is_named():
+    """PgBouncer in its usual configuration says this to whoever connects with ``options``."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while size := int.from_bytes(await reader.readexactly(4), "big"):
+            if (await reader.readexactly(size - 4))[:2] == b"\0\3":  # the startup message; before it, questions for TLS
+                break
+            writer.write(b"N")
+        fields = b"SFATAL\0C08P01\0Munsupported startup parameter in options: statement_timeout\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        writer.close()
+
+    listener = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    with pytest.raises(StoreUnavailable, match="is a pooler that does not pass settings on"):
+        await open_store(f"postgresql://me@127.0.0.1:{port}/db")
+    listener.close()
+
+
 async def test_a_full_disk_fails_what_waits_and_nothing_else(postgres_url: str):
     store = await open_store(postgres_url)
     await begin(store.journal, "run_a")

@@ -73,6 +73,14 @@ async def test_the_app_role_does_all_the_work_of_all_tenants(login: Login):
     assert sql(url, "SELECT collegium_make_partitions(3)") == [(1,)], "by the owner's rights"
 
 
+async def test_working_for_all_tenants_costs_nothing(login: Login, postgres_url: str):
+    """The policy that is always true is no condition any more when the statement is planned."""
+    query = "SELECT * FROM events e, fences f WHERE e.run = f.run AND e.run = 'run_acme' AND e.seq > 0"
+    query = f"EXPLAIN (COSTS off) {query}"
+    assert sql(login("collegium_app"), query) == sql(postgres_url, query)
+    assert "current_setting" in str(sql(login("collegium_tenant", "acme"), query))
+
+
 FORBIDDEN = [
     "DROP TABLE events",
     "DROP TABLE heads CASCADE",
