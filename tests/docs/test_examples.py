@@ -77,3 +77,9 @@ def test_the_approval_example_asks_before_it_calls(tmp_path: Path) -> None:
     assert out[0] == "waiting"
     assert "refund asks before every call {'amount': 12.5, 'order': '4711'}" in out[1]
     assert out[2].startswith(("succeeded", "partial"))
+
+
+def test_the_schedule_example_adds_one_and_pauses_it(tmp_path: Path) -> None:
+    out = run_example("schedule.py", tmp_path, COLLEGIUM_MODEL="scripted:none.toml").splitlines()
+    assert out[0].endswith((" 05:30:00+00:00", " 06:30:00+00:00"))
+    assert out[1] == "holidays"

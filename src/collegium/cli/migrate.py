@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--to", "target", metavar="URL", help="... into this empty store. Interrupted, the same again goes on.")
 @pass_session
 def migrate(session: Session, *, is_dry: bool, is_roles: bool, source: str | None, target: str | None) -> int:
-    r"""Bring the tables of the store up to date with this version; twice is harmless.
+    """Bring the tables of the store up to date with this version; twice is harmless.
 
     Processes of the version before go on with what was added. Needs the role that owns the tables:
 
@@ -34,7 +34,7 @@ def migrate(session: Session, *, is_dry: bool, is_roles: bool, source: str | Non
 
     \b
       collegium migrate --from sqlite:///data/collegium.db --to postgresql://owner:...@host/db
-    """
+    """  # noqa: D301  \b keeps click from wrapping what follows
     if (source is None) != (target is None):
         raise UsageError("--from and --to go together: where from, and where to")
     if source is not None and target is not None:

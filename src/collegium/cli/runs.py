@@ -85,7 +85,8 @@ async def _show(session: Session, text: str) -> int:
         for number, line in enumerate(why(state)):
             console.print(line if number else f"\n{line}", style="dim", soft_wrap=True)
         console.print()
-    hand_out(session, report(state, session.now()), {"waiting": waiting} if waiting else None)
+    extra = {"principal": state.goal.principal, **({"waiting": waiting} if waiting else {})}
+    hand_out(session, report(state, session.now()), extra)
     return 0
 
 

@@ -167,5 +167,9 @@ class Firer:
         except CollegiumError as error:
             reason = error.message[:_MAX_REASON]
             _log.warning("the schedule %s could not make a run: %s", schedule.id, reason)
-            return Firing(due_at=due_at, outcome="failed", at=self._clock.now(), reason=reason)
-        return Firing(due_at=due_at, outcome="submitted", at=self._clock.now(), run=run)
+        except Exception as error:  # noqa: BLE001  a fault that one schedule meets must not end the look for all others
+            reason = f"internal error: {type(error).__name__}: {error}"[:_MAX_REASON]
+            _log.exception("the schedule %s could not make a run", schedule.id)
+        else:
+            return Firing(due_at=due_at, outcome="submitted", at=self._clock.now(), run=run)
+        return Firing(due_at=due_at, outcome="failed", at=self._clock.now(), reason=reason)

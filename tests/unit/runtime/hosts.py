@@ -64,9 +64,7 @@ async def host(stores: Stores, clock: FakeClock, accept: Accept | None = None) -
 
 
 @asynccontextmanager
-async def stores_of(
-    kind: str, clock: FakeClock, folder: Path, postgres_url: Callable[[], str]
-) -> AsyncIterator[Stores]:
+async def stores_of(kind: str, clock: FakeClock, folder: Path, url: Callable[[], str]) -> AsyncIterator[Stores]:
     """Fresh stores: ``memory``, ``sqlite`` or ``postgres``."""
     if kind == "memory":
         yield memory_stores(clock)

@@ -154,6 +154,19 @@ async def test_a_schedule_of_a_newer_version_is_left_alone(one: Host):
     assert left.value == newer
 
 
+async def test_a_fault_is_told_and_others_fire(stores: Stores, clock: FakeClock):
+    async def accept(goal: Goal, tenant: str, key: str) -> str:
+        if goal.text == "Bad":
+            raise RuntimeError("a fault")
+        return await one.acceptance.accept(goal, tenant, key)
+
+    async with host(stores, clock, accept) as one:
+        bad, good = await one.schedules.add("@hourly", "Bad"), await one.schedules.add("@hourly", "Good")
+        await one.at(30)
+        assert (await one.outcomes(bad), await one.outcomes(good)) == (["failed"], ["submitted"])
+        assert (await one.schedules.get(bad.id)).firings[0].reason == "internal error: RuntimeError: a fault"
+
+
 class Crash(BaseException):
     """The process is gone."""
 
