@@ -125,6 +125,35 @@ async def test_tenants_share_a_slow_topic_whatever_goes_on_beside_it(redis, open
     assert served == {"old": 20, "new": 20}
 
 
+async def test_who_comes_late_on_another_topic_has_saved_up_nothing(redis, open_bus):
+    bus = open_bus(redis.url, FakeClock())
+    await bus.publish(*(task(f"e{n}", tenant="early") for n in range(200)))
+    await bus.publish(task("once", "tasks.b", tenant="late"))
+    both = ["tasks.a", "tasks.b"]
+    for _ in range(101):
+        for claim in await bus.claim(both, "workers"):
+            await bus.settle(claim)
+    await bus.publish(*(task(f"l{n}", "tasks.b", tenant="late") for n in range(50)))
+    served = Counter([c.message.tenant for _ in range(40) for c in await bus.claim(both, "workers")])
+    assert abs(served["late"] - 20) <= 1, served
+
+
+@pytest.mark.parametrize("beside", [0, 10])
+async def test_who_empties_its_queue_each_time_still_waits_for_its_turn(redis, open_bus, beside):
+    bus = open_bus(redis.url, FakeClock())
+    await bus.publish(*(task(f"fast {n}", "tasks.fast", tenant="busy") for n in range(40 * beside)))
+    await bus.publish(*(task(f"w{n}", tenant="waiting") for n in range(40)))
+    served: Counter[str] = Counter()
+    for n in range(40):
+        assert len(await bus.claim(["tasks.fast"], "workers", beside)) == beside
+        # Urgent, so that it would go first among tenants that are as far.
+        await bus.publish(Message(id=f"e{n}", topic="tasks.a", tenant="eager", body={}, priority=0))
+        (claim,) = await bus.claim(["tasks.a"], "workers")
+        served[claim.message.tenant] += 1
+        await bus.settle(claim)
+    assert abs(served["waiting"] - 20) <= 1, served
+
+
 async def test_the_first_group_takes_over_what_waited_before_it_came(redis, open_bus):
     clock = FakeClock()
     bus = open_bus(redis.url, clock)

@@ -94,6 +94,17 @@ async def test_it_comes_back_with_its_data(own, open_bus, end):
     assert await asyncio.wait_for(waiter, PATIENCE_S)
 
 
+async def test_nothing_is_sent_to_a_server_that_has_gone_since(own, open_bus):
+    server = own()
+    bus = open_bus(server.url, SystemClock())
+    await bus.publish(task("m"))
+    server.stop()
+    server.start()
+    for _ in range(5):
+        await asyncio.sleep(0)  # the loop hears that the connection was closed
+    assert await bus.depth(["tasks.a"]) == 1
+
+
 async def test_no_memory_left(own, open_bus, connect):
     server = own("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
     bus = open_bus(server.url, SystemClock())
