@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 START_S = 60.0
 STOP_S = 15.0
@@ -80,7 +81,11 @@ class Server:
         guard = [sys.executable, "-c", _GUARD, str(self._signals[0]), str(user), str(self.folder)]
         with log.open("ab") as out:
             self._guard = subprocess.Popen(  # noqa: S603 our own interpreter
-                [*guard, *self._command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out
+                [*guard, *self._command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=out,
+                start_new_session=True,
             )
         assert self._guard.stdout is not None  # noqa: S101 a pipe, see above
         self.pid = int(self._guard.stdout.readline() or 0)
@@ -289,9 +294,9 @@ def _initialise(programs: Path, data: Path, password: Path, user: int | None) ->
     _run(command, data.parent, user)
 
 
-def _run(command: Sequence[str | Path], folder: Path, user: int | None) -> None:
+def _run(command: Sequence[object], folder: Path, user: int | None) -> None:
     """Runs one of PostgreSQL's programs to its end."""
-    identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+    identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     done = subprocess.run(  # noqa: S603 the installed server's own program
         list(map(str, command)), capture_output=True, text=True, check=False, cwd=folder, **identity
     )
