@@ -1,17 +1,22 @@
 """Redis that is away, comes back, has no memory left, stands still, forgets everything, or is something else."""
 
 import asyncio
+import re
 import socket
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.redis.cache import RedisCache
 from collegium.adapters.redis.connection import RedisConnection
+from collegium.adapters.redis.directory import RedisDirectory
+from collegium.adapters.redis.quota import RedisQuota
 from collegium.domain.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable, UsageError
 from collegium.domain.message import Message
+from collegium.domain.rate import per_minute
 from collegium.testing.servers import MissingServer, redis_server
 
 PATIENCE_S = 30.0
@@ -268,3 +273,39 @@ async def test_a_command_that_the_user_may_not_use(own, open_bus, connect):
     url = server.url.replace("redis://", "redis://weak:secret@")
     with pytest.raises(StoreUnavailable, match="forbids this user a command"):
         await open_bus(url, SystemClock()).publish(task("m"))
+
+
+async def test_the_user_that_the_page_describes_may_all_that_is_needed(own, open_bus, connect):
+    server = own()
+    page = (Path(__file__).parents[3] / "docs/how-to/redis.md").read_text()
+    rules = re.search(r"ACL SETUSER collegium (.*?)`", page, re.DOTALL)
+    assert rules is not None
+    await connect(server.url).ask("ACL", "SETUSER", "collegium", *rules[1].replace(">PASSWORD", ">secret").split())
+    url = server.url.replace("redis://", "redis://collegium:secret@")
+    assert await connect(url).check()
+    bus, other = open_bus(url, SystemClock()), open_bus(url, SystemClock())
+    assert await other.claim(["tasks.a"], "workers") == ()
+    waiter = asyncio.ensure_future(other.wait(["tasks.a"], 60))
+    await bus.publish(task("m1"), task("m2"), task("r", "runs.1"))
+    assert await asyncio.wait_for(waiter, PATIENCE_S)
+    one, two = await other.claim(["tasks.a"], "workers", 2)
+    await other.settle(one)
+    await other.settle(two, dead="why")
+    (letter,) = await bus.letters("tasks.a")
+    assert await bus.revive(letter)
+    assert len(await bus.read("runs.1")) == 1
+    assert await bus.depth(["tasks.a"]) == 1
+    assert await bus.topics() == ("runs.1", "tasks.a")
+    connection, clock = connect(url), SystemClock()
+    cache = RedisCache(connection, clock, prefix="clg:cache:")
+    await cache.put("a", b"x", ttl_s=10)
+    assert await cache.get("a") == b"x"
+    quota = RedisQuota(connection, clock, prefix="clg:quota:")
+    assert await quota.take("a", per_minute(1)) == 0.0
+    assert await quota.hold("a", "one", limit=1, ttl_s=10)
+    await quota.release("a", "one")
+    assert await RedisDirectory(connection, clock, prefix="clg:").cards() == ()
+    with pytest.raises(StoreUnavailable, match="forbids this user a command"):
+        await connection.ask("FLUSHALL")
+    with pytest.raises(StoreUnavailable, match="forbids this user"):
+        await connection.ask("GET", "somebody else's")

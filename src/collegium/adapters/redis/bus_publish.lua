@@ -12,7 +12,13 @@ local function is_double(topic, id)
   return expires == 0 or expires > now
 end
 
+local runs, topics, counts
+
 local function waiting(topic)
+  -- Counting tenant by tenant only where there may be too many.
+  local stored = call('HLEN', P .. 'm:' .. topic)
+  if not is_work(topic) then stored = stored + call('XLEN', P .. 'x:' .. topic) end
+  if stored + counts[topic] <= R.max_waiting then return 0 end
   local most = 0
   for _, group in ipairs(groups(topic)) do most = math.max(most, waiting_for(topic, group)) end
   return most
@@ -103,7 +109,7 @@ local function parse()
   return runs, topics, counts
 end
 
-local runs, topics, counts = parse()
+runs, topics, counts = parse()
 for _, topic in ipairs(topics) do
   local new = counts[topic]
   if new > 0 and waiting(topic) + new > R.max_waiting then
