@@ -110,7 +110,7 @@ class PostgresGlance(Glance):
         """All rows."""
         for _ in range(2):
             try:
-                return self._connection.execute(query.replace("?", "%s"), values).fetchall()  # type: ignore[arg-type] # of this file
+                return self._connection.execute(query.replace("?", "%s"), values).fetchall()
             except psycopg.OperationalError:
                 self._connection.close()
                 self._connection = psycopg.connect(self._url, autocommit=True)

@@ -76,13 +76,12 @@ class Place:
     @property
     def settings(self) -> Settings:
         """Lease and time limits that suit a trial of seconds."""
-        store = {} if self.postgres is None else {"store": self.postgres}
         return Settings(
             data_dir=self.data,
+            store=self.postgres or f"sqlite:///{self.store}",
             worker=WorkerSection(lease_s=LEASE_S),
             models=ModelsSection(timeout_s=5.0),
             redis=self.redis,
-            **store,
         )
 
 

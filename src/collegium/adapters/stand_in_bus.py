@@ -61,7 +61,8 @@ class StandInBus:
             await self._local.settle(claim, requeue_after_s=requeue_after_s, dead=dead)
             return
         try:
-            self._answered(await self._server.settle(claim, requeue_after_s=requeue_after_s, dead=dead))
+            await self._server.settle(claim, requeue_after_s=requeue_after_s, dead=dead)
+            self._answered(None)
         except StoreError as error:
             if not is_work(claim.message.topic):
                 raise

@@ -20,7 +20,7 @@ PLAN = Plan(tasks=(Task(id="one", title="One", capability="operate", instruction
 
 
 def call(name: str, **arguments: object) -> Step:
-    return Step(tool_calls=[ToolCall(id=name, name=name, arguments=arguments)])
+    return Step(tool_calls=(ToolCall(id=name, name=name, arguments=arguments),))
 
 
 async def test_a_task_that_goes_on_elsewhere_finds_its_files() -> None:
