@@ -1,4 +1,4 @@
-"""Three workers on three hosts: one is cut off, one is killed, PostgreSQL and Redis fail meanwhile, and nothing is lost.
+"""Three workers on three hosts: one is cut off, one is killed, both servers fail meanwhile, and nothing is lost.
 
 Hosts are network namespaces; where none can be made, the same is tried with processes of one host, cables apart.
 """
