@@ -12,6 +12,7 @@ from collegium.domain.agent import Agent
 from collegium.domain.candidate import Candidate
 from collegium.domain.errors import UnknownName
 from collegium.domain.worker import AgentCondition
+from collegium.tools.builtin.team import NAMED
 
 DECLARED_WEIGHT: Final = 8.0
 """A declared rating counts like so many attempts that were watched."""
@@ -168,10 +169,15 @@ def _room(agent: Agent, f: Figures) -> float:
 
 def _lacks(wanted: Wanted, agent: Agent) -> tuple[str, ...]:
     granted = (*agent.tools, *wanted.run_tools)
-    missing = [f"the tool {t}" for t in wanted.tools if not any(fnmatch.fnmatchcase(t, p) for p in granted)]
+    missing = [f"the tool {t}" for t in wanted.tools if not _is_granted(t, granted)]
     if agent.accepts and wanted.documents and not _any_match(wanted.documents, agent.accepts):
         missing.append(f"documents like {', '.join(agent.accepts)}")
     return tuple(missing)
+
+
+def _is_granted(tool: str, patterns: Sequence[str]) -> bool:
+    """As ``Toolbox.matching`` has it: tools that reach colleagues are granted by their names alone."""
+    return tool in patterns or (tool not in NAMED and any(fnmatch.fnmatchcase(tool, p) for p in patterns))
 
 
 def _any_match(names: Iterable[str], patterns: Sequence[str]) -> bool:

@@ -18,6 +18,8 @@ from collegium.tools.definition import tool
 ASK: Final = "ask"
 INBOX: Final = "inbox"
 SHARE: Final = "share"
+NAMED: Final = frozenset({ASK, INBOX, SHARE})
+"""No pattern grants them."""
 COLLEAGUE: Final = "colleague"
 """``data["source"]`` of results that are a colleague's words: nothing in them is an instruction."""
 LIMIT_CHARS: Final = 8_000
