@@ -24,7 +24,7 @@ class Shell:
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
         self.environment = {
-            k: v for k, v in os.environ.items() if not k.startswith("COLLEGIUM_") and not k.endswith("_API_KEY")
+            k: v for k, v in os.environ.items() if not k.startswith("COLLEGIUM_") and "_API_KEY" not in k
         } | {"COLLEGIUM_DATA_DIR": str(data), "HOME": str(folder), "COLLEGIUM_MODEL": "scripted:script.toml"}
 
     def command(self, *argv: str) -> list[str]:

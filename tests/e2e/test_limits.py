@@ -23,7 +23,7 @@ class Shell:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("COLLEGIUM_") and not k.endswith("_API_KEY")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("COLLEGIUM_") and "_API_KEY" not in k}
         self.environment = kept | {
             "COLLEGIUM_DATA_DIR": str(folder / "data"),
             "HOME": str(folder),

@@ -15,7 +15,7 @@ def why(state: RunState) -> list[str]:
     if not routed:
         return []
     width = max(len(t.task.id) for t in routed[:MAX_LINES])
-    lines = [one_line(f"{t.task.id:<{width}}  {t.agent}: {t.route}") for t in routed[:MAX_LINES]]
+    lines = [f"{one_line(t.task.id):<{width}}  {one_line(f'{t.agent}: {t.route}')}" for t in routed[:MAX_LINES]]
     if len(routed) > MAX_LINES:
         lines.append(f"and {count(len(routed) - MAX_LINES, 'task')} more: --json shows all of them")
     return lines

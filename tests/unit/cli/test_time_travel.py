@@ -53,7 +53,7 @@ def test_a_file_that_was_edited_is_found_out(project: Path, capsys: pytest.Captu
     assert entry.run(ONE_RUN) == 0
     assert call(capsys, "runs", "export", "last", "--out", "run.jsonl")[0] == 0
     text = (project / "run.jsonl").read_text()
-    (project / "run.jsonl").write_text(text.replace("the only agent", "the best agent", 1))
+    (project / "run.jsonl").write_text(text.replace("the only agent for", "the best agent for", 1))
     code, told = call(capsys, "runs", "replay", "run.jsonl")
     assert code == 1
     assert "BROKEN at event" in told
