@@ -177,6 +177,30 @@ async def test_a_script_that_the_server_has_forgotten_is_brought_again(redis, op
         assert new == [1, 1, 1]
 
 
+async def test_what_nobody_waits_for_any_more_is_not_listened_to(redis, open_bus, connect, prefix):
+    clock = FakeClock()
+    bus, connection = open_bus(redis.url, clock), connect(redis.url)
+
+    async def heard():
+        channels = await connection.ask("PUBSUB", "CHANNELS", f"{prefix}*")
+        return {channel.decode().removeprefix(prefix) for channel in channels}
+
+    async def waited(topic, expected):
+        await bus.read(topic)
+        waiter = asyncio.ensure_future(bus.wait([topic], 10_000))
+        async with asyncio.timeout(30):
+            while await heard() != expected:
+                await clock.advance(1)
+        assert await bus.publish(task(f"m{clock.monotonic()}", topic)) == 1
+        assert await waiter
+
+    await waited("runs.1", {"w:runs.1"})
+    await waited("runs.2", {"w:runs.1", "w:runs.2"})
+    await clock.advance(61)
+    await waited("runs.3", {"w:runs.3"})
+    await waited("runs.1", {"w:runs.1", "w:runs.3"})
+
+
 async def test_after_the_end_nothing_is_asked_any_more(redis, open_bus, connect):
     from collegium.domain.errors import StoreUnavailable
 
