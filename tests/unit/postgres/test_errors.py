@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from collegium.adapters.postgres import connection
-from collegium.adapters.postgres.connection import check_server, conninfo_of, place_of
+from collegium.adapters.postgres.connection import check_server, conninfo_of, is_lost, is_retryable, place_of
 from collegium.adapters.postgres.reader import Reader
 from collegium.adapters.postgres.store import open_store
 from collegium.domain.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable, UsageError
@@ -94,6 +94,26 @@ async def test_a_pooler_that_refuses_settings_is_named():
     with pytest.raises(StoreUnavailable, match="is a pooler that does not pass settings on"):
         await open_store(f"postgresql://me@127.0.0.1:{port}/db")
     listener.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "lost", "again"),
+    [
+        ("57P01", True, False),  # thrown out
+        ("57P03", True, False),  # comes up
+        ("08006", True, False),
+        ("25P03", True, False),  # stood still in the middle of a transaction
+        ("25006", True, False),  # a standby
+        ("53300", True, False),  # too many connections
+        ("40P01", False, True),  # a deadlock
+        ("55P03", False, True),
+        ("42501", False, False),
+        ("53100", False, False),
+    ],
+)
+def test_what_is_worth_another_try(state: str, lost: bool, again: bool):
+    error = psycopg.errors.lookup(state)("x")
+    assert (is_lost(error), is_retryable(error)) == (lost, again)
 
 
 async def test_a_full_disk_fails_what_waits_and_nothing_else(postgres_url: str):

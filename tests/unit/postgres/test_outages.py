@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -156,6 +157,28 @@ async def test_a_writer_that_is_thrown_out_in_the_middle_writes_again(postgres_u
         await eventually(was_thrown_out)
     (event,) = await waiting
     assert event.seq == 2
+    await store.aclose()
+
+
+async def test_a_server_that_only_follows_another_for_now_is_waited_for(postgres_url: str):
+    """As in a failover: the name leads to a standby first, which then becomes the primary."""
+    store = await open_store(postgres_url, patience_s=60.0)
+    await begin(store.journal, "run_a")
+    name = urlsplit(postgres_url).path[1:]
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(postgres_url, autocommit=True) as look:
+        look.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        look.execute(f"SELECT pg_terminate_backend(pid, 5000) {others}")
+        waiting = asyncio.ensure_future(store.journal.append("run_a", [noted("after")]).durable())
+
+        async def was_refused() -> bool:
+            return bool(look.execute(f"SELECT 1 {others}").fetchone())
+
+        await eventually(was_refused)
+        assert await store.journal.head("run_a") is not None
+        look.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await waiting
+    assert await notes_of(store) == ["after"]
     await store.aclose()
 
 

@@ -146,13 +146,15 @@ def _refused(state: str, said: str, place: str) -> StoreError | None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection is gone, or the server goes down or comes up: worth another connection."""
+    """Whether the connection is gone, or the server goes down, comes up or follows another: worth a new connection."""
     if isinstance(error, StoreUnavailable | TimeoutError | OSError):
         return True
-    state = (error.sqlstate or "") if isinstance(error, psycopg.Error) else "none"
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and (
-        state == "" or state.startswith(("08", "57P")) or state in {"25P03", "53300"}
-    )
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate or ""
+    if not state:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return state.startswith(("08", "57P")) or state in {"25P03", "25006", "53300"}
 
 
 def is_retryable(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from collegium.adapters.postgres.journal import PostgresJournal
 from collegium.adapters.postgres.journal_part import STATEMENTS, JournalPart
 from collegium.adapters.postgres.reader import Reader
 from collegium.adapters.postgres.records import PostgresRecords
-from collegium.adapters.postgres.upgrade import StoreMeta, make_partitions, prepared
+from collegium.adapters.postgres.upgrade import StoreMeta, prepared, try_partitions
 from collegium.adapters.postgres.wire import prepare
 from collegium.adapters.postgres.writer import Writer
 from collegium.adapters.rows import Entropy
@@ -86,11 +86,11 @@ class PostgresStore:
         try:
             connection = await connect(self._url)
             try:
-                await make_partitions(connection)
+                await try_partitions(connection)
             finally:
                 await connection.close()
-        except (psycopg.Error, StoreError) as error:
-            _log.warning("the partitions of the next months could not be made, which can wait: %s", error)
+        except StoreError as error:
+            _log.warning("the partitions of the next months could not be looked after, which can wait: %s", error)
 
 
 async def open_store(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from importlib import resources
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,7 @@ FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND N
 WHERE c.relnamespace = current_schema()::regnamespace AND c.relname IN ('meta', 'heads', 'events')
 GROUP BY c.relname
 """
+_log = logging.getLogger("collegium.postgres")
 _AHEAD: Final = "SELECT (SELECT max(pos) FROM events), collegium_frontier()"
 
 
@@ -85,7 +87,7 @@ async def migrate(url: str, *, entropy: Entropy, is_dry: bool = False) -> Plan:
     try:
         plan = await _in_turn(connection, place_of(url), entropy, is_dry=is_dry, may_upgrade=True)
         if not is_dry:
-            await make_partitions(connection)
+            await try_partitions(connection)
             await connection.execute("ANALYZE heads, events, fences, blobs, records")
         return plan
     except psycopg.Error as error:
@@ -108,7 +110,7 @@ async def prepared(
     if rows is None or may_upgrade or _found(rows, place) < SCHEMA:
         plan = await _in_turn(connection, place, entropy, is_dry=False, may_upgrade=may_upgrade)
         if plan.found == 0:
-            await make_partitions(connection)
+            await try_partitions(connection)
         rows = await _meta(connection, place) or {}
     _require_known(rows, place)
     if not is_filling:
@@ -129,6 +131,14 @@ async def make_partitions(connection: Connection) -> int:
         await connection.execute("SET LOCAL lock_timeout = '1s'")
         row = await (await connection.execute("SELECT collegium_make_partitions(%s::int)", (MONTHS_AHEAD,))).fetchone()
     return int(row[0]) if row else 0
+
+
+async def try_partitions(connection: Connection) -> None:
+    """Makes the partitions of the months to come if that can be done now. It can wait: there is a default."""
+    try:
+        await make_partitions(connection)
+    except psycopg.Error as error:
+        _log.warning("the partitions of the next months could not be made, which can wait: %s", error)
 
 
 async def _in_turn(connection: Connection, place: str, entropy: Entropy, *, is_dry: bool, may_upgrade: bool) -> Plan:
