@@ -157,7 +157,7 @@ class Calls:
             key=key,
             seconds=round(self._clock.monotonic() - started, 4),
         )
-        sent = self._message(index, result) if is_sending else None
+        sent = await self._message(index, result) if is_sending else None
         # One append: a message is sent by a call that has ended, and by no call twice.
         receipt = self._recorder.record(*(() if sent is None else (sent,)), finished)
         turn = self._turns[-1]
@@ -167,10 +167,10 @@ class Calls:
             await self._recorder.board.publish(sent)
         return result
 
-    def _message(self, index: int, result: ToolResult) -> b.MessageSent | None:
+    async def _message(self, index: int, result: ToolResult) -> b.MessageSent | None:
         context = self._context(None)
         id_ = idempotency_key(context.run, context.task, step=self._step, call=index)
-        return message_sent(result, self._recorder.board, id_=id_, run=context.run, step=self._step, call=index)
+        return await message_sent(result, self._recorder.board, id_=id_, run=context.run, step=self._step, call=index)
 
     async def _asked(self, index: int, admitted: AdmittedCall, granted: Collection[str]) -> ToolResult:
         """A colleague's answer, once it is there. Until then: raises ``Asked``, or ``ToolError`` if it may not be."""

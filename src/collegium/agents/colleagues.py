@@ -47,14 +47,23 @@ class Board(Read, Protocol):
         """Whose messages go out."""
         ...
 
+    async def has_sent(self, step: int, call: int) -> bool:
+        """Whether this call has sent its message already, though its result is not there.
+
+        The two are one append, which only the beginning of a fork can cut in two.
+        """
+        ...
+
     async def publish(self, sent: b.MessageSent) -> None:
         """Puts a copy of a message that is in the journal on the bus, for whoever watches; never fails."""
         ...
 
 
-def message_sent(result: ToolResult, board: Board, *, id_: str, run: str, step: int, call: int) -> b.MessageSent | None:
-    """The message that a call of ``share`` with this result has sent; None where it was refused."""
-    if not result.is_ok or result.data is None:
+async def message_sent(
+    result: ToolResult, board: Board, *, id_: str, run: str, step: int, call: int
+) -> b.MessageSent | None:
+    """The message that a call of ``share`` with this result sends; None where it was refused, or sent it before."""
+    if not result.is_ok or result.data is None or await board.has_sent(step, call):
         return None
     to = result.data["to"]
     return b.MessageSent(

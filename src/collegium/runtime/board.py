@@ -43,6 +43,7 @@ class Board:
         self._is_fork = state.forked is not None
         self._messages: dict[str, Posted] = {}
         self._read: set[str] = set()
+        self._sent: set[tuple[int, int]] = set()
         self._folded_to = 0
 
     async def take(self, *, limit: int, max_chars: int) -> tuple[tuple[Posted, ...], int]:
@@ -58,6 +59,12 @@ class Board:
             taken.append(message)
         self._read |= {m.id for m in taken}
         return tuple(taken), len(waiting) - len(taken)
+
+    async def has_sent(self, step: int, call: int) -> bool:
+        """Whether this call of the task has sent its message already; see ``agents.colleagues.Board``."""
+        if self._is_fork:
+            await self._catch_up()
+        return (step, call) in self._sent
 
     async def publish(self, sent: b.MessageSent) -> None:
         """Puts a copy of a message that is in the journal on the bus."""
@@ -82,7 +89,9 @@ class Board:
     def _fold(self, events: Iterable[Event]) -> None:
         for event in events:
             body = event.body
-            if isinstance(body, b.MessageSent) and event.task != self._task:
+            if isinstance(body, b.MessageSent) and event.task == self._task:
+                self._sent.add((body.step, body.call))
+            elif isinstance(body, b.MessageSent):
                 is_private = body.topic == inbox_topic(self.agent)
                 if is_private or body.topic == board_topic(event.run):
                     self._messages[body.message] = Posted(

@@ -16,7 +16,7 @@ from collegium.domain.usage import Limits
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.tools.definition import tool
-from tests.unit.runtime.colleagues import TEAM, Parts, Roles, ask, done, events_of, named, plan, results, task
+from tests.unit.runtime.colleagues import TEAM, Parts, Reply, Roles, ask, done, events_of, named, plan, results, task
 from tests.unit.runtime.handbook import HANDBOOK
 
 
@@ -142,8 +142,9 @@ async def test_questions_that_wait_for_each_other_have_an_end() -> None:
 
 
 async def test_the_tasks_of_a_run_have_an_end() -> None:
-    mine = [(ask("One?"), ask("Two?")), (ask("Three?"),), "Done."]
-    model = Roles({"Do a.": mine, "One?": ["One."], "Two?": ["Two."]})
+    mine: list[Reply] = [(ask("One?"), ask("Two?")), (ask("Three?"),), "Done."]
+    parts: Parts = {"Do a.": mine, "One?": ["One."], "Two?": ["Two."]}
+    model = Roles(parts)
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM, limits=Limits(tasks=2))
         assert (await done(app, run.id)).status == "succeeded"
@@ -181,7 +182,7 @@ async def test_an_agents_declaration_grants_it() -> None:
 
 async def test_a_researchers_places_come_with_the_answer() -> None:
     question = "Who owns the order service?"
-    mine = [(ask(question, capability="research"),), "Nordwind owns it."]
+    mine: list[Reply] = [(ask(question, capability="research"),), "Nordwind owns it."]
     model = Roles({"Do a.": mine, question: ["See the team page."]})
     async with team(model) as app:
         run = await app.submit("x", plan=plan(task("a")), tools=TEAM, files=HANDBOOK)
@@ -279,13 +280,15 @@ async def test_all_questions_together_stay_within_the_runs_limit() -> None:
         "Two?": ["Two."],
         "Three?": ["Three."],
     }
+    statuses = []
     for tokens in range(2_000, 60_000, 4_000):
         async with team(Roles(parts, tokens=900)) as app:
             run = await app.submit("x", plan=plan(task("a")), tools=TEAM, limits=Limits(tokens=tokens))
             report = await done(app, run.id)
-            assert report.status in ("succeeded", "limited")
+            statuses.append(report.status)
             assert report.usage.input_tokens + report.usage.output_tokens <= tokens
-    assert report.status == "succeeded"
+    assert set(statuses) == {"limited", "succeeded"}
+    assert statuses[-1] == "succeeded"
 
 
 async def test_a_person_may_have_to_allow_the_question() -> None:

@@ -202,18 +202,21 @@ async def test_an_attempt_that_takes_over_reads_on_behind_what_was_read() -> Non
     assert [e.attempt for e in events if e.type == "tool.finished" and e.task == "b"] == [1, 2]
 
 
-async def test_a_fork_reads_what_its_parent_shared_before() -> None:
+async def test_a_fork_of_every_event_has_each_message_once() -> None:
     model = Roles({"Do a.": [(share("One."),), "Told."], "Do b.": [(inbox(),), "Done."]})
     stores = memory_stores(SystemClock())
     async with team(model, stores=stores) as app:
         run = await app.submit("x", plan=TWO, tools=TEAM)
         assert (await done(app, run.id)).status == "succeeded"
-        at = next(e.seq for e in await events_of(app, run.id) if e.type == "task.settled")
-        fork = await app.fork(run.id, at=at)
-        assert (await done(app, fork.id)).status == "succeeded"
-        events = await events_of(app, fork.id)
-    assert [len(ids(f)) for f in results(events, "inbox")] == [1]
-    assert named(events, "message.sent") == []
+        events = await events_of(app, run.id)
+        (sent,) = (e.seq for e in named(events, "message.sent"))
+        (read,) = (e.seq for e in events if isinstance(e.body, b.ToolFinished) and e.body.tool == "inbox")
+        for at in range(1, read):
+            fork = await app.fork(run.id, at=at)
+            assert (await done(app, fork.id)).status == "succeeded"
+            own = await events_of(app, fork.id)
+            assert [len(ids(f)) for f in results(own, "inbox")] == [1], at
+            assert len(named(own, "message.sent")) == (at < sent), at
 
 
 async def test_by_hand_there_is_no_board() -> None:
