@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, encoded, topic_full
+from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, encoded
 from collegium.adapters.doorbells import Doorbells
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite import bus_statements as sql
@@ -24,8 +23,9 @@ from collegium.domain.message import Claim, Letter, Message, is_work
 from collegium.ports import Clock
 
 _TRIM_EVERY = 128
+_PAGE_BYTES = 2_048
+"""Half of the usual: most messages are small, and each writes some pages."""
 _MANY_TOPICS = 10_000
-_Counts = Mapping[str, int]
 _TRY_AGAIN_S = 0.01
 
 
@@ -49,10 +49,9 @@ class SqliteBus:
         self._claims = 0
         self._signals = TopicSignals(clock)
         self._bells = Doorbells(path.with_name(path.name + ".waiting"), self._name)
-        self._file = ScratchFile(path, sql.SCHEMA, version=sql.VERSION)
+        self._file = ScratchFile(path, sql.SCHEMA, version=sql.VERSION, page_bytes=_PAGE_BYTES)
         self._groups: set[tuple[str, str]] = set()
-        self._pace: dict[str, tuple[int, int]] = {}
-        """By topic: how many messages it surely has room for, and how many were published since it was trimmed."""
+        self._published: dict[str, int] = {}
         self._swept = 0
         self._poller: asyncio.Task[None] | None = None
         self._heard = (0, 0)
@@ -67,10 +66,9 @@ class SqliteBus:
         now = self._now()
         due = now + max(0.0, delay_s)
         rows = [row_of(message, body, now=now, due=due) for message, body in zip(messages, bodies, strict=True)]
-        counts = {messages[0].topic: 1} if len(messages) == 1 else Counter(message.topic for message in messages)
-        new = await self._file.write(lambda connection: self._publish(connection, rows, counts, now))
+        new = await self._file.write(lambda connection: self._publish(connection, rows, now))
         if new:
-            for topic in counts:
+            for topic in {message.topic for message in messages}:
                 if due > now and is_work(topic):
                     self._signals.stir(topic)
                 else:
@@ -78,51 +76,45 @@ class SqliteBus:
             self._bells.ring()
         return new
 
-    def _publish(
-        self, connection: sqlite3.Connection, rows: Sequence[Row], counts: Mapping[str, int], now: float
-    ) -> int:
+    def _publish(self, connection: sqlite3.Connection, rows: Sequence[Row], now: float) -> int:
         new = work.publish(connection, rows, now=now, rules=self._rules)
-        for topic, count in counts.items() if new else ():
-            left, published = self._pace.get(topic, (0, 0))
-            left = left - count if left >= count else self._measure(connection, topic, now)
-            if published + count >= _TRIM_EVERY:
+        for topic in {row[0] for row in rows} if new else ():
+            count = self._published[topic] = self._published.get(topic, 0) + len(rows)
+            if count >= _TRIM_EVERY:
+                self._published[topic] = 0
                 self._swept = work.trim(connection, topic, self._swept, now=now, rules=self._rules)
-                published = -count
-            self._pace[topic] = left, published + count
-        if len(self._pace) > _MANY_TOPICS:
-            self._pace.clear()
+        if len(self._published) > _MANY_TOPICS:
+            self._published.clear()
         return new
-
-    def _measure(self, connection: sqlite3.Connection, topic: str, now: float) -> int:
-        """After how many more messages to count again what waits: the fewer, the fuller the topic is."""
-        count = work.waiting(connection, topic)
-        if count > self._rules.max_waiting:
-            work.expire(connection, topic, now=now)
-            count = work.waiting(connection, topic)
-        if count > self._rules.max_waiting:
-            raise topic_full(topic, count - 1, self._rules)
-        return (self._rules.max_waiting - count) // 2
 
     async def claim(self, topics: Sequence[str], group: str, limit: int = 1) -> tuple[Claim, ...]:
         """Up to ``limit`` messages, tenants in turn, hidden from ``group`` for the hide time."""
         topics = list(dict.fromkeys(topics))
-        self._show(topics)
-        self._signals.looked(topics)
-        if limit < 1 or not topics:
-            return ()
-        await self._register(topics, group)
-        if not self._file.read(lambda connection: work.has_open(connection, topics, group)):
-            return ()
         now = self._now()
+        may_claim = self._look(topics, group, now)
+        self._signals.looked(topics)
+        if limit < 1 or not topics or not (await self._register(topics, group) or may_claim):
+            return ()
         claimed = await self._file.write(
             lambda c: work.claim(c, topics, group, limit, now=now, token=self._token, rules=self._rules)
         )
         return tuple(Claim(message=message, group=group, token=token) for message, token in claimed)
 
-    async def _register(self, topics: Sequence[str], group: str) -> None:
+    def _look(self, topics: Sequence[str], group: str, now: float) -> bool:
+        """Whether there may be something to claim; shows what was hidden long enough."""
+        version, due, is_open = self._file.read(
+            lambda c: (self._version(c), work.next_due(c, topics), work.has_open(c, topics, group))
+        )
+        self._hear(version)
+        if due <= now:
+            self._show(topics)
+        return is_open or due <= now
+
+    async def _register(self, topics: Sequence[str], group: str) -> bool:
+        """Whether the group is new on one of the topics."""
         new = [topic for topic in topics if (topic, group) not in self._groups]
         if not new:
-            return
+            return False
         now = self._now()
 
         def join(connection: sqlite3.Connection) -> None:
@@ -131,10 +123,11 @@ class SqliteBus:
 
         await self._file.write(join)
         self._groups.update((topic, group) for topic in new)
+        return True
 
     async def settle(self, claim: Claim, *, requeue_after_s: float | None = None, dead: str | None = None) -> None:
         """Removes the claimed message, gives it back after a delay, or makes it a dead letter."""
-        key = (claim.message.seq, claim.group, claim.token)
+        topic, key = claim.message.topic, (claim.message.seq, claim.group, claim.token)
         now = self._now()
         if dead is None and requeue_after_s is not None:
             until = now + requeue_after_s
@@ -146,9 +139,9 @@ class SqliteBus:
 
         def settle(connection: sqlite3.Connection) -> None:
             if dead is not None and connection.execute(sql.IS_CLAIMED, key).fetchone():
-                work.bury(connection, key[0], key[1], dead, now=now)
+                work.bury(connection, topic, key[0], key[1], reason=dead, now=now)
             elif dead is None and connection.execute(sql.SETTLE, key).rowcount == 1:
-                work.settled(connection, key[0])
+                work.settled(connection, topic, key[0], key[1])
 
         await self._file.write(settle)
 
@@ -223,9 +216,13 @@ class SqliteBus:
         self._claims += 1
         return f"{self._name}.{self._claims}"
 
-    def _hear(self) -> None:
+    def _version(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """Another one whenever another process has written."""
+        return self._file.generation, connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def _hear(self, version: tuple[int, int] | None = None) -> None:
         """Passes on what other processes have published or given back since the last call."""
-        heard = self._file.read(lambda c: (self._file.generation, c.execute("PRAGMA data_version").fetchone()[0]))
+        heard = version or self._file.read(self._version)
         if heard == self._heard:
             return
         if heard[0] != self._heard[0]:

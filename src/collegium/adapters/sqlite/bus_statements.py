@@ -11,9 +11,10 @@ from collegium.adapters.sqlite.connection import union
 
 VERSION: Final = 2
 SCHEMA: Final = (
-    # A message of a work topic goes with its last settlement; of the others, readers see the settled ones too.
+    # A message of a work topic goes with its last settlement; of the others, readers see the settled ones too. The
+    # newest message never goes, so that numbers only grow: AUTOINCREMENT would write one page more for each message.
     """CREATE TABLE messages (
-        seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+        seq          INTEGER PRIMARY KEY,
         topic        TEXT    NOT NULL,
         id           TEXT    NOT NULL,
         tenant       TEXT    NOT NULL,
@@ -29,7 +30,14 @@ SCHEMA: Final = (
     "CREATE INDEX messages_topic ON messages (topic, seq) WHERE work = 0",
     "CREATE UNIQUE INDEX messages_unsettled ON messages (topic, id) WHERE settled = 0",
     "CREATE INDEX messages_expiring ON messages (topic, expires_at) WHERE settled = 0 AND expires_at IS NOT NULL",
-    "CREATE TABLE groups (topic TEXT NOT NULL, grp TEXT NOT NULL, PRIMARY KEY (topic, grp)) WITHOUT ROWID",
+    # How many rows of work each group has: counting them would take as long as there are many. The group '' stands for
+    # whoever will be the first to claim from a work topic.
+    """CREATE TABLE groups (
+        topic   TEXT    NOT NULL,
+        grp     TEXT    NOT NULL,
+        waiting INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (topic, grp)
+    ) WITHOUT ROWID""",
     # One row per message and group that has not settled it. Claimed and delayed rows are hidden.
     """CREATE TABLE work (
         seq        INTEGER NOT NULL,
@@ -85,28 +93,41 @@ _MESSAGE: Final = "seq, topic, id, tenant, body, priority, reply_to, published_a
 
 PUBLISH: Final = f"INSERT INTO messages ({_OWN})"
 PUBLISH_ONCE: Final = "ON CONFLICT (topic, id) WHERE settled = 0 DO NOTHING"
-LAST_SEQ: Final = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"
+LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM messages"
 PUBLISH_ONE: Final = f"{PUBLISH} VALUES ({', '.join('?' * len(_OWN.split(', ')))}) {PUBLISH_ONCE}"
 QUEUE_ONE: Final = """
     INSERT INTO work (seq, grp, topic, tenant, rank, hidden, visible_at, expires_at)
-    SELECT ?, grp, topic, ?, ?, ?, ?, ? FROM groups WHERE topic = ?
+    SELECT ?, grp, topic, ?, ?, ?, ?, ? FROM groups WHERE topic = ? AND grp > ''
 """
 QUEUE: Final = """
     INSERT INTO work (seq, grp, topic, tenant, rank, hidden, visible_at, expires_at)
     SELECT m.seq, g.grp, m.topic, m.tenant, m.due_at + m.priority * ?, m.due_at > ?, m.due_at, m.expires_at
-    FROM messages m CROSS JOIN groups g ON g.topic = m.topic WHERE m.seq > ?
+    FROM messages m CROSS JOIN groups g ON g.topic = m.topic AND g.grp > '' WHERE m.seq > ?
 """
 _ONWARD: Final = "coalesce((SELECT max(l.turn) FROM lanes l WHERE l.grp = {grp} AND l.tenant = {tenant}), 0.0), 1"
 _REOPEN: Final = "ON CONFLICT (grp, tenant, topic) DO UPDATE SET open = 1 WHERE open = 0"
 OPEN: Final = f"""
     INSERT INTO lanes (grp, tenant, topic, turn, open)
-    SELECT g.grp, ?1, g.topic, {_ONWARD.format(grp="g.grp", tenant="?1")} FROM groups g WHERE g.topic = ?2 {_REOPEN}
+    SELECT g.grp, ?1, g.topic, {_ONWARD.format(grp="g.grp", tenant="?1")} FROM groups g
+    WHERE g.topic = ?2 AND g.grp > '' {_REOPEN}
 """
-IS_CLOSED: Final = """
-    SELECT 1 FROM groups g WHERE g.topic = ?2 AND NOT EXISTS (
+# How much waits for the slowest group, and whether the tenant's lanes are all open.
+LOOK: Final = """
+    SELECT max(g.waiting), min(g.grp = '' OR EXISTS (
         SELECT 1 FROM lanes l WHERE l.grp = g.grp AND l.tenant = ?1 AND l.topic = ?2 AND l.open = 1
-    ) LIMIT 1
+    )) FROM groups g WHERE g.topic = ?2
 """
+NEW: Final = "SELECT topic, count(*) FROM messages NOT INDEXED WHERE seq > ? GROUP BY topic"
+ADD: Final = "UPDATE groups SET waiting = waiting + ? WHERE topic = ?"
+ADD_FIRST: Final = "INSERT INTO groups (topic, grp, waiting) VALUES (?, '', ?)"
+RECOUNT: Final = """
+    UPDATE groups SET waiting = (SELECT count(*) FROM messages WHERE topic = ?1 AND settled = 0)
+    WHERE topic = ?1 AND grp = ''
+"""
+NOT_FIRST: Final = "DELETE FROM groups WHERE topic = ? AND grp = ''"
+ADD_ONE: Final = "UPDATE groups SET waiting = waiting + 1 WHERE topic = ? AND grp = ?"
+TAKE_ONE: Final = "UPDATE groups SET waiting = waiting - 1 WHERE topic = ? AND grp = ?"
+START: Final = "UPDATE groups SET waiting = ? WHERE topic = ? AND grp = ?"
 JOIN: Final = "INSERT INTO groups (topic, grp) VALUES (?, ?) ON CONFLICT DO NOTHING"
 CATCH_UP: Final = """
     INSERT INTO work (seq, grp, topic, tenant, rank, hidden, visible_at, expires_at)
@@ -133,7 +154,10 @@ CLAIM: Final = (
 IS_CLAIMED: Final = "SELECT 1 FROM work WHERE seq = ? AND grp = ? AND token = ?"
 SETTLE: Final = "DELETE FROM work WHERE seq = ? AND grp = ? AND token = ?"
 DROP: Final = "DELETE FROM work WHERE seq = ? AND grp = ?"
-DONE: Final = "DELETE FROM messages WHERE seq = ?1 AND work = 1 AND NOT EXISTS (SELECT 1 FROM work WHERE seq = ?1)"
+DONE: Final = """
+    DELETE FROM messages WHERE seq = ?1 AND work = 1 AND NOT EXISTS (SELECT 1 FROM work WHERE seq = ?1)
+    AND seq < (SELECT max(seq) FROM messages)
+"""
 SETTLED: Final = "UPDATE messages SET settled = 1 WHERE seq = ? AND settled = 0"
 REQUEUE: Final = "UPDATE work SET hidden = 1, visible_at = ?, token = NULL WHERE seq = ? AND grp = ? AND token = ?"
 
@@ -190,14 +214,14 @@ TOPICS: Final = """
     UNION SELECT topic FROM messages WHERE topic > ?1 AND settled = 0 ORDER BY topic LIMIT ?2
 """
 
-GROUPS: Final = "SELECT grp FROM groups WHERE topic = ?"
+GROUPS: Final = "SELECT count(*) FROM groups WHERE topic = ? AND grp > ''"
 UNCLAIMED: Final = """
     SELECT (SELECT count(*) FROM messages WHERE topic = ?1 AND settled = 0)
     - (SELECT count(*) FROM messages WHERE topic = ?1 AND settled = 0 AND expires_at <= ?2)
 """
 DEPTH_OF_ONE: Final = """
-    SELECT (SELECT count(*) FROM work WHERE topic = ?1 AND hidden = 0)
-    + (SELECT count(*) FROM work WHERE topic = ?1 AND hidden = 1 AND (token IS NULL OR visible_at <= ?2))
+    SELECT (SELECT waiting FROM groups WHERE topic = ?1 AND grp > '')
+    - (SELECT count(*) FROM work WHERE topic = ?1 AND hidden = 1 AND token IS NOT NULL AND visible_at > ?2)
     - (SELECT count(*) FROM work WHERE topic = ?1 AND expires_at <= ?2
        AND (hidden = 0 OR token IS NULL OR visible_at <= ?2))
 """
@@ -208,13 +232,10 @@ DEPTH_OF_MANY: Final = """
         AND (token IS NULL OR visible_at <= ?2)
     ) WHERE expires_at IS NULL OR expires_at > ?2
 """
-READY: Final = "SELECT count(*) FROM work WHERE topic = ? AND grp = ? AND hidden = 0"
-HIDDEN: Final = "SELECT count(*) FROM work WHERE topic = ? AND grp = ? AND hidden = 1"
-WAITING_WORK: Final = "SELECT count(*) FROM messages WHERE topic = ? AND settled = 0 AND work = 1"
 
 _MAY_GO: Final = """
-    (settled = 1 OR NOT EXISTS (SELECT 1 FROM groups g WHERE g.topic = messages.topic))
-    AND NOT EXISTS (SELECT 1 FROM work w WHERE w.seq = messages.seq)
+    (settled = 1 OR NOT EXISTS (SELECT 1 FROM groups g WHERE g.topic = messages.topic AND g.grp > ''))
+    AND NOT EXISTS (SELECT 1 FROM work w WHERE w.seq = messages.seq) AND seq < (SELECT max(seq) FROM messages)
 """
 TRIM: Final = f"""
     DELETE FROM messages WHERE topic = ?1 AND work = 0 AND seq <= (
@@ -223,7 +244,8 @@ TRIM: Final = f"""
 """
 SWEPT: Final = "SELECT max(seq), count(*) FROM (SELECT seq FROM messages WHERE seq > ? ORDER BY seq LIMIT ?)"
 SWEEP: Final = f"""
-    DELETE FROM messages WHERE seq > ? AND seq <= ? AND (published_at <= ? OR expires_at <= ?) AND {_MAY_GO}
+    DELETE FROM messages WHERE seq > ? AND seq <= ? AND (published_at <= ? OR expires_at <= ? OR work AND settled)
+    AND {_MAY_GO}
 """
 FORGET_OLD: Final = "DELETE FROM letters WHERE at <= ?"
 FORGET_MANY: Final = """

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collegium.adapters.bus_rules import BusRules, lapsed
+from collegium.adapters.bus_rules import BusRules, lapsed, topic_full
 from collegium.adapters.sqlite import bus_statements as sql
 from collegium.adapters.sqlite.connection import insert_rows
 from collegium.domain.message import Letter, Message, is_work
@@ -71,8 +71,9 @@ def publish(connection: sqlite3.Connection, rows: Sequence[Row], *, now: float, 
                 new += _insert(connection, [row for row in rows if row[0] == topic])
     if new:
         connection.execute(sql.QUEUE, (rules.aging_s, now, before))
-        for topic, tenant in {(row[0], row[2]) for row in rows}:
-            _open(connection, tenant, topic)
+        for topic, count in connection.execute(sql.NEW, (before,)).fetchall():
+            tenants = {row[2] for row in rows if row[0] == topic}
+            _add(connection, topic, tenants, count, now=now, rules=rules)
     return new
 
 
@@ -84,14 +85,28 @@ def _publish_one(connection: sqlite3.Connection, row: Row, *, now: float, rules:
     topic, _, tenant, _, priority, _, _, due, expires, _ = row
     rank = due + priority * rules.aging_s
     connection.execute(sql.QUEUE_ONE, (cursor.lastrowid, tenant, rank, due > now, due, expires, topic))
-    _open(connection, tenant, topic)
+    _add(connection, topic, (tenant,), 1, now=now, rules=rules)
     return True
 
 
-def _open(connection: sqlite3.Connection, tenant: str, topic: str) -> None:
-    """Notes that the tenant may have something to claim on the topic."""
-    if connection.execute(sql.IS_CLOSED, (tenant, topic)).fetchone():
-        connection.execute(sql.OPEN, (tenant, topic))
+def _add(
+    connection: sqlite3.Connection, topic: str, tenants: Iterable[str], count: int, *, now: float, rules: BusRules
+) -> None:
+    """Counts messages that wait now, and opens their tenants' lanes. Raises ``TopicFull`` where so many do not fit."""
+    if connection.execute(sql.ADD, (count, topic)).rowcount == 0:
+        if not is_work(topic):
+            return  # it is only read: nobody is waited for
+        connection.execute(sql.ADD_FIRST, (topic, count))
+    for tenant in tenants:
+        waiting, is_open = connection.execute(sql.LOOK, (tenant, topic)).fetchone()
+        if not is_open:
+            connection.execute(sql.OPEN, (tenant, topic))
+    if waiting > rules.max_waiting:
+        expire(connection, topic, now=now)
+        connection.execute(sql.RECOUNT, (topic,))
+        (waiting, _) = connection.execute(sql.LOOK, ("", topic)).fetchone()
+        if waiting > rules.max_waiting:
+            raise topic_full(topic, waiting - count, rules)
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
@@ -100,28 +115,20 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
     return connection.total_changes - before
 
 
-def waiting(connection: sqlite3.Connection, topic: str) -> int:
-    """How many messages the slowest group of the topic has before it; readers are not waited for."""
-    groups = connection.execute(sql.GROUPS, (topic,)).fetchall()
-    if not groups:
-        return _count(connection, sql.WAITING_WORK, topic)
-    return max(_count(connection, sql.READY, topic, g) + _count(connection, sql.HIDDEN, topic, g) for (g,) in groups)
-
-
-def _count(connection: sqlite3.Connection, statement: str, *values: str) -> int:
-    return int(connection.execute(statement, values).fetchone()[0])
-
-
 def join(connection: sqlite3.Connection, topic: str, group: str, *, now: float, rules: BusRules) -> None:
     """Makes the group one of the topic's; a new one begins with what no group has settled yet."""
     if connection.execute(sql.JOIN, (topic, group)).rowcount == 1:
-        connection.execute(sql.CATCH_UP, (group, rules.aging_s, now, topic))
+        count = connection.execute(sql.CATCH_UP, (group, rules.aging_s, now, topic)).rowcount
+        connection.execute(sql.START, (count, topic, group))
+        connection.execute(sql.NOT_FIRST, (topic,))
         for (tenant,) in connection.execute(sql.TENANTS, (topic,)).fetchall():
-            _open(connection, tenant, topic)
+            connection.execute(sql.OPEN, (tenant, topic))
 
 
 def has_open(connection: sqlite3.Connection, topics: Sequence[str], group: str) -> bool:
     """Whether there may be something to claim."""
+    if not topics:
+        return False
     values = [value for topic in topics for value in (group, topic)]
     return bool(connection.execute(sql.has_open(len(topics)), values).fetchone()[0])
 
@@ -153,7 +160,7 @@ def claim(
         before = len(claimed)
         for row in rows:
             if row[8] is not None and row[8] <= now:
-                drop(connection, row[0], group)
+                drop(connection, row[1], row[0], group)
                 continue
             name = token()
             connection.execute(sql.CLAIM, (now + rules.hide_s, name, row[0], group))
@@ -176,22 +183,23 @@ def _first(connection: sqlite3.Connection, topics: Sequence[str], group: str, te
     return rows[:many]
 
 
-def drop(connection: sqlite3.Connection, seq: int, group: str) -> None:
+def drop(connection: sqlite3.Connection, topic: str, seq: int, group: str) -> None:
     """The group is done with the message."""
-    connection.execute(sql.DROP, (seq, group))
-    settled(connection, seq)
+    if connection.execute(sql.DROP, (seq, group)).rowcount:
+        settled(connection, topic, seq, group)
 
 
-def settled(connection: sqlite3.Connection, seq: int) -> None:
+def settled(connection: sqlite3.Connection, topic: str, seq: int, group: str) -> None:
     """A group has settled the message: its id is free, and what nobody reads or waits for is gone."""
+    connection.execute(sql.TAKE_ONE, (topic, group))
     if connection.execute(sql.DONE, (seq,)).rowcount == 0:
         connection.execute(sql.SETTLED, (seq,))
 
 
-def bury(connection: sqlite3.Connection, seq: int, group: str, reason: str, *, now: float) -> None:
+def bury(connection: sqlite3.Connection, topic: str, seq: int, group: str, *, reason: str, now: float) -> None:
     """Makes the message a dead letter of the group."""
     connection.execute(sql.BURY, (reason, now, seq, group))
-    drop(connection, seq, group)
+    drop(connection, topic, seq, group)
 
 
 def revive(connection: sqlite3.Connection, letter: Letter, *, now: float, rules: BusRules) -> bool:
@@ -200,9 +208,11 @@ def revive(connection: sqlite3.Connection, letter: Letter, *, now: float, rules:
     if connection.execute(sql.REVIVE, (now, rules.aging_s, *key)).rowcount == 0:
         return False
     connection.execute(sql.JOIN, (letter.message.topic, letter.group))
+    connection.execute(sql.NOT_FIRST, (letter.message.topic,))
+    connection.execute(sql.ADD_ONE, (letter.message.topic, letter.group))
     connection.execute(sql.UNEARTH, key)
     connection.execute(sql.UNSETTLE, (letter.message.seq,))
-    _open(connection, letter.message.tenant, letter.message.topic)
+    connection.execute(sql.OPEN, (letter.message.tenant, letter.message.topic))
     connection.execute(sql.FORGET, key)
     return True
 
@@ -212,7 +222,7 @@ def show(connection: sqlite3.Connection, topics: Iterable[str], *, now: float, r
     shown = []
     for topic in topics:
         for seq, group, lapses in connection.execute(sql.LAPSED, (topic, now, rules.max_deliveries)).fetchall():
-            bury(connection, seq, group, lapsed(lapses), now=now)
+            bury(connection, topic, seq, group, reason=lapsed(lapses), now=now)
         connection.execute(sql.OPEN_DUE, (topic, now))
         if connection.execute(sql.SHOW, (topic, now)).rowcount:
             shown.append(topic)
@@ -228,13 +238,13 @@ def next_due(connection: sqlite3.Connection, topics: Iterable[str]) -> float:
 def expire(connection: sqlite3.Connection, topic: str, *, now: float) -> None:
     """Settles for every group what has expired; what is claimed goes when its claim ends."""
     for seq, group in connection.execute(sql.EXPIRED, (topic, now)).fetchall():
-        drop(connection, seq, group)
+        drop(connection, topic, seq, group)
     connection.execute(sql.EXPIRE, (topic, now))
 
 
 def depth(connection: sqlite3.Connection, topic: str, *, now: float) -> int:
     """How many messages wait unclaimed."""
-    groups = len(connection.execute(sql.GROUPS, (topic,)).fetchall())
+    (groups,) = connection.execute(sql.GROUPS, (topic,)).fetchone()
     statement = {0: sql.UNCLAIMED, 1: sql.DEPTH_OF_ONE}.get(groups, sql.DEPTH_OF_MANY)
     return int(connection.execute(statement, (topic, now)).fetchone()[0])
 

@@ -16,12 +16,16 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PR
 _NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE})
 
 
-def connect(path: Path, *, synchronous: str, busy_timeout_s: float) -> sqlite3.Connection:
-    """A connection in WAL mode that leaves transactions to its user and may be passed between threads."""
+def connect(path: Path, *, synchronous: str, busy_timeout_s: float, page_bytes: int = 4_096) -> sqlite3.Connection:
+    """A connection in WAL mode that leaves transactions to its user and may be passed between threads.
+
+    ``page_bytes`` is for a file that is new.
+    """
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=busy_timeout_s
     )
     try:
+        connection.execute(f"PRAGMA page_size={page_bytes}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
     except BaseException:

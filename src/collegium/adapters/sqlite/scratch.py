@@ -32,17 +32,19 @@ class ScratchFile:
         path: The file; its folder is made if it is missing.
         schema: Statements that make the tables.
         version: Number of the schema; a file of another version is made anew.
+        page_bytes: Size of its pages: what is written for each change, however small.
 
     Raises:
         StoreError: the file cannot be opened or made.
     """
 
-    def __init__(self, path: Path, schema: Sequence[str], *, version: int) -> None:
+    def __init__(self, path: Path, schema: Sequence[str], *, version: int, page_bytes: int = 4_096) -> None:
         self.path = path
         self.generation = 0
         """Grows whenever the file is another one: what was remembered of its content is void."""
         self._schema = schema
         self._version = version
+        self._page_bytes = page_bytes
         self._lock = threading.Lock()
         self._inode = 0
         try:
@@ -131,7 +133,7 @@ class ScratchFile:
 
     def _prepare(self) -> None:
         """Makes the tables; raises when the file is damaged or of another version."""
-        connection = connect(self.path, synchronous="OFF", busy_timeout_s=_BUSY_TIMEOUT_S)
+        connection = connect(self.path, synchronous="OFF", busy_timeout_s=_BUSY_TIMEOUT_S, page_bytes=self._page_bytes)
         try:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
