@@ -14,9 +14,9 @@ EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 GROUPS: dict[str, list[str]] = PYPROJECT["dependency-groups"]
 NOT_IN_ALL = {"finetune", "all"}
 LOCKS = {
-    "lock": (["local", "server", "openai", "anthropic", "google"], ["dev"]),
+    "lock": (["local", "server", "postgres", "redis", "openai", "anthropic", "google"], ["dev"]),
     "all": (sorted(set(EXTRAS) - NOT_IN_ALL), []),
-    "bench": (["local", "server", "openai"], ["bench"]),
+    "bench": (["local", "server", "postgres", "redis", "openai"], ["bench"]),
 }
 HEAVY = re.compile(r"^(torch|triton|nvidia-|tensorflow|jax|cuda)")
 

@@ -221,8 +221,9 @@ async def test_a_worker_for_everybody_goes_on_when_a_full_disk_has_room_again(pa
     clock = FakeClock()
     stores = memory_stores(clock)
     full = FullFor(getattr(stores, part), call=call, first=first, times=2)
+    changed: dict[str, Any] = {part: full}
     model = ScriptedModel([Step(reply="Done.", times=None)])
-    async with team(model, stores=replace(stores, **{part: full}), scope="all", clock=clock) as app:
+    async with team(model, stores=replace(stores, **changed), scope="all", clock=clock) as app:
         run = await app.submit("x", plan=ONE)
         async with asyncio.timeout(20):
             while (await app.state(run.id)).status != "succeeded" or not full.was_full:
