@@ -25,7 +25,7 @@ SETTINGS: Final = {
     "synchronous_commit": "on",
     "default_transaction_isolation": "read\\ committed",
     # A worker that stands still must not keep the heads that it has locked, nor hold back vacuum.
-    "idle_in_transaction_session_timeout": "5s",
+    "idle_in_transaction_session_timeout": "2s",
     "statement_timeout": "60s",
     "lock_timeout": "30s",
     # Statements look up keys. A plan that was made while a table was small, or for values that nobody knew yet, stays
