@@ -245,26 +245,25 @@ class Worker:
             await self._see_to(claim)
         except StoreUnavailable:
             # It may be back long before the claim ends. Where the attempt has begun, the message is gone already.
-            with suppress(StoreError):
-                await self._bus.settle(claim, requeue_after_s=AWAY_S)
+            await self._settle(claim, requeue_after_s=AWAY_S)
             raise
 
     async def _see_to(self, claim: Claim) -> None:
         try:
             ready = await self._ready(claim)
         except asyncio.CancelledError:
-            await self._bus.settle(claim, requeue_after_s=0)
+            await self._settle(claim, requeue_after_s=0)
             raise
         finally:
             self._slots.withdraw(asyncio.current_task())
         if ready is None:
-            await self._bus.settle(claim)
+            await self._settle(claim)
         elif not ready[1].is_alone:
             await self._take(*ready, claim)
         elif self._alone.has_processes:
             await self._alone.send_off(ready[0].id, ready[1].task.id, ready[1].attempt)
             await self._scheduler.load(ready[0].id, is_fresh=True)
-            await self._bus.settle(claim)
+            await self._settle(claim)
         else:
             async with self._alone.turn():
                 await self._take(*ready, claim)
@@ -311,8 +310,7 @@ class Worker:
             await self._settle(claim)
             return
         if isinstance(placed, Later):
-            if claim is not None:
-                await self._bus.settle(claim, requeue_after_s=placed.seconds)
+            await self._settle(claim, requeue_after_s=placed.seconds)
             return
         chosen = placed.route
         try:
@@ -351,9 +349,17 @@ class Worker:
             await attempt.park_stopped(str(switch))
         return switch is not None
 
-    async def _settle(self, claim: Claim | None) -> None:
-        if claim is not None:
-            await self._bus.settle(claim)
+    async def _settle(self, claim: Claim | None, *, requeue_after_s: float | None = None) -> None:
+        """Tells the bus what came of the message; never fails, since the journal has what was decided.
+
+        A message that the bus keeps comes back when its claim ends, and what it asks for has been done by then.
+        """
+        if claim is None:
+            return
+        try:
+            await self._bus.settle(claim, requeue_after_s=requeue_after_s)
+        except (StoreError, OSError) as error:
+            _log.warning("message %s could not be settled: %s", claim.message.id, error)
 
     async def _settled(self, attempt: Attempt, claim: Claim | None) -> None:
         """Settles the message of a started attempt; when that is interrupted, the attempt is closed again."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -245,6 +245,36 @@ async def test_work_that_could_not_be_published_is_published_by_the_sweep(error:
     async with team(ScriptedModel([DONE]), stores=replace(stores, bus=FullOnce(stores.bus))) as app:
         run = await app.submit("x", plan=CHAIN)
         assert await status(app, run.id) == "succeeded"
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the bus is away"), OSError(5, "Input/output error")])
+async def test_a_bus_that_settles_nothing_neither_fails_an_attempt_nor_repeats_one(error: Exception) -> None:
+    class NeverSettles(Wrapped):
+        async def settle(self, claim: Claim, **_: Any) -> None:
+            raise error
+
+    stores = memory_stores(SystemClock())
+    model = ScriptedModel([DONE])
+    async with team(model, stores=replace(stores, bus=NeverSettles(stores.bus))) as app:
+        run = await app.submit("x", plan=CHAIN)
+        assert await status(app, run.id) == "succeeded"
+        told = await types(app, run.id)
+    assert (told.count("task.started"), told.count("task.lapsed"), len(model.requests)) == (2, 0, 2)
+
+
+async def test_all_tasks_that_became_ready_together_are_published_together() -> None:
+    class Counting(Wrapped):
+        lots: ClassVar[list[int]] = []
+
+        async def publish(self, *messages: Message, delay_s: float = 0.0) -> int:
+            self.lots.append(len(messages))
+            return int(await self._inner.publish(*messages, delay_s=delay_s))
+
+    stores = memory_stores(SystemClock())
+    plan = Plan(tasks=tuple(Task(id=x, title=x, capability="operate") for x in "abcde"))
+    async with team(ScriptedModel([DONE]), stores=replace(stores, bus=Counting(stores.bus))) as app:
+        assert await status(app, (await app.submit("x", plan=plan)).id) == "succeeded"
+    assert Counting.lots[0] == 5
 
 
 async def test_another_tenants_run_does_not_exist() -> None:
