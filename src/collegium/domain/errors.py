@@ -171,7 +171,7 @@ class StoreCorrupt(StoreError):
 
 
 class TimedOut(CollegiumError):
-    """An attempt took longer than its task may take."""
+    """Something took longer than it may take: an attempt, or an answer."""
 
     code = "timeout"
     retryable = True
