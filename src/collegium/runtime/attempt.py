@@ -87,6 +87,7 @@ class Attempt:
         self._is_fork = state.forked is not None
         self._ledger = LedgerReader(journal, self.run, is_fork=self._is_fork)
         self._recorded: Receipt | None = None
+        self._has_begun = False
         self._desk: Desk | None = None
         self.asks: Asks
         self.board: Board
@@ -171,6 +172,7 @@ class Attempt:
             state = await self._scheduler.propose(self.run, proposal, fence=self.fence)
         except Fenced:
             return None
+        self._has_begun = is_ours
         return state if is_ours else None
 
     async def past(self) -> Conversation:
@@ -198,21 +200,12 @@ class Attempt:
     ) -> tuple[TaskResult, Judgement | None]:
         """Lets the agent work. Raises ``CollegiumError`` for whatever stops it."""
         folder = followed(room.workspace, self.ledger)
-
         self.asks = Asks(self, state, capabilities=roster.capabilities, policy=ask_policy)
         self.board = Board(self._journal, self._scheduler, state, self.task.id, agent=agent.name, roster=roster)
-
-        def context(key: str | None) -> ToolContext:
-            return ToolContext(
-                tenant=self.tenant,
-                run=self.run,
-                task=self.task.id,
-                key=key,
-                retriever=room.knowledge,
-                workspace=folder,
-                board=self.board,
-            )
-
+        world = ToolContext(
+            tenant=self.tenant, run=self.run, task=self.task.id, key=None,
+            retriever=room.knowledge, workspace=folder, board=self.board,
+        )  # fmt: skip
         past = await self.past()
         # Whoever goes on with a conversation has seen what it did; whoever begins afresh has to be told.
         is_told = bool(past.begun or state.replans)
@@ -222,7 +215,7 @@ class Attempt:
             limits=self.limits,
             recorder=self,
             toolbox=toolbox,
-            context=context,
+            context=lambda key: replace(world, key=key),
             clock=self._clock,
         )
         desk = Desk(
@@ -386,8 +379,15 @@ class Attempt:
         return await (asyncio.shield(asyncio.create_task(closed)) if self.purse.is_drawn else closed)
 
     async def _closed(self, proposal: Proposal) -> bool:
+        def waiting(state: RunState) -> Sequence[Decision]:
+            task = state.tasks[self.task.id]
+            return proposal(state) if (task.status, task.attempt) == ("ready", self.number) else ()
+
+        # Nothing is ordered by an attempt that has not begun. So a store that fails to close it casts no doubt on what
+        # is closed next: nobody else might ever look at it.
+        wanted, fence = (proposal, self.fence) if self._has_begun else (waiting, None)
         try:
-            state = await self._scheduler.propose(self.run, proposal, fence=self.fence)
+            state = await self._scheduler.propose(self.run, wanted, fence=fence)
         except Fenced:
             # Taken over: whoever has the task now decides on it.
             return True
