@@ -22,6 +22,7 @@ COMMANDS = {
     "runs": Lazy("collegium.cli.runs:runs", "Look at runs, cancel them, resume them."),
     "approvals": Lazy("collegium.cli.approvals:approvals", "What runs ask people: look, answer."),
     "schedules": Lazy("collegium.cli.schedules:schedules", "Goals that come again: add, look, pause."),
+    "topics": Lazy("collegium.cli.topics:topics", "Messages on the bus: look, publish, requeue."),
     "stop": Lazy("collegium.cli.stop:stop", "Stop a tenant, a run, an agent or a tool."),
     "start": Lazy("collegium.cli.stop:start", "Let go on what was stopped."),
     "agents": Lazy("collegium.cli.agents:agents", "Look at the team, check declarations."),

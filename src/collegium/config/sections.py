@@ -129,7 +129,7 @@ class PostgresSection(_Section):
 class BusSection(_Section):
     """``[bus]``: messages between agents and processes."""
 
-    weights: dict[str, float] = Field(
+    weights: dict[str, Annotated[float, Field(ge=0.001, le=1_000)]] = Field(
         default={}, description="Weight by tenant: weight 2 gets twice the turns of weight 1, the default."
     )
     aging_s: float = Field(default=60.0, gt=0, description="A message that waits gains one step of priority each time.")
