@@ -1,6 +1,6 @@
 """The archive's suite on every adapter."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,8 +42,8 @@ class TestSqliteArchive(ArchiveConformance):
 
 class TestPostgresArchive(ArchiveConformance):
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url
+    def _database(self, postgres_stores: Callable[[int], str]) -> None:
+        self.url = postgres_stores(0)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Opened]:

@@ -1,5 +1,6 @@
 """The suite of blobs on every adapter."""
 
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,8 +32,8 @@ class TestSqliteBlobs(BlobsConformance):
 
 class TestPostgresBlobs(BlobsConformance):
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url
+    def _database(self, postgres_stores: Callable[[int], str]) -> None:
+        self.url = postgres_stores(0)
 
     @asynccontextmanager
     async def open(self):

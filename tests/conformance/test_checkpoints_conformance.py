@@ -52,8 +52,8 @@ class TestSqliteCheckpoints(CheckpointConformance):
 
 class TestPostgresCheckpoints(CheckpointConformance):
     @pytest.fixture(autouse=True)
-    def _databases(self, postgres_database: Callable[[], str]) -> None:
-        self.urls = postgres_database(), postgres_database()
+    def _databases(self, postgres_stores: Callable[[int], str]) -> None:
+        self.urls = postgres_stores(0), postgres_stores(1)
 
     def open(self) -> AbstractAsyncContextManager[Opened]:
         return self._at(self.urls[0])

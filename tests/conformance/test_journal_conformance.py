@@ -1,5 +1,6 @@
 """The journal's suites on every adapter."""
 
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -47,8 +48,8 @@ class _OnTheLoop(_Sqlite):
 
 class _Postgres:
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url
+    def _database(self, postgres_stores: Callable[[int], str]) -> None:
+        self.url = postgres_stores(0)
 
     @asynccontextmanager
     async def open(self):

@@ -1,5 +1,6 @@
 """The presence's suite on every adapter."""
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,9 +31,9 @@ class TestMemoryPresence(PresenceConformance):
 
 class TestPostgresPresence(PresenceConformance):
     @pytest.fixture(autouse=True)
-    async def _database(self, postgres_url: str) -> None:
-        self.url = postgres_url
-        await (await open_store(postgres_url)).aclose()
+    async def _database(self, postgres_stores: Callable[[int], str]) -> None:
+        self.url = postgres_stores(0)
+        await (await open_store(postgres_stores(0))).aclose()
 
     @contextmanager
     def processes(self, clock):

@@ -122,8 +122,8 @@ class TestShardedCheckpoints(_Kept, CheckpointConformance): ...
 
 class _ShardedPostgres:
     @pytest.fixture(autouse=True)
-    def _databases(self, postgres_database: Callable[[], str]) -> None:
-        self.urls = [postgres_database(), postgres_database()]
+    def _databases(self, postgres_stores: Callable[[int], str]) -> None:
+        self.urls = [postgres_stores(0), postgres_stores(1)]
 
     @asynccontextmanager
     async def _stores(self) -> AsyncIterator[Opened]:
