@@ -7,31 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from collegium.adapters.clock import SystemClock
-from collegium.adapters.sqlite import blobs, bus_statements, cache, checkpoints, journal, journal_part, records
-from collegium.adapters.sqlite.bus import SqliteBus
+from collegium.adapters.sqlite import blobs, cache, checkpoints, journal, journal_part, records
 from collegium.adapters.sqlite.cache import SqliteCache
 from collegium.adapters.sqlite.journal import heads_statement
 from collegium.adapters.sqlite.store import open_store
 from collegium.domain.head import HeadQuery
 from collegium.domain.record import Condition
 
-HOT = [
-    "PUBLISH",
-    "QUEUE",
-    "JOIN",
-    "CATCH_UP",
-    "CLAIM",
-    "SETTLE",
-    "SETTLED",
-    "REQUEUE",
-    "NEXT",
-    "SHOW",
-    "IS_READY",
-    "MESSAGE",
-    "READ",
-    "NEW_TOPICS",
-    "LAST_SEQ",
-]
 DUE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -49,14 +31,6 @@ def whole_reads(steps: list[str], *, in_order: bool = False) -> list[str]:
 def store_file(tmp_path):
     open_store(tmp_path / "store.db").close()
     connection = sqlite3.connect(tmp_path / "store.db")
-    yield connection
-    connection.close()
-
-
-@pytest.fixture
-async def bus_file(tmp_path):
-    await SqliteBus(tmp_path / "bus.db", SystemClock()).aclose()
-    connection = sqlite3.connect(tmp_path / "bus.db")
     yield connection
     connection.close()
 
@@ -113,26 +87,6 @@ def test_every_listing_of_heads(store_file, tenant, statuses, worker, due, after
     if worker is None:
         merged = len(statuses) if due is None and statuses else 0  # the few best of each status are sorted
         assert sum("TEMP B-TREE" in step for step in steps) <= merged, steps
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        *(getattr(bus_statements, name) for name in HOT),
-        bus_statements.ready(1),
-        bus_statements.ready(5),
-    ],
-)
-def test_the_buss_statements(bus_file, statement):
-    steps = plan(bus_file, statement)
-    assert not whole_reads(steps), steps
-
-
-def test_a_claim_walks_the_queue_in_order(bus_file):
-    for topics in (1, 5):
-        steps = plan(bus_file, bus_statements.ready(topics))
-        assert sum("work_ready" in step for step in steps) == topics, steps
-        assert sum("TEMP B-TREE" in step for step in steps) <= 1, "only the few best of each topic are merged"
 
 
 @pytest.mark.parametrize("statement", [cache.GET, cache.DROP, cache.EXPIRE])
