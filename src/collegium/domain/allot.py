@@ -28,12 +28,11 @@ def allot(state: RunState, decisions: Sequence[Decision]) -> tuple[Decision, ...
     What open attempts hold is taken, the rest is shared evenly by all unsettled tasks; unused parts come back when an
     attempt closes, so that a late task may have more than an early one, and the sum never exceeds the limit. Where an
     even part would be too small to begin with, the first ones get ``LEAST`` and the others wait for what comes back.
-    Once nothing can come back, whoever is next goes ahead with what there is. Who works on a colleague's question gets
-    no more than the one who asks had.
+    Once nothing can come back, whoever is next goes ahead with what there is.
     """
     whole, draw = caps(state.goal.limits), state.draw
     if not whole.is_capped and draw is None:
-        return tuple(_allotted(d, most) if (most := _most(state, d)).is_capped else d for d in decisions)
+        return tuple(decisions)
     held = Allotment()
     for task in state.tasks.values():
         if task.is_open:
@@ -49,20 +48,9 @@ def allot(state: RunState, decisions: Sequence[Decision]) -> tuple[Decision, ...
         if not isinstance(decision.body, b.TaskReady):
             kept.append(decision)
         elif (part := _part(left.share(waiting, place), rest, held)) is not None:
-            part = part.least(_most(state, decision))
             place, rest, held = place + 1, rest.left(part), held.plus(part)
-            kept.append(_allotted(decision, part))
+            kept.append(msgspec.structs.replace(decision, body=msgspec.structs.replace(decision.body, allotment=part)))
     return tuple(kept)
-
-
-def _most(state: RunState, decision: Decision) -> Allotment:
-    """What an attempt may get at most, whatever is left: for a colleague's question what the one who asks had."""
-    task = state.tasks.get(decision.task or "") if isinstance(decision.body, b.TaskReady) else None
-    return Allotment() if task is None or task.asked is None else task.asked.allotment
-
-
-def _allotted(decision: Decision, part: Allotment) -> Decision:
-    return msgspec.structs.replace(decision, body=msgspec.structs.replace(decision.body, allotment=part))
 
 
 def _part(even: Allotment, rest: Allotment, held: Allotment) -> Allotment | None:

@@ -164,7 +164,7 @@ class TaskStarted(Body, frozen=True):
 class TaskAsked(Body, frozen=True):
     """The envelope's task asks a colleague: ``task`` comes into being, for call ``call`` of step ``step``.
 
-    ``allotment`` is what the asking attempt had for itself: no attempt at ``task`` gets more.
+    ``allotment`` is what an attempt of the agent that asks may take itself: none at ``task`` takes more.
     """
 
     task: Task

@@ -27,7 +27,7 @@ OPEN: frozenset[str] = frozenset({"ready", "running"})
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Where a task comes from that a colleague asked for: call ``call`` of step ``step`` of the task ``by``.
 
-    ``allotment`` is the most that an attempt at it gets.
+    ``allotment`` is the most that an attempt at it takes, whoever works on it.
     """
 
     by: str

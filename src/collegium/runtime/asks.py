@@ -18,8 +18,8 @@ from collegium.domain.task import TaskState
 from collegium.domain.tool import ToolResult
 from collegium.domain.usage import Usage
 from collegium.oversight.asking import AskPolicy
-from collegium.oversight.limits import AttemptLimits
 from collegium.runtime.agenda import Proposal
+from collegium.runtime.purse import Purse
 from collegium.tools.builtin.team import COLLEAGUE
 
 LIMIT_PASSAGES: Final = 8
@@ -40,8 +40,8 @@ class Asking(Protocol):
         ...
 
     @property
-    def limits(self) -> AttemptLimits:
-        """What it may spend: whoever is asked gets no more."""
+    def purse(self) -> Purse:
+        """What it may spend: whoever is asked gets no more than its agent may take itself."""
         ...
 
     async def close(self, decisions: Proposal) -> bool:
@@ -94,7 +94,7 @@ class Asks:
                 elif question is questions[0]:
                     refused.append(because)
                     return ()
-            return [*decisions, self._decision(_parked(questions, self._attempt.limits.spent))]
+            return [*decisions, self._decision(_parked(questions, self._attempt.purse.limits.spent))]
 
         if not await self._attempt.close(proposal):
             if refused:
@@ -124,7 +124,7 @@ class Asks:
             instructions=question.question,
             timeout_s=self._attempt.task.timeout_s,
         )
-        return b.TaskAsked(task=task, step=step, call=question.call, allotment=self._attempt.limits.allotment)
+        return b.TaskAsked(task=task, step=step, call=question.call, allotment=self._attempt.purse.own)
 
     def _decision(self, body: b.Body) -> Decision:
         return Decision(body=body, task=self._attempt.task.id, attempt=self._attempt.number)

@@ -26,6 +26,8 @@ class Purse:
         self._clock = clock
         self._of: tuple[Account, ...] = ()
         self._drawn = Allotment()
+        self.own = Allotment() if task.asked is None else task.asked.allotment
+        """What an attempt may take by its agent, and by those that have asked for the task; no cap of the run."""
         self.limits = AttemptLimits(task.allotment)
 
     async def open(self, agent: Agent) -> AttemptLimits:
@@ -33,7 +35,7 @@ class Purse:
 
         Raises ``LimitReached`` when its accounts have nothing left.
         """
-        own = Allotment(cost_usd=agent.limit_usd, tokens=agent.limit_tokens)
+        own = self.own = self.own.least(Allotment(cost_usd=agent.limit_usd, tokens=agent.limit_tokens))
         if self._funding is not None:
             self._of = self._funding.accounts.of_agent(self._state.tenant, agent.name)
             run, task = self._state.id, self._task
@@ -100,7 +102,7 @@ class Purse:
         advice: dict[str, str] = {}
         scopes: Sequence[tuple[Allotment, str]] = (
             (self._drawn, "raise limits.agent"),
-            (own, f"raise the limit of agent {agent!r}"),
+            (own, f"raise the limit of agent {agent!r}" + (", or of the one that asks" if self._task.asked else "")),
         )
         for cap in CAPS:
             held = getattr(allotment, cap)

