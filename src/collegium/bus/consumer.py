@@ -15,8 +15,8 @@ from collegium.ports import Bus, Clock
 WAIT_S = 5.0
 AWAY_S = 1.0
 _log = logging.getLogger("collegium.consumer")
-Handle = Callable[[Message], Awaitable[Json]]
-"""Deals with a message; what it returns is the answer to one that asks for an answer."""
+Handle = Callable[[Message], Awaitable[Json | None]]
+"""Deals with a message; what it returns is the answer to one that asks for an answer (None: an empty one)."""
 
 
 class Consumer:
@@ -106,7 +106,7 @@ class Consumer:
             await self._failed(claim, error)
             return
         try:
-            await answer(self._bus, claim, result)
+            await answer(self._bus, claim, result or {})
         except TopicFull:
             await self._bus.settle(claim, requeue_after_s=self._delays_s[1])
 

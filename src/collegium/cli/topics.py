@@ -19,6 +19,7 @@ from collegium.domain.message import PRIORITIES, Message, check_topic, is_work
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from collegium.domain.chat import Json
     from collegium.domain.message import Letter
     from collegium.ports import Bus
 
@@ -76,7 +77,7 @@ def read(session: Session, topic: str, after: int, since: str | None, limit: int
 @click.option("--id", "name", metavar="ID", help="As long as a message of that id waits, it is published once.")
 @pass_session
 def publish(session: Session, topic: str, body: str, priority: str, delay_s: float, name: str | None) -> int:
-    """Publish JSON on TOPIC; `-` reads it from standard input.
+    """Publish a JSON object on TOPIC; `-` reads it from standard input.
 
     \b
       collegium topics publish orders.new '{"order": 17}' --priority high --id order-17
@@ -251,13 +252,13 @@ def _document(message: Message) -> dict[str, Any]:
     return {name: getattr(message, name) for name in names}
 
 
-def _json(text: str) -> Any:
+def _json(text: str) -> Json:
     import msgspec
 
     try:
-        return msgspec.json.decode(sys.stdin.buffer.read() if text == "-" else text)
+        return msgspec.json.decode(sys.stdin.buffer.read() if text == "-" else text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise UsageError(f"{text[:80]!r} is no JSON ({error}): a text is written '\"so\"'") from error
+        raise UsageError(f'{text[:80]!r} is no JSON object ({error}): write one as {{"so": 1}}') from error
 
 
 def _moment(text: str | None) -> datetime | None:

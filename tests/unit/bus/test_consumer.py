@@ -15,11 +15,11 @@ from collegium.domain.message import Claim, Message
 from collegium.ports import Bus
 from collegium.testing.clock import FakeClock
 
-Handle = Callable[[Message], Awaitable[Json]]
+Handle = Callable[[Message], Awaitable[Json | None]]
 
 
 def message(id_: str, **fields: Any) -> Message:
-    return Message(**{"id": id_, "topic": "orders", "tenant": "acme", "body": id_, **fields})
+    return Message(**{"id": id_, "topic": "orders", "tenant": "acme", "body": {}, **fields})
 
 
 @asynccontextmanager
@@ -77,7 +77,7 @@ async def test_what_cannot_be_helped_is_put_aside_at_once_and_the_others_go_on()
     clock = FakeClock()
     bus, seen = MemoryBus(clock), list[str]()
 
-    async def handle(got: Message) -> Json:
+    async def handle(got: Message) -> Json | None:
         if got.id == "bad":
             raise UsageError("there is no such thing")
         seen.append(got.id)
@@ -96,7 +96,7 @@ async def test_no_more_are_held_than_are_dealt_with() -> None:
     clock = FakeClock()
     bus, gate, most, now = MemoryBus(clock), asyncio.Event(), 0, 0
 
-    async def handle(_: Message) -> Json:
+    async def handle(_: Message) -> Json | None:
         nonlocal most, now
         now += 1
         most = max(most, now)
@@ -118,7 +118,7 @@ async def test_what_is_being_handled_at_the_end_is_given_back() -> None:
     clock = FakeClock()
     bus = MemoryBus(clock)
 
-    async def handle(_: Message) -> Json:
+    async def handle(_: Message) -> None:
         await asyncio.Event().wait()
 
     await bus.publish(message("m"))
@@ -139,7 +139,7 @@ async def test_a_bus_that_is_away_is_waited_for() -> None:
     clock = FakeClock()
     bus, seen = Away(clock), list[str]()
 
-    async def handle(got: Message) -> Json:
+    async def handle(got: Message) -> Json | None:
         seen.append(got.id)
         return None
 

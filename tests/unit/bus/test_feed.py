@@ -17,7 +17,7 @@ TOPIC = "runs.1.board"
 
 
 async def put(bus: Bus, *names: str) -> None:
-    await bus.publish(*(Message(id=name, topic=TOPIC, tenant="acme", body=name) for name in names))
+    await bus.publish(*(Message(id=name, topic=TOPIC, tenant="acme", body={}) for name in names))
 
 
 async def taken(feed: AsyncIterator[Message], count: int) -> list[Message]:

@@ -97,6 +97,7 @@ def _add(
         if not is_work(topic):
             return  # it is only read: nobody is waited for
         connection.execute(sql.ADD_FIRST, (topic, count))
+    waiting = 0
     for tenant in tenants:
         waiting, is_open = connection.execute(sql.LOOK, (tenant, topic)).fetchone()
         if not is_open:

@@ -109,7 +109,7 @@ class BusTurnsConformance(ABC):
     )
     @given(actions=ACTIONS)
     async def test_whatever_happens_tenants_take_turns_and_nothing_is_lost(
-        self, actions: list[tuple[str, str | int | float]]
+        self, actions: list[tuple[str | int | float, ...]]
     ) -> None:
         clock = FakeClock()
         async with self.open(clock) as bus:
@@ -198,7 +198,7 @@ class _Model:
         self._served = {pair: ahead for pair, ahead in self._served.items() if busy.issuperset(pair)}
 
 
-async def _act(bus: Bus, model: _Model, clock: FakeClock, action: tuple[str, str | int | float]) -> None:
+async def _act(bus: Bus, model: _Model, clock: FakeClock, action: tuple[str | int | float, ...]) -> None:
     match action:
         case ("publish", str(tenant), int(priority), int(count)):
             names = [model.publish(tenant, priority) for _ in range(count)]
