@@ -83,3 +83,8 @@ def test_the_schedule_example_adds_one_and_pauses_it(tmp_path: Path) -> None:
     out = run_example("schedule.py", tmp_path, COLLEGIUM_MODEL="scripted:none.toml").splitlines()
     assert out[0].endswith((" 05:30:00+00:00", " 06:30:00+00:00"))
     assert out[1] == "holidays"
+
+
+def test_the_example_of_messages_answers_an_order(tmp_path: Path) -> None:
+    out = run_example("messages.py", tmp_path).splitlines()
+    assert "{'stored': 19}" in out

@@ -9,7 +9,7 @@ from typing import Final
 
 from collegium.adapters.sqlite.connection import union
 
-VERSION: Final = 2
+VERSION: Final = 3
 SCHEMA: Final = (
     # A message of a work topic goes with its last settlement; of the others, readers see the settled ones too. The
     # newest message never goes, so that numbers only grow: AUTOINCREMENT would write one page more for each message.
