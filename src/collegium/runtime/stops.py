@@ -103,15 +103,16 @@ class Stops:
 
     async def remove(self, kind: Kind, name: str) -> bool:
         """Whether it was stopped; from now on it is not."""
-        record = await self._records.get(RECORD, TENANT, f"{kind}:{name}")
-        switch = None if record is None else msgspec.convert(record.value, Switch)
         self._switches.pop((kind, name), None)
-        if record is None or switch is None or switch.over_at is not None:
-            return False
-        over = msgspec.structs.replace(switch, over_at=self._clock.now())
-        value = msgspec.to_builtins(over)
-        await self._records.put(msgspec.structs.replace(record, value=value), expected=record.version)
-        return True
+        while (record := await self._records.get(RECORD, TENANT, f"{kind}:{name}")) is not None:
+            switch = msgspec.convert(record.value, Switch)
+            if switch.over_at is not None:
+                break
+            over = msgspec.to_builtins(msgspec.structs.replace(switch, over_at=self._clock.now()))
+            with suppress(Conflict):  # somebody else stopped or started it just now
+                await self._records.put(msgspec.structs.replace(record, value=over), expected=record.version)
+                return True
+        return False
 
     def settled(self) -> tuple[Switch, ...]:
         """By the last look: what was taken away so long ago that nothing is parked for it any more."""
