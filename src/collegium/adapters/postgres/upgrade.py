@@ -19,6 +19,8 @@ OLDEST_CODE: Final = 1
 """The oldest version of the code that works on the tables as they are now; higher only after a change that adds not."""
 _FILE: Final = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.collegium'))"
+# No head is locked by these: a slow machine may take its time between two statements.
+PATIENCE: Final = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 # Read from the catalogue itself: what a name stands for is remembered from before the lock.
 _TABLES: Final = """
 SELECT c.relname, array_agg(a.attname::text ORDER BY a.attname)
@@ -128,6 +130,7 @@ async def prepared(
 async def make_partitions(connection: Connection) -> int:
     """Makes the partitions of the months to come; how many. Waits for nobody for long. Raises ``psycopg.Error``."""
     async with connection.transaction():
+        await connection.execute(PATIENCE)
         await connection.execute("SET LOCAL lock_timeout = '1s'")
         row = await (await connection.execute("SELECT collegium_make_partitions(%s::int)", (MONTHS_AHEAD,))).fetchone()
     return int(row[0]) if row else 0
@@ -144,6 +147,7 @@ async def try_partitions(connection: Connection) -> None:
 async def _in_turn(connection: Connection, place: str, entropy: Entropy, *, is_dry: bool, may_upgrade: bool) -> Plan:
     try:
         async with connection.transaction(force_rollback=is_dry):
+            await connection.execute(PATIENCE)
             await connection.execute(_LOCK)
             rows = await _meta(connection, place)
             found = 0 if rows is None else _found(rows, place)
