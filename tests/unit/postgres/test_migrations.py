@@ -1,12 +1,14 @@
 """Tables of a PostgreSQL store: made, brought up to date, accepted or refused."""
 
 import asyncio
+import hashlib
 import os
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from collegium.adapters.postgres import connection as connection_module
 from collegium.adapters.postgres import upgrade
 from collegium.adapters.postgres.store import open_store
 from collegium.adapters.postgres.upgrade import MIGRATIONS, SCHEMA, Migration, migrate
@@ -172,3 +174,14 @@ def test_the_command_knows_sqlite(tmp_path, monkeypatch: pytest.MonkeyPatch, cap
     assert run(["migrate"]) == 0
     assert run(["migrate"]) == 0
     assert f"up to date, version {sqlite.SCHEMA}" in capsys.readouterr().out
+
+
+async def test_a_slow_machine_makes_its_tables_all_the_same(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two statements it may take longer than a transaction that has locked a run may stand still."""
+    monkeypatch.setitem(connection_module.SETTINGS, "idle_in_transaction_session_timeout", "100ms")
+
+    def slow(count: int) -> bytes:
+        return hashlib.pbkdf2_hmac("sha256", b"slow", b"", 600_000, count)
+
+    store = await open_store(postgres_url, entropy=slow)
+    await store.aclose()
