@@ -146,7 +146,11 @@ def _refused(state: str, said: str, place: str) -> StoreError | None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection is gone, or the server goes down, comes up or follows another: worth a new connection."""
+    """Whether a new connection is worth it.
+
+    This one is gone or was reset (its prepared statements are missing); the server goes down, comes up or follows
+    another.
+    """
     if isinstance(error, StoreUnavailable | TimeoutError | OSError):
         return True
     if not isinstance(error, psycopg.Error):
@@ -154,7 +158,7 @@ def is_lost(error: BaseException) -> bool:
     state = error.sqlstate or ""
     if not state:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return state.startswith(("08", "57P")) or state in {"25P03", "25006", "53300"}
+    return state.startswith(("08", "57P")) or state in {"25P03", "25006", "26000", "53300"}
 
 
 def is_retryable(error: BaseException) -> bool:

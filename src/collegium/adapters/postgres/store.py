@@ -140,6 +140,8 @@ async def open_store(
 
 async def _connect_writer(url: str) -> Connection:
     connection = await connect(url)
+    # The driver prepares what is executed often, and after a rollback throws away all that is prepared: ours as well.
+    connection.prepare_threshold = None
     try:
         await prepare(connection, STATEMENTS)
     except psycopg.Error as error:
