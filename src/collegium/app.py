@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Literal
 
 from collegium.agents.roster import Roster
@@ -182,6 +183,10 @@ class Collegium:
     def limits(self) -> Limits:
         """Limits of goals that bring none."""
         return self._team.limits
+
+    def now(self) -> datetime:
+        """The time of day here."""
+        return self._clock.now()
 
     async def approvals(self, *, tenant: str = DEFAULT_TENANT) -> tuple[Question, ...]:
         """Questions that wait for a person's answer."""

@@ -7,11 +7,17 @@
     |   |-- UnknownName            a model, agent, tool, run ... that does not exist
     |   |-- MissingExtra           an optional dependency is not installed
     |   |-- MissingKey             a provider's key is not set
-    |   `-- UnreadableInput        a file that cannot be taken
+    |   |-- UnreadableInput        a file that cannot be taken
+    |   |-- KeyReused              an idempotency key that was used for something else
+    |   `-- TooLarge               more than is taken in
     |-- InvalidPlan                a plan that may not run
     |-- Conflict                   somebody else decided first: reload and decide again
+    |   |-- Changed                it is not any more what the caller has seen
+    |   `-- InProgress             the same request is still being answered
     |-- AlreadyDecided             a question that was answered, or is no longer open
     |-- NotAllowed                 somebody else has to do this
+    |-- NotAuthenticated           nobody knows who asks
+    |-- RateLimited                too much in too short a time: later
     |-- Fenced                     the attempt was taken over or is closed
     |-- LimitReached               a cap holds before the call            exit 4
     |-- NotFound                   a blob, record or document that is gone
@@ -84,6 +90,18 @@ class UnreadableInput(UsageError):
     code = "unreadable_input"
 
 
+class KeyReused(UsageError):
+    """The idempotency key was used for a request that said something else."""
+
+    code = "key_reused"
+
+
+class TooLarge(UsageError):
+    """What was sent is larger than what is taken in."""
+
+    code = "too_large"
+
+
 class InvalidPlan(CollegiumError):
     """A plan that may not run; ``problems`` lists every reason."""
 
@@ -99,6 +117,18 @@ class Conflict(CollegiumError):
 
     code = "conflict"
     retryable = True
+
+
+class Changed(Conflict):
+    """What the caller has seen and goes by (its ``ETag``) has changed since."""
+
+    code = "changed"
+
+
+class InProgress(Conflict):
+    """A request with the same idempotency key is still being answered."""
+
+    code = "in_progress"
 
 
 class AlreadyDecided(CollegiumError):
@@ -118,6 +148,23 @@ class NotAllowed(CollegiumError):
     """This person may not do what they asked for; somebody else may."""
 
     code = "not_allowed"
+
+
+class NotAuthenticated(CollegiumError):
+    """No credentials, or none that hold: unknown, expired, revoked, forged."""
+
+    code = "not_authenticated"
+
+
+class RateLimited(CollegiumError):
+    """So much is not taken in such a time; ``retry_after_s`` says when it will be."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float, **fields: object) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, **fields)
+        self.retry_after_s = retry_after_s
 
 
 class Fenced(CollegiumError):
@@ -267,12 +314,17 @@ EXIT_CODES: dict[type[CollegiumError], int] = {
 """Exit code of a command that ends with the error: the entry of the nearest class in its ``__mro__``."""
 
 HTTP_STATUS: dict[type[CollegiumError], int] = {
+    KeyReused: 422,
+    TooLarge: 413,
     UsageError: 400,
     InvalidPlan: 422,
     NotFound: 404,
+    Changed: 412,
     Conflict: 409,
     AlreadyDecided: 409,
     NotAllowed: 403,
+    NotAuthenticated: 401,
+    RateLimited: 429,
     TopicFull: 503,
     Fenced: 409,
     LimitReached: 402,

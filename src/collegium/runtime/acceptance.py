@@ -9,7 +9,7 @@ import msgspec
 
 from collegium.domain import body as b
 from collegium.domain.chat import ModelProfile
-from collegium.domain.errors import Conflict, StoreCorrupt, UsageError
+from collegium.domain.errors import Conflict, KeyReused, StoreCorrupt
 from collegium.domain.goal import Goal
 from collegium.domain.head import HeadQuery
 from collegium.domain.ids import Ids
@@ -72,7 +72,7 @@ class Acceptance:
 async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: str | None) -> str:
     """A new run id, or the one that was given out for the idempotency ``key`` before; durable when this returns.
 
-    Raises UsageError when the key was used for another goal.
+    Raises ``KeyReused`` when the key was used for another goal.
     """
     run = ids.run()
     if key is None:
@@ -83,7 +83,7 @@ async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: st
         value = {"run": run, "body_sha256": digest}
         known = await _put_if_absent(records, Record(kind="idempotency", tenant=tenant, key=key, value=value))
     if known.value["body_sha256"] != digest:
-        raise UsageError(
+        raise KeyReused(
             f"the idempotency key {key!r} was used for another goal: take a new key",
             key=key,
             run=known.value["run"],

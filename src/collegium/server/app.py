@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from starlette.applications import Starlette
@@ -13,15 +14,33 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from collegium.domain.errors import CollegiumError
+from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
 from collegium.server.readiness import Readiness
+from collegium.server.rest.api import make_api
 
 _NO_STORE = {"cache-control": "no-store"}
 
 
-def build(host: str, readiness: Readiness, metrics: Metrics, *, routes: Sequence[BaseRoute] = ()) -> Starlette:
+class Faces(NamedTuple):
+    """What is served, and to whom.
+
+    Attributes:
+        opened: Gives the Collegium once its stores have answered.
+        authenticator: Tells who asks.
+        version: Of collegium, for the API's document.
+    """
+
+    opened: Opened
+    authenticator: Authenticator
+    version: str = "0"
+
+
+def build(
+    host: str, readiness: Readiness, metrics: Metrics, *, routes: Sequence[BaseRoute] = (), faces: Faces | None = None
+) -> Starlette:
     """The application.
 
     Args:
@@ -30,17 +49,18 @@ def build(host: str, readiness: Readiness, metrics: Metrics, *, routes: Sequence
         metrics: The figures.
         routes: What is served beside ``/healthz``, ``/readyz`` and ``/metrics``. A ``CollegiumError`` in them becomes
             a problem document with the status of its class.
+        faces: The Collegium, and who may use it; without them there is health and metrics alone.
     """
-    app = Starlette(
-        routes=[
-            Route("/healthz", _alive),
-            Route("/readyz", _ready),
-            Route("/metrics", _metrics),
-            *routes,
-        ],
-        middleware=[Middleware(LoopbackGuard, host=host)] if is_loopback(host) else [],
-        exception_handlers={HTTPException: _refused, CollegiumError: _failed, Exception: _broken},
-    )
+    middleware = [Middleware(LoopbackGuard, host=host)] if is_loopback(host) else []
+    handlers = {HTTPException: _refused, CollegiumError: _failed, Exception: _broken}
+    health = [Route("/healthz", _alive), Route("/readyz", _ready), Route("/metrics", _metrics), *routes]
+    if faces is None:
+        app = Starlette(routes=health, middleware=middleware, exception_handlers=handlers)
+    else:
+        middleware.append(Middleware(Authentication, authenticator=faces.authenticator))
+        app = make_api(faces.version, middleware, handlers)
+        app.router.routes[:0] = health
+        app.state.opened = faces.opened
     app.state.readiness = readiness
     app.state.metrics = metrics
     return app

@@ -1,0 +1,86 @@
+"""Principals: who asks, and what they may do.
+
+Rights are scopes, ``<what>:<how>``. A role is a name for a set of them. A principal belongs to one tenant and never
+sees another's; ``host`` alone speaks for the installation itself: its workers, its settings, keys of every tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from collegium.domain.errors import NotAllowed, UsageError
+
+READ: Final = frozenset({
+    "runs:read", "agents:read", "tools:read", "knowledge:read", "memories:read", "topics:read", "usage:read",
+    "learning:read",
+})  # fmt: skip
+OPERATE: Final = READ | {"runs:write", "knowledge:write", "memories:write", "topics:write"}
+DECIDE: Final = READ | {"approvals:decide"}
+ADMIN: Final = OPERATE | DECIDE | {
+    "tools:register", "agents:write", "keys:write", "audit:read", "stops:write", "privacy:write", "webhooks:write",
+    "learning:write", "admin",
+}  # fmt: skip
+HOST: Final = "host"
+SCOPES: Final = ADMIN | {HOST}
+"""Every scope there is."""
+ROLES: Final[Mapping[str, frozenset[str]]] = {
+    "viewer": READ,
+    "operator": OPERATE,
+    "approver": DECIDE,
+    "admin": ADMIN,
+}
+"""What each role may do."""
+Kind = Literal["local", "key", "user", "agent"]
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever asks.
+
+    Attributes:
+        id: Its name in journals and logs: ``local``, ``key:<id>``, ``user:<subject>``, ``agent:<name>``.
+        tenant: Whose data it sees.
+        scopes: What it may do.
+        kind: How it is known.
+        expires_at: From then on it is nobody any more.
+        credential: Id of the key, token or session that it showed; what is revoked, and what rates are counted by.
+    """
+
+    id: str
+    tenant: str
+    scopes: frozenset[str]
+    kind: Kind
+    expires_at: datetime | None = None
+    credential: str = ""
+
+    def may(self, scope: str) -> bool:
+        """Whether ``scope`` is among its rights."""
+        return scope in self.scopes
+
+    def require(self, scope: str) -> None:
+        """Raises ``NotAllowed`` if it has not the right."""
+        if scope not in self.scopes:
+            raise NotAllowed(f"{self.id} may not do this: it needs the scope {scope}", scope=scope, principal=self.id)
+
+    def narrowed(self, scopes: Collection[str]) -> Principal:
+        """The same with those of its rights alone that are in ``scopes``: rights are handed on, never added to."""
+        return msgspec.structs.replace(self, scopes=self.scopes & frozenset(scopes))
+
+
+def local(tenant: str) -> Principal:
+    """Whoever uses this machine: may do everything."""
+    return Principal(id="local", tenant=tenant, scopes=SCOPES, kind="local")
+
+
+def scopes_of(roles: Collection[str], scopes: Collection[str] = ()) -> frozenset[str]:
+    """The scopes of ``roles`` together with ``scopes``. Raises ``UsageError`` for a name that is none."""
+    for role in roles:
+        if role not in ROLES:
+            raise UsageError(f"there is no role {role!r}: it is one of {', '.join(ROLES)}", role=role)
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise UsageError(f"there is no scope {scope!r}: it is one of {', '.join(sorted(SCOPES))}", scope=scope)
+    return frozenset(scopes).union(*(ROLES[role] for role in roles))

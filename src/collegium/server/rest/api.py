@@ -1,0 +1,57 @@
+"""The REST API: every resource, their document, and what is answered where none of them does."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from collegium.server.problem import problem
+from collegium.server.rest import runs
+from collegium.server.rest.openapi import document
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+_MODULES: Final = (runs,)
+
+
+def make_api(version: str, middleware: list[Middleware], handlers: dict[Any, Any]) -> FastAPI:
+    """The application with all resources; its document is at ``/openapi.json``, a page to try it at ``/docs``."""
+    app = FastAPI(
+        title="collegium",
+        version=version,
+        summary="Teams of agents that can be trusted with real work.",
+        middleware=middleware,
+        exception_handlers={RequestValidationError: _invalid, **handlers},
+        redoc_url=None,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    lean = [one for module in _MODULES for one in module.LEAN]
+    types = [kind for module in _MODULES for kind in module.TYPES]
+    app.router.routes.extend(one.route for one in lean)
+    for module in _MODULES:
+        app.include_router(module.ROUTER)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app, lean, types)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI's documentation gives
+    return app
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """What does not fit the schema: each place, and why."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    wrong = [
+        {"pointer": "/".join(["#", *(str(part) for part in one["loc"])]), "detail": str(one["msg"])[:300]}
+        for one in error.errors()[:20]
+    ]
+    said = "; ".join(f"{one['pointer']}: {one['detail']}" for one in wrong[:3])
+    status = 400 if any(one["type"] == "json_invalid" for one in error.errors()) else 422
+    return problem(request, status, "invalid_request", f"the request does not fit its schema: {said}", errors=wrong)

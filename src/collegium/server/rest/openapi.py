@@ -1,0 +1,78 @@
+"""The OpenAPI document: what FastAPI knows of its own routes, the routes that are served without it, and the types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.routing import Route
+
+SECURITY: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key (`clg_...`) or a token of the identity provider. On loopback without keys: nothing.",
+    }
+}
+_MEMBERS: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "trace_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong, which, and what to do; for a person."},
+        "code": {"type": "string", "description": "What is wrong; for a program, and stable."},
+        "trace_id": {"type": "string", "description": "Under which the request is found in logs and traces."},
+    },
+}
+_PROBLEM: Final = {
+    "description": "What was wrong (RFC 9457).",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+class Lean(NamedTuple):
+    """A route that is served without FastAPI, for speed, and the operation that describes it."""
+
+    route: Route
+    operation: dict[str, Any]
+
+
+def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[str, Any]:
+    """The whole document."""
+    made = get_openapi(
+        title=app.title, version=app.version, openapi_version="3.1.0", summary=app.summary,
+        description=app.description, routes=app.routes,
+    )  # fmt: skip
+    paths: dict[str, Any] = made.setdefault("paths", {})
+    for route, operation in lean:
+        for method in route.methods or ():
+            if method != "HEAD":
+                paths.setdefault(re.sub(r":\w+}", "}", route.path), {})[method.lower()] = operation
+    for operations in paths.values():
+        for operation in operations.values():
+            responses = operation["responses"]
+            responses.pop("422", None)  # FastAPI's own form of it, which is not what is sent
+            responses |= {"4XX": _PROBLEM, "503": _PROBLEM}
+    components = made.setdefault("components", {})
+    schemas: dict[str, Any] = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    _, found = msgspec.json.schema_components(types, schema_hook=_any, ref_template="#/components/schemas/{name}")
+    clash = schemas.keys() & found.keys()
+    if clash:
+        raise ValueError(f"two types are called {', '.join(sorted(clash))}: a request and an answer")
+    schemas |= found | {"Problem": _MEMBERS}
+    components["securitySchemes"] = SECURITY
+    made["security"] = [{"bearer": []}, {}]
+    return made
+
+
+def _any(kind: type) -> dict[str, Any]:
+    """The schema of a type that can hold anything."""
+    return {"description": "Any JSON value."}

@@ -1,0 +1,28 @@
+"""Query parameters of routes that are served without FastAPI."""
+
+from __future__ import annotations
+
+from starlette.datastructures import QueryParams
+
+from collegium.domain.errors import UsageError
+
+
+def number(asked: QueryParams, name: str, default: int, *, least: int = 1, most: int = 2**53) -> int:
+    """The whole number called ``name``, or ``default``. Raises ``UsageError`` for another, or beyond its bounds."""
+    text = asked.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+        bound = f"{least} or more" if most == 2**53 else f"from {least} to {most:,}"
+        raise UsageError(f"{name}={text[:40]!r} does not do: it has to be a whole number {bound}", parameter=name)
+    return int(text)
+
+
+def optional(asked: QueryParams, name: str) -> str | None:
+    """The text called ``name``, or None where it is not given or empty."""
+    return asked.get(name) or None
+
+
+def several(asked: QueryParams, name: str) -> tuple[str, ...]:
+    """All texts called ``name``, given once each or in one with commas between them."""
+    return tuple(part for text in asked.getlist(name) for part in text.split(",") if part)

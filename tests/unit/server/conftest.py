@@ -1,0 +1,53 @@
+"""A whole server in this process: a team over memory behind real HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from collegium.app import DEFAULT_TENANT, Collegium
+from collegium.server.app import Faces, build
+from collegium.server.caller import Authenticator, OpenDoor
+from collegium.server.listener import Listener, listen, url_of
+from collegium.server.metrics import Metrics
+from collegium.server.readiness import Readiness
+from collegium.testing.clock import FakeClock
+
+
+class Served:
+    """A Collegium that is served; ``http`` asks it."""
+
+    def __init__(self, app: Collegium, url: str, http: httpx.AsyncClient) -> None:
+        self.app = app
+        self.url = url
+        self.http = http
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serves a Collegium on a free port of loopback until the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start(app: Collegium, *, authenticator: Authenticator | None = None) -> Served:
+            clock = FakeClock()
+            listening = listen("127.0.0.1", 0)
+            url = url_of(listening)
+
+            async def nothing() -> tuple[()]:
+                return ()
+
+            faces = Faces(opened=lambda: app, authenticator=authenticator or OpenDoor(DEFAULT_TENANT))
+            built = build("127.0.0.1", Readiness({}, clock=clock), Metrics(nothing, clock=clock), faces=faces)
+            listener = Listener(built, listening)
+            listener.start()
+            stack.push_async_callback(listener.aclose)
+            http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30, trust_env=False))
+            return Served(app, url, http)
+
+        yield start

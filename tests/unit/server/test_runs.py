@@ -1,0 +1,58 @@
+"""Runs over HTTP: submit, look, list, read."""
+
+from __future__ import annotations
+
+from collegium.testing.harness import team
+from tests.unit.server.conftest import Serve
+from tests.unit.stores.moved import working
+
+
+async def test_a_goal_is_submitted_and_its_run_is_shown(serve: Serve):
+    async with team(working()) as app:
+        served = await serve(app)
+        reply = await served.http.post("/v1/runs", json={"goal": "Do both."}, headers={"Idempotency-Key": "one"})
+        assert reply.status_code == 202, reply.text
+        run = reply.json()["run_id"]
+        assert reply.headers["location"] == f"/v1/runs/{run}"
+        again = await served.http.post("/v1/runs", json={"goal": "Do both."}, headers={"Idempotency-Key": "one"})
+        assert again.json() == {"run_id": run}
+        other = await served.http.post("/v1/runs", json={"goal": "Else."}, headers={"Idempotency-Key": "one"})
+        assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+        await app.result(run)
+        shown = (await served.http.get(f"/v1/runs/{run}")).json()
+        assert (shown["run_id"], shown["goal"]) == (run, "Do both.")
+        listed = (await served.http.get("/v1/runs")).json()
+        assert [one["run_id"] for one in listed["items"]] == [run]
+        assert listed["next"] is None
+        events = (await served.http.get(f"/v1/runs/{run}/events?limit=2")).json()
+        assert [e["seq"] for e in events["items"]] == [1, 2]
+        assert events["next"] == "2"
+
+
+async def test_what_does_not_do_is_said(serve: Serve):
+    async with team(working()) as app:
+        served = await serve(app)
+        for path, status, code in (
+            ("/v1/runs/run_none", 404, "not_found"),
+            ("/v1/runs?after=zzz", 400, "usage"),
+            ("/v1/runs?limit=0", 400, "usage"),
+            ("/v1/nothing", 404, "not_found"),
+        ):
+            reply = await served.http.get(path)
+            assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
+        reply = await served.http.post("/v1/runs", content=b"{", headers={"content-type": "application/json"})
+        assert (reply.status_code, reply.json()["code"]) == (400, "invalid_request")
+        reply = await served.http.post("/v1/runs", json={"goal": 7})
+        assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+        assert reply.json()["errors"][0]["pointer"] == "#/body/goal"
+        reply = await served.http.delete("/v1/runs")
+        assert reply.status_code == 405
+
+
+async def test_the_document_describes_all_of_it(serve: Serve):
+    async with team(working()) as app:
+        served = await serve(app)
+        found = (await served.http.get("/openapi.json")).json()
+        assert found["openapi"].startswith("3.1")
+        assert set(found["paths"]["/v1/runs"]) == {"get", "post"}
+        assert "RunReport" in found["components"]["schemas"]
