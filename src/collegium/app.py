@@ -72,6 +72,7 @@ class Collegium:
         breaker: Kill switches of tenants, runs, agents and tools.
         inbox: What people are asked and what they say; ``approvals`` and ``answer`` are its short forms.
         schedules: Goals that come again.
+        scheduler: What decides on runs here.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Collegium:
         worker_id, takes = ids.new("wrk"), capabilities if scope == "all" else ()
         self.placement = Placement(worker_id, team, takes, stores=stores, clock=clock)
         likeness = self.placement.likeness
-        self._scheduler = Scheduler(
+        self.scheduler = self._scheduler = Scheduler(
             stores.journal, stores.bus, clock=clock, ids=ids, funding=funding, approvals=team.approvals, meter=meter,
             topic=likeness.topic,
         )  # fmt: skip
@@ -168,11 +169,6 @@ class Collegium:
     def models(self) -> Models:
         """The models that can be asked."""
         return self._team.models
-
-    @property
-    def scheduler(self) -> Scheduler:
-        """What decides on runs here."""
-        return self._scheduler
 
     @property
     def stores(self) -> Stores:
@@ -394,9 +390,9 @@ class Collegium:
         async for event in self._view.events(run, tenant, after=after, is_following=is_following):
             yield event
 
-    async def knowledge(self, run: str) -> Retriever:
+    async def knowledge(self, run: str, *, tenant: str = DEFAULT_TENANT) -> Retriever:
         """The documents of a run, ready to be searched."""
-        return (await self._team.rooms.open(await self.state(run))).knowledge
+        return (await self._team.rooms.open(await self.state(run, tenant=tenant))).knowledge
 
     async def runs(self, query: HeadQuery | None = None) -> tuple[Head, ...]:
         """Heads of runs, newest first."""

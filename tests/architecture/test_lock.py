@@ -14,7 +14,7 @@ EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
 GROUPS: dict[str, list[str]] = PYPROJECT["dependency-groups"]
 NOT_IN_ALL = {"finetune", "all"}
 LOCKS = {
-    "lock": (["local", "client", "server", "protocols", "encryption", "sqlcipher", "postgres", "redis", "openai", "anthropic", "google"], ["dev"]),
+    "lock": (sorted(set(EXTRAS) - NOT_IN_ALL - {"pinecone", "weaviate", "langchain", "otlp"}), ["dev"]),
     "all": (sorted(set(EXTRAS) - NOT_IN_ALL), []),
     "bench": (["local", "server", "postgres", "redis", "openai"], ["bench"]),
 }
