@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from collegium.config.rates import RatesSection
 from collegium.config.sections import (
     AccountSection,
     AgentsSection,
@@ -63,6 +64,7 @@ __all__ = [
     "PriceSetting",
     "ProfileSetting",
     "RateSetting",
+    "RatesSection",
     "RunLimitsSection",
     "ServerSection",
     "Setting",
@@ -121,6 +123,7 @@ class Settings(BaseSettings):
     journal: JournalSection = JournalSection()
     postgres: PostgresSection = PostgresSection()
     bus: BusSection = BusSection()
+    rates: RatesSection = RatesSection()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _keys: dict[str, str] = PrivateAttr(default_factory=dict)

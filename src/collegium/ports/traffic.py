@@ -68,6 +68,9 @@ class Quota(Protocol):
         An amount beyond ``rate.burst`` is taken once the bucket is full; the bucket then owes the rest.
         """
 
+    async def left(self, bucket: str, rate: Rate) -> float:
+        """How much could be taken at once now; negative where something is owed. Changes nothing."""
+
     async def refund(self, bucket: str, rate: Rate, amount: float) -> None:
         """Gives back what was taken and not used; a negative amount takes what was used beyond it."""
 

@@ -18,6 +18,7 @@ from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
+from collegium.server.rates.limiter import Limiter, Limits, Refusals
 from collegium.server.readiness import Readiness
 from collegium.server.rest.api import make_api
 
@@ -31,11 +32,13 @@ class Faces(NamedTuple):
         opened: Gives the Collegium once its stores have answered.
         authenticator: Tells who asks.
         version: Of collegium, for the API's document.
+        limiter: Counts requests; without one there is no limit.
     """
 
     opened: Opened
     authenticator: Authenticator
     version: str = "0"
+    limiter: Limiter | None = None
 
 
 def build(
@@ -57,7 +60,12 @@ def build(
     if faces is None:
         app = Starlette(routes=health, middleware=middleware, exception_handlers=handlers)
     else:
+        limiter = faces.limiter
+        if limiter is not None:
+            middleware.append(Middleware(Refusals, limiter=limiter))
         middleware.append(Middleware(Authentication, authenticator=faces.authenticator))
+        if limiter is not None:
+            middleware.append(Middleware(Limits, limiter=limiter))
         app = make_api(faces.version, middleware, handlers)
         app.router.routes[:0] = health
         app.state.opened = faces.opened

@@ -7,21 +7,19 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 
-from collegium import __version__
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.leash import WorkOrder
 from collegium.adapters.supervisor import COMMAND, Supervisor, told
-from collegium.app import DEFAULT_TENANT
 from collegium.config import Settings
 from collegium.domain.errors import UsageError
-from collegium.server.app import Faces, build
-from collegium.server.caller import OpenDoor
+from collegium.server.app import build
 from collegium.server.guard import is_loopback
 from collegium.server.listener import Listener, listen, url_of
 from collegium.server.metrics import Metrics
 from collegium.server.readiness import Away, Readiness
 from collegium.telemetry import Reading, merged
 from collegium.wiring import check_capabilities
+from collegium.wiring.faces import faces
 from collegium.wiring.patience import Ending, Patience, end_within_s
 
 MORE_S = 2.0
@@ -72,10 +70,13 @@ async def serve(
         return (*counted, *await patience.shared_readings())
 
     socket = listen(settings.server.host, settings.server.port)
-    faces = None
-    if not settings.server.health_only:
-        faces = Faces(opened=lambda: patience.app, authenticator=OpenDoor(DEFAULT_TENANT), version=__version__)
-    listener = Listener(build(settings.server.host, readiness, Metrics(figures, clock=clock), faces=faces), socket)
+    served = build(
+        settings.server.host,
+        readiness,
+        Metrics(figures, clock=clock),
+        faces=faces(settings, patience, clock=clock),
+    )
+    listener = Listener(served, socket)
     ending.before_exit.append(supervisor.kill)
     listener.start()
     supervisor.start()

@@ -13,6 +13,7 @@ from collegium.server.app import Faces, build
 from collegium.server.caller import Authenticator, OpenDoor
 from collegium.server.listener import Listener, listen, url_of
 from collegium.server.metrics import Metrics
+from collegium.server.rates.limiter import Limiter
 from collegium.server.readiness import Readiness
 from collegium.testing.clock import FakeClock
 
@@ -34,7 +35,9 @@ async def serve() -> AsyncIterator[Serve]:
     """Serves a Collegium on a free port of loopback until the test ends."""
     async with AsyncExitStack() as stack:
 
-        async def start(app: Collegium, *, authenticator: Authenticator | None = None) -> Served:
+        async def start(
+            app: Collegium, *, authenticator: Authenticator | None = None, limiter: Limiter | None = None
+        ) -> Served:
             clock = FakeClock()
             listening = listen("127.0.0.1", 0)
             url = url_of(listening)
@@ -42,7 +45,7 @@ async def serve() -> AsyncIterator[Serve]:
             async def nothing() -> tuple[()]:
                 return ()
 
-            faces = Faces(opened=lambda: app, authenticator=authenticator or OpenDoor(DEFAULT_TENANT))
+            faces = Faces(opened=lambda: app, authenticator=authenticator or OpenDoor(DEFAULT_TENANT), limiter=limiter)
             built = build("127.0.0.1", Readiness({}, clock=clock), Metrics(nothing, clock=clock), faces=faces)
             listener = Listener(built, listening)
             listener.start()

@@ -52,6 +52,10 @@ class MemoryQuota:
         found.level = min(rate.burst, found.level - amount)
         return 0.0
 
+    async def left(self, bucket: str, rate: Rate) -> float:
+        """How much could be taken at once now; negative where something is owed."""
+        return self._bucket(bucket, rate).level
+
     async def refund(self, bucket: str, rate: Rate, amount: float) -> None:
         """Gives ``amount`` back; a negative one is taken, and owed if need be."""
         found = self._bucket(bucket, rate)

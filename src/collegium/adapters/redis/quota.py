@@ -27,6 +27,14 @@ class RedisQuota:
         """0.0: ``amount`` was taken. Else the seconds after which to try again. Raises ``StoreError``."""
         return await self._take(bucket, rate, amount, is_owed=False)
 
+    async def left(self, bucket: str, rate: Rate) -> float:
+        """How much could be taken at once now; negative where something is owed. Raises ``StoreError``."""
+        found = await self._redis.ask("HMGET", f"{self._prefix}r:{bucket}", "level", "at")
+        if found[0] is None:
+            return rate.burst
+        elapsed_s = max(0.0, (to_us(self._clock.now()) - float(found[1])) / 1e6)
+        return min(rate.burst, float(found[0]) + elapsed_s * rate.per_s)
+
     async def refund(self, bucket: str, rate: Rate, amount: float) -> None:
         """Gives ``amount`` back; a negative one is taken, and owed if need be. Raises ``StoreError``."""
         await self._take(bucket, rate, -amount, is_owed=True)

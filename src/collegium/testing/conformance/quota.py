@@ -38,6 +38,18 @@ class QuotaConformance(ABC):
             assert await quota.take("a", _TEN) == 0.0
             assert await quota.take("a", _TEN) > 0.0
 
+    async def test_it_says_what_is_left_and_takes_nothing(self) -> None:
+        clock = FakeClock()
+        async with self.open(clock) as quota:
+            assert await quota.left("a", _TEN) == 10.0
+            assert await quota.take("a", _TEN, 4) == 0.0
+            for _ in range(2):
+                assert await quota.left("a", _TEN) == pytest.approx(6.0, abs=1e-5)
+            await clock.advance(1.0)
+            assert await quota.left("a", _TEN) == pytest.approx(8.0, abs=1e-5)
+            await quota.refund("a", _TEN, -20)
+            assert await quota.left("a", _TEN) == pytest.approx(-12.0, abs=1e-5)
+
     async def test_buckets_are_apart(self) -> None:
         async with self.open(FakeClock()) as quota:
             assert await quota.take("a", _TEN, 10) == 0.0

@@ -1,0 +1,1 @@
+"""Rate limits of the faces: who may ask how often, and what is said to those who ask more."""

@@ -1,0 +1,228 @@
+"""The limiter: takes from the caller's buckets before a request is answered."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from collegium.domain.errors import RateLimited, StoreError
+from collegium.domain.principal import Principal
+from collegium.domain.rate import Rate
+from collegium.ports import Clock, Quota
+from collegium.server.problem import problem
+from collegium.server.rates.allowance import Allowance, Standing
+from collegium.server.rates.policy import Bound, RatePolicy, bounds
+
+SOON_S: Final = 0.25
+"""Whoever meets the cap on requests at the same time tries again this soon."""
+_WHAT: Final = {
+    "key": "requests with this key",
+    "tenant": "requests of this tenant",
+    "route": "requests of this kind",
+    "refusals": "failed attempts from this address",
+}
+_log = logging.getLogger("collegium.rates")
+
+
+class Limiter:
+    """Counts requests, and refuses what is too much.
+
+    Args:
+        policy: What is allowed.
+        quota: Gives the shared buckets, once they can be reached.
+        clock: Tells when.
+    """
+
+    def __init__(self, policy: RatePolicy, *, quota: Callable[[], Quota | None], clock: Clock) -> None:
+        self.policy = policy
+        self._quota = quota
+        self._clock = clock
+        self._allowance: Allowance | None = None
+        self._under_way: Counter[str] = Counter()
+
+    async def take(self, principal: Principal, method: str, path: str) -> list[tuple[Bound, Standing]]:
+        """How every bucket stands after the request was counted. Raises ``RateLimited``; then nothing was."""
+        allowance = self._open()
+        # Whoever uses this machine alone harms nobody else.
+        if allowance is None or principal.kind == "local":
+            return []
+        credential = principal.credential or principal.id
+        stood: list[tuple[Bound, Standing]] = []
+        asked = bounds(self.policy, tenant=principal.tenant, credential=credential, method=method, path=path)
+        for bound in asked:
+            try:
+                standing = await allowance.take(bound.bucket, bound.rate, bound.cost)
+            except StoreError as error:
+                # Whoever counts is away: the work goes on, as everything does without Redis.
+                _log.warning("requests are not counted now: %s", error)
+                return []
+            if standing.wait_s > 0.0:
+                for taken, _ in stood:
+                    allowance.give_back(taken.bucket, taken.cost)
+                raise _refused(bound, standing)
+            stood.append((bound, standing))
+        if allowance.is_crowded:
+            await allowance.sweep()
+        return stood
+
+    def enter(self, tenant: str) -> None:
+        """One more request of ``tenant`` is being answered. Raises ``RateLimited`` for one too many."""
+        most = self.policy.concurrent
+        if most is not None and self._under_way[tenant] >= most:
+            raise RateLimited(
+                f"{most} requests of this tenant are being answered already: wait for one of them",
+                retry_after_s=SOON_S,
+                limit="concurrent",
+            )
+        self._under_way[tenant] += 1
+
+    def leave(self, tenant: str) -> None:
+        """One request of ``tenant`` was answered."""
+        self._under_way[tenant] -= 1
+        if self._under_way[tenant] <= 0:
+            del self._under_way[tenant]
+
+    async def refusals(self, address: str, *, amount: float) -> None:
+        """Counts failed attempts from ``address``. Raises ``RateLimited`` where there were too many already."""
+        rate, allowance = self.policy.refusals, self._open()
+        if rate is None or allowance is None or not address:
+            return
+        bound = Bound("refusals", f"api:refusals:{address}", rate, amount)
+        try:
+            standing = await allowance.take(bound.bucket, rate, amount)
+        except StoreError as error:
+            _log.warning("refusals are not counted now: %s", error)
+            return
+        if standing.wait_s > 0.0:
+            raise _refused(bound, standing)
+
+    def _open(self) -> Allowance | None:
+        if self._allowance is None and (quota := self._quota()) is not None:
+            self._allowance = Allowance(quota, clock=self._clock)
+        return self._allowance
+
+
+class Limits:
+    """Counts every request of a known principal, and says in headers how it stands.
+
+    Args:
+        app: What comes behind.
+        limiter: Counts.
+    """
+
+    def __init__(self, app: ASGIApp, *, limiter: Limiter) -> None:
+        self._app = app
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers 429."""
+        principal: Principal | None = scope.get("state", {}).get("principal")
+        if principal is None or scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        # Sockets and streams stay: only their opening is counted here.
+        is_short = scope["type"] == "http" and b"text/event-stream" not in dict(scope["headers"]).get(b"accept", b"")
+        try:
+            stood = await self._limiter.take(principal, scope.get("method", "GET"), scope["path"])
+            if is_short:
+                self._limiter.enter(principal.tenant)
+        except RateLimited as error:
+            await refuse(scope, receive, send, error)
+            return
+        try:
+            await self._app(scope, receive, _telling(send, stood) if stood else send)
+        finally:
+            if is_short:
+                self._limiter.leave(principal.tenant)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, error: RateLimited) -> None:
+    """Answers 429 with what to wait for; a socket is closed."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013, "reason": error.code})
+        return
+    headers = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+    limit = error.fields.get("limit")
+    await problem(Request(scope), 429, error.code, error.message, headers=headers, limit=limit)(scope, receive, send)
+
+
+class Refusals:
+    """Counts answers 401 by address, and lets nobody try again who has failed too often.
+
+    Args:
+        app: What comes behind: authentication.
+        limiter: Counts.
+    """
+
+    def __init__(self, app: ASGIApp, *, limiter: Limiter) -> None:
+        self._app = app
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers 429."""
+        if scope["type"] not in ("http", "websocket") or self._limiter.policy.refusals is None:
+            await self._app(scope, receive, send)
+            return
+        client = HTTPConnection(scope).client
+        address = "" if client is None else client.host
+        is_refused = False
+
+        async def look(message: Message) -> None:
+            nonlocal is_refused
+            is_refused = is_refused or message.get("status") == 401
+            await send(message)
+
+        try:
+            await self._limiter.refusals(address, amount=0.0)
+        except RateLimited as error:
+            await refuse(scope, receive, send, error)
+            return
+        await self._app(scope, receive, look)
+        if is_refused:
+            try:
+                await self._limiter.refusals(address, amount=1.0)
+            except RateLimited:
+                _log.warning("too many failed attempts from %s", address)
+
+
+def _refused(bound: Bound, standing: Standing) -> RateLimited:
+    what = {"key": "this key", "tenant": "this tenant", "route": "this route", "refusals": "failed attempts"}[
+        bound.name
+    ]
+    return RateLimited(
+        f"too many requests: {what} allows {_words(bound.rate)}; try again in {max(0.1, standing.wait_s):.1f} s",
+        retry_after_s=standing.wait_s,
+        limit=bound.name,
+    )
+
+
+def _words(rate: Rate) -> str:
+    return f"{rate.per_s * 60:g} a minute and {rate.burst:g} at once"
+
+
+def _telling(send: Send, stood: Sequence[tuple[Bound, Standing]]) -> Send:
+    """Adds how the buckets stand to the answer.
+
+    Source: RateLimit header fields for HTTP, draft-ietf-httpapi-ratelimit-headers-10.
+    """
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["ratelimit-policy"] = ", ".join(
+                f'"{b.name}";q={b.rate.burst:.0f};w={math.ceil(b.rate.burst / b.rate.per_s)}' for b, _ in stood
+            )
+            headers["ratelimit"] = ", ".join(
+                f'"{b.name}";r={math.floor(s.left)};t={math.ceil(max(0.0, b.rate.burst - s.left) / b.rate.per_s)}'
+                for b, s in stood
+            )
+        await send(message)
+
+    return tell

@@ -1,0 +1,46 @@
+"""The faces of a serving process: what is answered over HTTP, and to whom."""
+
+from __future__ import annotations
+
+from collegium import __version__
+from collegium.app import DEFAULT_TENANT
+from collegium.config import Settings
+from collegium.domain.rate import Rate, per_minute
+from collegium.ports import Clock, Quota
+from collegium.server.app import Faces
+from collegium.server.caller import OpenDoor
+from collegium.server.rates.limiter import Limiter
+from collegium.server.rates.policy import RatePolicy
+from collegium.wiring.patience import Patience
+
+
+def faces(settings: Settings, patience: Patience, *, clock: Clock) -> Faces | None:
+    """The faces, as ``settings`` say; None where only health is answered."""
+    if settings.server.health_only:
+        return None
+
+    def quota() -> Quota | None:
+        return None if patience.app is None else patience.app.stores.quota
+
+    return Faces(
+        opened=lambda: patience.app,
+        authenticator=OpenDoor(DEFAULT_TENANT),
+        version=__version__,
+        limiter=Limiter(rate_policy(settings), quota=quota, clock=clock),
+    )
+
+
+def rate_policy(settings: Settings) -> RatePolicy:
+    """How often the API may be asked."""
+    wanted = settings.rates
+    return RatePolicy(
+        credential=_rate(wanted.key_per_minute),
+        tenant=_rate(wanted.tenant_per_minute),
+        refusals=_rate(wanted.refusals_per_minute),
+        routes={route: per_minute(amount) for route, amount in wanted.routes.items()},
+        concurrent=wanted.concurrent,
+    )
+
+
+def _rate(amount: float | None) -> Rate | None:
+    return None if amount is None else per_minute(amount)
