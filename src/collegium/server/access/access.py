@@ -6,6 +6,7 @@ from functools import cached_property
 
 from collegium.app import Collegium
 from collegium.domain.principal import Principal
+from collegium.server.access.live import LiveAccess
 from collegium.server.access.runs import RunAccess
 
 
@@ -24,3 +25,8 @@ class Access:
     def runs(self) -> RunAccess:
         """Runs: submit, look, stop."""
         return RunAccess(self._app, self.principal)
+
+    @cached_property
+    def live(self) -> LiveAccess:
+        """What happens, while it happens."""
+        return LiveAccess(self._app, self.principal)
