@@ -1,6 +1,6 @@
 """Events: the envelope, the types, and which of them decide.
 
-The stored format is for ever (``docs/explanation/journal.md``). The bodies stand in ``body.py``.
+The stored format is for ever (``docs/explanation/journal.md``). The bodies stand in ``body.py`` and ``deed.py``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from collegium.domain import body as b
 from collegium.domain.body import Body
+from collegium.domain.deed import LogNoted, LogOpened
 from collegium.domain.errors import StoreCorrupt
 from collegium.domain.upcast import newest_version, upcast
 
@@ -42,6 +43,7 @@ DECIDING: Final[Mapping[str, type[Body]]] = {
     "approval.answered": b.ApprovalAnswered,
     "account.drawn": b.AccountDrawn,
     "account.settled": b.AccountSettled,
+    "log.opened": LogOpened,
 }
 RECORDING: Final[Mapping[str, type[Body]]] = {
     "step.proposed": b.StepProposed,
@@ -56,6 +58,7 @@ RECORDING: Final[Mapping[str, type[Body]]] = {
     "memory.superseded": b.MemorySuperseded,
     "context.compacted": b.ContextCompacted,
     "feedback.given": b.FeedbackGiven,
+    "log.noted": LogNoted,
 }
 BODIES: Final[Mapping[str, type[Body]]] = {**DECIDING, **RECORDING}
 VERSIONS: Final[Mapping[str, int]] = {name: newest_version(name) for name in BODIES}

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from collegium.domain import body as b
+from collegium.domain.deed import is_log
 from collegium.domain.errors import Conflict, StoreCorrupt
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import HeadChange, HeadQuery
@@ -297,8 +298,8 @@ class Accounts:
 
 
 def is_account(run: str) -> bool:
-    """Whether a journal is an account's, not a run's."""
-    return run.startswith(PREFIX)
+    """Whether a journal is an account's or an administrative log's, not a run's."""
+    return run.startswith(PREFIX) or is_log(run)
 
 
 def _quoted(name: str) -> str:
