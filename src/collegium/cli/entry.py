@@ -28,6 +28,7 @@ COMMANDS = {
     "agents": Lazy("collegium.cli.agents:agents", "Look at the team, check declarations."),
     "audit": Lazy("collegium.cli.audit:audit", "Hold journals against what was signed of them."),
     "tools": Lazy("collegium.cli.tools:tools", "Look at tools, call one by hand."),
+    "keys": Lazy("collegium.cli.keys:keys", "Keys of the API: make, list, rotate, revoke."),
     "serve": Lazy("collegium.cli.serve:serve", "Keep workers running and answer HTTP."),
     "worker": Lazy("collegium.cli.worker:worker", "Work on every run of the store."),
     "workers": Lazy("collegium.cli.workers:workers", "Look at the workers, drain one."),

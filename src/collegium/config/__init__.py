@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from collegium.config.auth import AuthSection, OidcSection
 from collegium.config.rates import RatesSection
 from collegium.config.sections import (
     AccountSection,
@@ -54,11 +55,13 @@ __all__ = [
     "AccountSection",
     "AgentsSection",
     "ApprovalsSection",
+    "AuthSection",
     "BusSection",
     "InputsSection",
     "JournalSection",
     "LimitsSection",
     "ModelsSection",
+    "OidcSection",
     "OversightSection",
     "PostgresSection",
     "PriceSetting",
@@ -83,7 +86,7 @@ PREFIX = "COLLEGIUM_"
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_COMPATIBLE_API_KEY")
 KEY_VARIABLES = (*_KEYS, *(f"{k}_FILE" for k in _KEYS))
 """Environment variables that hold a provider's keys, or name the file that does; shown masked, never stored."""
-_BY_NAME = ("models.prices", "models.profiles", "models.rates", "limits.tasks_of", "bus.weights")
+_BY_NAME = ("models.prices", "models.profiles", "models.rates", "limits.tasks_of", "bus.weights", "auth.oidc.roles")
 
 
 class Settings(BaseSettings):
@@ -124,6 +127,7 @@ class Settings(BaseSettings):
     postgres: PostgresSection = PostgresSection()
     bus: BusSection = BusSection()
     rates: RatesSection = RatesSection()
+    auth: AuthSection = AuthSection()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _keys: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -286,6 +290,11 @@ def _rebased(table: dict[str, Any], folder: Path) -> dict[str, Any]:
         agents["files"] = [rebase(f) for f in agents["files"]]
     if isinstance(journal, dict) and "chain_key_file" in journal:
         journal["chain_key_file"] = rebase(journal["chain_key_file"])
+    auth = table.get("auth")
+    oidc = auth.get("oidc") if isinstance(auth, dict) else None
+    for section, name in ((auth, "pepper_file"), (oidc, "client_secret_file")):
+        if isinstance(section, dict) and name in section:
+            section[name] = rebase(section[name])
     return table
 
 

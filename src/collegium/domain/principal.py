@@ -6,6 +6,7 @@ sees another's; ``host`` alone speaks for the installation itself: its workers, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final, Literal
@@ -35,6 +36,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 }
 """What each role may do."""
 Kind = Literal["local", "key", "user", "agent"]
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z", re.ASCII)
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if scope not in self.scopes:
             raise NotAllowed(f"{self.id} may not do this: it needs the scope {scope}", scope=scope, principal=self.id)
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def narrowed(self, scopes: Collection[str]) -> Principal:
         """The same with those of its rights alone that are in ``scopes``: rights are handed on, never added to."""
         return msgspec.structs.replace(self, scopes=self.scopes & frozenset(scopes))
@@ -73,6 +79,39 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 def local(tenant: str) -> Principal:
     """Whoever uses this machine: may do everything."""
     return Principal(id="local", tenant=tenant, scopes=SCOPES, kind="local")
+
+
+def agent_of(
+    user: Principal,
+    agent: str,
+    *,
+    role: Collection[str],
+    task: Collection[str] | None = None,
+    expires_at: datetime | None = None,
+) -> Principal:
+    """The principal of an agent that works for ``user``: it may do what all three may, and for no longer.
+
+    Args:
+        user: For whom it works; an agent where agents hand work on.
+        agent: Its name.
+        role: Scopes that agents of its kind have.
+        task: Scopes that its task needs; None where the task does not say.
+        expires_at: When its work ends at the latest.
+    """
+    narrowed = user.narrowed(role) if task is None else user.narrowed(role).narrowed(task)
+    ends = [end for end in (user.expires_at, expires_at) if end is not None]
+    return msgspec.structs.replace(narrowed, id=f"agent:{agent}", kind="agent", expires_at=min(ends, default=None))
+
+
+def check_tenant(tenant: str) -> str:
+    """``tenant``. Raises ``UsageError`` for what cannot be the name of one: collegium's own begin with ~."""
+    if _TENANT.match(tenant) is None:
+        raise UsageError(
+            f"{tenant[:60]!r} cannot be a tenant: 1 to 100 letters, digits, dots, dashes and underscores, the first of "
+            "them a letter or a digit",
+            tenant=tenant[:60],
+        )
+    return tenant
 
 
 def scopes_of(roles: Collection[str], scopes: Collection[str] = ()) -> frozenset[str]:

@@ -69,6 +69,10 @@ GOOD: dict[tuple[str, ...], list[str]] = {
     ("topics", "publish"): ["orders.new", '{"order": 17}', "--priority", "high"],
     ("topics", "dead"): ["orders.new"],
     ("topics", "requeue"): ["orders.new"],
+    ("keys", "create"): ["--role", "admin"],
+    ("keys", "ls"): [],
+    ("keys", "rotate"): ["KEY"],
+    ("keys", "revoke"): ["KEY"],
     ("stop",): [],
     ("start",): ["tool", "send_mail"],
     ("approvals", "ls"): [],
@@ -118,6 +122,10 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("topics", "publish"): (["orders.new", "{so}"], 2),
     ("topics", "dead"): (["a topic"], 2),
     ("topics", "requeue"): (["orders.new", "17"], 2),
+    ("keys", "create"): (["--role", "king"], 2),
+    ("keys", "ls"): (["more"], 2),
+    ("keys", "rotate"): (["aaaaaaaaaaaa"], 2),
+    ("keys", "revoke"): (["aaaaaaaaaaaa"], 2),
     ("stop",): (["run"], 2),
     ("start",): (["agent", "writr"], 2),
     ("approvals", "ls"): (["more"], 2),
@@ -164,7 +172,10 @@ def test_json_is_one_document(path: tuple[str, ...], project: Path, capsys: pyte
         entry.run(ONE_RUN)
     elif path[0] == "schedules":
         assert entry.run(["schedules", "add", "@daily", "What is new?", "--name", "nightly"]) == 0
-    code, found = document(capsys, *path, *GOOD[path])
+    words = GOOD[path]
+    if words == ["KEY"]:
+        words = [document(capsys, "keys", "create", "--role", "viewer")[1]["key_id"]]
+    code, found = document(capsys, *path, *words)
     assert "error" not in found or path[0] in ("run", "runs")
     assert code == 0
 
