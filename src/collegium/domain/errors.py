@@ -47,6 +47,8 @@ the number, the cap and the next act. ``EXIT_CODES`` and ``HTTP_STATUS`` map cla
 
 from __future__ import annotations
 
+from collegium.domain.redaction import masked
+
 
 class CollegiumError(Exception):
     """The root: ``str(error)`` is a sentence for a person, ``fields`` are for a program."""
@@ -55,6 +57,7 @@ class CollegiumError(Exception):
     retryable = False
 
     def __init__(self, message: str, **fields: object) -> None:
+        message = masked(message)  # errors go into logs, answers and journals, and what they quote is foreign
         super().__init__(message)
         self.message = message
         self.fields = fields
