@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from collegium.domain.errors import CollegiumError
 from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
+from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter, Limits, Refusals
 from collegium.server.readiness import Readiness
-from collegium.server.rest.api import make_api
+from collegium.server.rest.api import lean_routes, make_api
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -56,21 +58,29 @@ def build(
     """
     middleware = [Middleware(LoopbackGuard, host=host)] if is_loopback(host) else []
     handlers = {HTTPException: _refused, CollegiumError: _failed, Exception: _broken}
-    health = [Route("/healthz", _alive), Route("/readyz", _ready), Route("/metrics", _metrics), *routes]
-    if faces is None:
-        app = Starlette(routes=health, middleware=middleware, exception_handlers=handlers)
-    else:
+    served: list[BaseRoute] = [
+        Route("/healthz", _alive),
+        Route("/readyz", _ready),
+        Route("/metrics", _metrics),
+        *routes,
+    ]
+    api: FastAPI | None = None
+    if faces is not None:
         limiter = faces.limiter
         if limiter is not None:
             middleware.append(Middleware(Refusals, limiter=limiter))
         middleware.append(Middleware(Authentication, authenticator=faces.authenticator))
         if limiter is not None:
             middleware.append(Middleware(Limits, limiter=limiter))
-        app = make_api(faces.version, middleware, handlers)
-        app.router.routes[:0] = health
-        app.state.opened = faces.opened
+        api = make_api(faces.version, handlers)
+        # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
+        served += [*lean_routes(), *protocol_routes(faces.version), Mount("", api)]
+    app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
     app.state.readiness = readiness
     app.state.metrics = metrics
+    if faces is not None:
+        app.state.opened = faces.opened
+        api.state = app.state
     return app
 
 

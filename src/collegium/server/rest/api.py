@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from collegium.server.problem import problem
 from collegium.server.rest import runs
@@ -18,13 +18,20 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _MODULES: Final = (runs,)
 
 
-def make_api(version: str, middleware: list[Middleware], handlers: dict[Any, Any]) -> FastAPI:
-    """The application with all resources; its document is at ``/openapi.json``, a page to try it at ``/docs``."""
+def lean_routes() -> list[Route]:
+    """The routes that are served without FastAPI."""
+    return [one.route for module in _MODULES for one in module.LEAN]
+
+
+def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
+    """The application with all resources; its document is at ``/openapi.json``, a page to try it at ``/docs``.
+
+    Lean routes are part of it too: so their paths are known where they are asked for with a method that they have not.
+    """
     app = FastAPI(
         title="collegium",
         version=version,
         summary="Teams of agents that can be trusted with real work.",
-        middleware=middleware,
         exception_handlers={RequestValidationError: _invalid, **handlers},
         redoc_url=None,
         max_body_size=MAX_BODY_BYTES,
