@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,14 +14,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from collegium.domain.errors import CollegiumError
+from collegium.server.audit import Auditing, RefusalLog
 from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
+from collegium.server.headers import SecurityHeaders
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
 from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter, Limits, Refusals
 from collegium.server.readiness import Readiness
-from collegium.server.rest.api import lean_routes, make_api
+from collegium.server.rest.api import lean_routes
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -56,7 +57,9 @@ def build(
             a problem document with the status of its class.
         faces: The Collegium, and who may use it; without them there is health and metrics alone.
     """
-    middleware = [Middleware(LoopbackGuard, host=host)] if is_loopback(host) else []
+    middleware = [Middleware(SecurityHeaders)]
+    if is_loopback(host):
+        middleware.append(Middleware(LoopbackGuard, host=host))
     handlers = {HTTPException: _refused, CollegiumError: _failed, Exception: _broken}
     served: list[BaseRoute] = [
         Route("/healthz", _alive),
@@ -65,20 +68,23 @@ def build(
         *routes,
     ]
     api: FastAPI | None = None
+    refusals: RefusalLog | None = None
     if faces is not None:
+        refusals = RefusalLog(faces.opened)
+        middleware.append(Middleware(Auditing, refusals=refusals))
         limiter = faces.limiter
         if limiter is not None:
             middleware.append(Middleware(Refusals, limiter=limiter))
         middleware.append(Middleware(Authentication, authenticator=faces.authenticator))
         if limiter is not None:
             middleware.append(Middleware(Limits, limiter=limiter))
-        api = make_api(faces.version, handlers)
         # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
         served += [*lean_routes(), *protocol_routes(faces.version), Mount("", api)]
     app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
     app.state.readiness = readiness
     app.state.metrics = metrics
-    if faces is not None:
+    app.state.refusals = refusals
+    if faces is not None and api is not None:
         app.state.opened = faces.opened
         api.state = app.state
     return app
