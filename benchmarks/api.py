@@ -1,0 +1,154 @@
+"""What the API costs: reads and submits per second, beside bare Starlette on the same uvicorn.
+
+    python benchmarks/api.py [--json] [--runs N] [--seconds S] [--rounds N] [--connections N]
+
+``collegium serve --workers 0`` answers over a store with finished runs; bare Starlette answers with the same bytes,
+which it holds in memory, and neither asks who is there nor looks anything up. Both run in a process of their own with
+the settings of ``collegium.server.listener``; the client is a third process on the same cores. "ratio" is ours to bare, of
+the medians. Submits are durable (one commit each) before they are answered; bare Starlette stores nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from collegium.config import Settings
+from collegium.wiring import open_collegium
+
+HERE = Path(__file__).parent
+GOAL = {"goal": "How long are backups kept?", "model": "scripted:none"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on the last line")
+    parser.add_argument("--runs", type=int, default=200, help="finished runs in the store")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median is shown")
+    parser.add_argument("--connections", type=int, default=16, help="connections of the client")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="api-") as name:
+        folder = Path(name)
+        run = asyncio.run(fill(folder, options.runs))
+        results = measure(folder, run, options)
+    document = {
+        "benchmark": "api",
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "runs": options.runs,
+        "connections": options.connections,
+        "rounds": options.rounds,
+        "results": results,
+    }
+    show(document)
+    if options.json:
+        print(json.dumps(document))
+
+
+async def fill(folder: Path, runs: int) -> str:
+    """Finished runs in the store below ``folder``; the id of one of them."""
+    script = folder / "script.json"
+    script.write_text(json.dumps({"ordered": False, "step": [{"reply": "Thirty-five days.", "times": 10_000_000}]}))
+    async with open_collegium(Settings(data_dir=folder / "data"), model=f"scripted:{script}") as app:
+        handles = [await app.submit(f"How long are backups kept? ({n})") for n in range(runs)]
+        for handle in handles:
+            await handle.result()
+    return handles[runs // 2].id
+
+
+def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All figures."""
+    paths = {
+        "health": "/healthz",
+        "one run": f"/v1/runs/{run}",
+        "20 runs": "/v1/runs?limit=20",
+        "events": f"/v1/runs/{run}/events",
+    }
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*paths, "submit")}
+    bodies = folder / "bodies"
+    bodies.mkdir()
+    serve = [sys.executable, "-m", "collegium.cli", "serve", "--workers", "0", "--port", "0", "--json"]
+    with process(serve, folder, lambda line: str(json.loads(line)["url"])) as ours:
+        for name, path in paths.items():
+            (bodies / name.replace(" ", "-")).write_bytes(httpx.get(ours + path, timeout=30).content)
+        (bodies / "accepted").write_text(json.dumps({"run_id": run}))
+        with process([sys.executable, str(HERE / "_api_bare.py"), str(bodies)], folder, str.strip) as bare:
+            for number in range(options.rounds):
+                print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+                for name, path in paths.items():
+                    found[name].append({
+                        "bare": ask(bare, "/" + name.replace(" ", "-"), options),
+                        "ours": ask(ours, path, options),
+                    })  # fmt: skip
+                found["submit"].append({
+                    "bare": ask(bare, "/accepted", options, goal=GOAL),
+                    "ours": ask(ours, "/v1/runs", options, goal=GOAL),
+                })  # fmt: skip
+    return [{"request": name, **middle(rounds)} for name, rounds in found.items()]
+
+
+def ask(url: str, path: str, options: argparse.Namespace, *, goal: object = None) -> dict[str, Any]:
+    """What one client sees in a few seconds."""
+    command = [sys.executable, str(HERE / "_api_load.py"), url, path, "--seconds", str(options.seconds)]
+    command += ["--connections", str(options.connections)]
+    if goal is not None:
+        command += ["--method", "POST", "--body", json.dumps(goal)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    strange = {status: count for status, count in found["statuses"].items() if not status.startswith("2")}
+    if strange:
+        raise SystemExit(f"{path} was answered with {strange}")
+    return found
+
+
+def middle(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """The medians of all rounds, and the ratio of ours to bare."""
+    figures = {
+        f"{side}_{key}": statistics.median(r[side][key] for r in rounds)
+        for side in ("bare", "ours")
+        for key in ("per_s", "p50_ms", "p99_ms")
+    }
+    return {**figures, "ratio": figures["ours_per_s"] / figures["bare_per_s"]}
+
+
+@contextmanager
+def process(command: list[str], folder: Path, url_of: Any) -> Iterator[str]:
+    """A server in a process of its own; its URL."""
+    environment = {**os.environ, "COLLEGIUM_DATA_DIR": str(folder / "data"), "COLLEGIUM_MODEL": "scripted:none"}
+    with (folder / "log").open("a") as log:
+        started = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+    try:
+        assert started.stdout is not None
+        yield url_of(started.stdout.readline())
+    finally:
+        started.terminate()
+        started.wait(30)
+
+
+def show(document: dict[str, Any]) -> None:
+    print(f"{'request':10} {'bare/s':>9} {'ours/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'bare p99':>9}")
+    for one in document["results"]:
+        print(
+            f"{one['request']:10} {one['bare_per_s']:9,.0f} {one['ours_per_s']:9,.0f} {one['ratio']:6.2f} "
+            f"{one['ours_p50_ms']:8.2f} {one['ours_p99_ms']:8.2f} {one['bare_p99_ms']:9.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
