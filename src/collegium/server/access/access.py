@@ -6,7 +6,10 @@ from functools import cached_property
 
 from collegium.app import Collegium
 from collegium.domain.principal import Principal
+from collegium.server.access.audit import AuditAccess
+from collegium.server.access.documents import DocumentAccess
 from collegium.server.access.live import LiveAccess
+from collegium.server.access.questions import QuestionAccess
 from collegium.server.access.runs import RunAccess
 
 
@@ -27,6 +30,21 @@ class Access:
         return RunAccess(self._app, self.principal)
 
     @cached_property
+    def audit(self) -> AuditAccess:
+        """Who did what, and whether all of it is as it was written."""
+        return AuditAccess(self._app, self.principal)
+
+    @cached_property
     def live(self) -> LiveAccess:
         """What happens, while it happens."""
         return LiveAccess(self._app, self.principal)
+
+    @cached_property
+    def documents(self) -> DocumentAccess:
+        """What runs were given to read."""
+        return DocumentAccess(self._app, self.principal)
+
+    @cached_property
+    def questions(self) -> QuestionAccess:
+        """What runs ask people."""
+        return QuestionAccess(self._app, self.principal)
