@@ -67,27 +67,35 @@ def build(
         Route("/metrics", _metrics),
         *routes,
     ]
-    api: FastAPI | None = None
-    refusals: RefusalLog | None = None
-    if faces is not None:
+    if faces is None:
+        app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+    else:
+        api = make_api(faces.version, handlers)
         refusals = RefusalLog(faces.opened)
-        middleware.append(Middleware(Auditing, refusals=refusals))
-        limiter = faces.limiter
-        if limiter is not None:
-            middleware.append(Middleware(Refusals, limiter=limiter))
-        middleware.append(Middleware(Authentication, authenticator=faces.authenticator))
-        if limiter is not None:
-            middleware.append(Middleware(Limits, limiter=limiter))
         # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
         served += [*lean_routes(), *protocol_routes(faces.version), Mount("", api)]
-    app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+        middleware += _gates(faces, refusals)
+        app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+        app.state.opened = faces.opened
+        app.state.refusals = refusals
+        api.state = app.state
     app.state.readiness = readiness
     app.state.metrics = metrics
-    app.state.refusals = refusals
-    if faces is not None and api is not None:
-        app.state.opened = faces.opened
-        api.state = app.state
     return app
+
+
+def _gates(faces: Faces, refusals: RefusalLog) -> list[Middleware]:
+    """What every request to a face passes through, from the outside in."""
+    counting, slowing = [], []
+    if faces.limiter is not None:
+        slowing = [Middleware(Refusals, limiter=faces.limiter)]
+        counting = [Middleware(Limits, limiter=faces.limiter)]
+    return [
+        Middleware(Auditing, refusals=refusals),
+        *slowing,
+        Middleware(Authentication, authenticator=faces.authenticator),
+        *counting,
+    ]
 
 
 async def _alive(request: Request) -> Response:
