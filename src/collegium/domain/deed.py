@@ -57,7 +57,7 @@ class LogNoted(Body, frozen=True):
     trace: str = ""
     credential: str = ""
     count: int = 1
-    details: Json = {}
+    details: Json = msgspec.field(default_factory=dict)
 
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):

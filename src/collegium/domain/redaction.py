@@ -40,13 +40,17 @@ _PEM: Final = re.compile(
     r"(?:-----END (?P=what)-----)?",
     re.DOTALL,
 )
-_URL: Final = re.compile(r"(?P<before>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:@'\"<>]{0,200}:)[^\s/@'\"<>]{1,500}(?=@)", re.I)
+_URL: Final = re.compile(
+    r"(?P<before>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:@'\"<>]{0,200}:)[^\s/@'\"<>]{1,500}(?=@)", re.I
+)
 _HEADER: Final = re.compile(
     r"(?P<before>\b(?:proxy-)?authorization[\"']{0,2}\s{0,4}[:=]\s{0,4}[\"']{0,2}(?:(?:basic|bearer|token|digest)\s{1,4})?"
     r"|\b(?:bearer|basic)\s{1,4})(?P<value>[A-Za-z0-9+/=_.~\-]{8,8192})",
     re.I,
 )
-_COOKIE: Final = re.compile(r"(?P<before>\b(?:set-)?cookie[\"']{0,2}\s{0,4}[:=]\s{0,4}[\"']{0,2})[^\r\n\"']{1,8192}", re.I)
+_COOKIE: Final = re.compile(
+    r"(?P<before>\b(?:set-)?cookie[\"']{0,2}\s{0,4}[:=]\s{0,4}[\"']{0,2})[^\r\n\"']{1,8192}", re.I
+)
 _NAMED: Final = re.compile(
     r"(?P<before>(?:passw(?:or)?d|passphrase|pwd|secret|token|api[_\-]?key|access[_\-]?key|private[_\-]?key|pepper"
     r"|credential|session[_\-]?id)[A-Za-z0-9_\-]{0,20}[\"']{0,2}\s{0,4}(?:[:=]|\bis\b)\s{0,4}[\"']{0,2})"

@@ -9,10 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from collegium.domain.errors import HTTP_STATUS, CollegiumError
+from collegium.domain.redaction import Redactor, masked
 
 RETRY_AFTER_S = 2
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -38,15 +39,21 @@ def problem(
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        "detail": masked(detail),
         "code": code,
         "trace_id": trace_id(request),
     }
     sent = {"cache-control": "no-store"}
     if status in (429, 503):
         sent["retry-after"] = str(RETRY_AFTER_S)
-    body = _encoder.encode(fields | document)
+    body = _redacted(request, _encoder.encode(fields | document))
     return Response(body, status, {**sent, **(headers or {})}, media_type="application/problem+json")
+
+
+def _redacted(request: Request, body: bytes) -> bytes:
+    """``body`` without the secrets of this installation, whatever brought them there."""
+    redactor: Redactor | None = getattr(request.app.state, "redactor", None) if "app" in request.scope else None
+    return body if redactor is None else redactor.known(body.decode()).encode()
 
 
 def from_error(request: Request, error: CollegiumError) -> Response:
@@ -55,7 +62,7 @@ def from_error(request: Request, error: CollegiumError) -> Response:
     return problem(request, status, error.code, error.message)
 
 
-def trace_id(request: Request) -> str:
+def trace_id(request: HTTPConnection) -> str:
     """The id under which the request is found in logs and traces: the caller's own, or a new one.
 
     Source: W3C Trace Context, version 00.

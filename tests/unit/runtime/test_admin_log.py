@@ -33,7 +33,8 @@ async def test_lines_are_read_newest_first_over_months_in_pages_and_by_what_is_w
     assert journal.runs == ("log_acme_202611", "log_acme_202612", "log_eve_202612")
     (opened,) = await journal.read("log_acme_202612", 0, 1)
     before = await journal.head("log_acme_202611")
-    assert isinstance(opened.body, LogOpened) and before is not None
+    assert isinstance(opened.body, LogOpened)
+    assert before is not None
     assert (opened.body.previous, opened.body.previous_seq, opened.body.previous_mac) == (
         "log_acme_202611", before.seq, before.mac,
     )  # fmt: skip

@@ -1,0 +1,60 @@
+"""Security headers: what is sent is data, for whoever asked, and for no page that wants to look at it or frame it.
+
+Source: OWASP REST Security Cheat Sheet; RFC 6797 (HSTS); W3C Content Security Policy Level 3.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_DATA_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; sandbox"
+_PAGE_POLICY: Final = b"frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+_ALWAYS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+)
+_HSTS: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_POLICY: Final = b"content-security-policy"
+
+
+class SecurityHeaders:
+    """Adds them to every answer; one that the answer has already stays as it is.
+
+    An answer that is no HTML may do nothing at all in a browser. A page (the API's document, the console) brings a
+    policy of its own; one that brings none may at least not be framed.
+
+    Args:
+        app: What comes behind.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_tls = scope.get("scheme") == "https"
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = _with(list(message.get("headers", ())), is_tls=is_tls)
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+def _with(headers: list[tuple[bytes, bytes]], *, is_tls: bool) -> list[tuple[bytes, bytes]]:
+    names = {name.lower(): value for name, value in headers}
+    headers += [one for one in _ALWAYS if one[0] not in names]
+    if is_tls and _HSTS[0] not in names:
+        headers.append(_HSTS)
+    if _POLICY not in names:
+        is_page = names.get(b"content-type", b"").startswith(b"text/html")
+        headers.append((_POLICY, _PAGE_POLICY if is_page else _DATA_POLICY))
+    return headers
