@@ -23,7 +23,7 @@ from collegium.server.problem import from_error, problem
 from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter, Limits, Refusals
 from collegium.server.readiness import Readiness
-from collegium.server.rest.api import lean_routes
+from collegium.server.rest.api import lean_routes, make_api
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -69,6 +69,7 @@ def build(
     ]
     if faces is None:
         app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+        app.state.refusals = None
     else:
         api = make_api(faces.version, handlers)
         refusals = RefusalLog(faces.opened)
