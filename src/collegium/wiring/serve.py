@@ -95,8 +95,8 @@ async def serve(
         await asyncio.gather(opening, waiting, return_exceptions=True)
         is_clean = await supervisor.end(end_within_s(settings) + MORE_S)
         await listener.aclose()
-        if served.state.refusals is not None:
-            await served.state.refusals.aclose()
+        if (refusals := getattr(served.state, "refusals", None)) is not None:
+            await refusals.aclose()
         await patience.aclose()
     _log.info("ended")
     return is_clean
