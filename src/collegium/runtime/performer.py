@@ -28,6 +28,7 @@ from collegium.ports import Clock, Embedder, Models, Scorer
 from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.alone import SendOff
 from collegium.runtime.attempt import Attempt
+from collegium.runtime.deltas import Deltas
 from collegium.runtime.failure import next_try
 from collegium.runtime.pins import Pins
 from collegium.runtime.room import Rooms
@@ -74,6 +75,7 @@ class Performer:
         able: All agents that have a capability.
         hands_over: Whether what is parked by a drain may go on at once with another worker.
         ended: Told how an attempt (run, task, number) ended by itself: well, or with what error.
+        deltas: Tells those who look on what models are saying.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Performer:
         hands_over: bool,
         stops: Stops | None = None,
         ended: Callable[[str, str, int, CollegiumError | None], None] = lambda *_: None,
+        deltas: Deltas | None = None,
     ) -> None:
         self._team = team
         self._scheduler = scheduler
@@ -96,6 +99,7 @@ class Performer:
         self._hands_over = hands_over
         self._stops = stops
         self._ended = ended
+        self._deltas = deltas
 
     async def see_through(self, attempt: Attempt, state: RunState, agent: Agent, model: str) -> None:
         """Works on a started attempt and closes it; ``state`` is the run as it was when it started.
@@ -148,6 +152,8 @@ class Performer:
             room = await rooms.open(state)
         opened = await self._team.models.open(model)
         await self._pins.keep_model(state.tenant, model, opened.profile)
+        if self._deltas is not None:
+            opened = self._deltas.through(opened, attempt, attempt.task.id)
         result, judgement = await attempt.perform(
             state,
             agent,
@@ -179,6 +185,7 @@ class Performer:
 
     async def _failed(self, attempt: Attempt, state: RunState, error: CollegiumError) -> None:
         """Closes an attempt that ``error`` has ended."""
+        error.message = self._team.toolbox.redactor.own(error.message)  # it is stored, and may quote foreign text
         self._ended(attempt.run, attempt.task.id, attempt.number, error)
         task = state.tasks[attempt.task.id]
         other = self._team.other_model

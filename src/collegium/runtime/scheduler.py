@@ -21,6 +21,7 @@ from collegium.oversight.approvals import ApprovalPolicy
 from collegium.ports import Bus, Clock, Journal, Receipt
 from collegium.runtime.agenda import Agenda, Proposal
 from collegium.runtime.funding import Funding
+from collegium.runtime.hints import Hints
 from collegium.runtime.history import prefix
 from collegium.runtime.left_open import left_open
 from collegium.telemetry import RUNS, SUBMITTED, Meter
@@ -39,6 +40,9 @@ class Scheduler:
 
     Args:
         topic: The capability under which tasks are handed out whose own is declared by nobody.
+
+    Attributes:
+        hints: Told of everything that is appended here.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Scheduler:
         meter: Meter | None = None,
         topic: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
+        self.hints = Hints(clock=clock)
         self._meter = meter or Meter()
         self._topic = topic or _same
         self._journal = journal
@@ -82,6 +87,7 @@ class Scheduler:
         except Conflict:
             return await self.load(run)
         self._meter.add(SUBMITTED)
+        self.hints.moved(run, events[-1].seq)
         if isinstance(submitted, b.RunForked):
             return await self.load(run)
         state = apply(None, events[0])
@@ -153,7 +159,9 @@ class Scheduler:
         """Orders recording events of an attempt."""
         at = self._clock.now()
         drafts = [self._draft(Decision(body=x, task=fence.task, attempt=fence.attempt), tenant, at) for x in bodies]
-        return self._journal.append(run, drafts, fence=fence)
+        receipt = self._journal.append(run, drafts, fence=fence)
+        self.hints.moved(run)
+        return receipt
 
     async def changed(self, run: str, timeout_s: float) -> RunState | None:
         """The state as soon as this process decides something in ``run``; None after ``timeout_s`` without that."""
@@ -262,6 +270,7 @@ class Scheduler:
         )
         for event in await receipt.durable():
             state = apply(state, event)
+        self.hints.moved(state.id, state.seq)
         if any(isinstance(d.body, b.RunFinished) for d in decisions):
             self._meter.add(RUNS, state.status)
         self._keep(state)

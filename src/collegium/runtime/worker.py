@@ -21,6 +21,7 @@ from collegium.domain.task import TaskState
 from collegium.ports import Bus, Clock, Journal
 from collegium.runtime.alone import Alone
 from collegium.runtime.attempt import Attempt
+from collegium.runtime.deltas import Deltas
 from collegium.runtime.failure import wants_other_model
 from collegium.runtime.funding import Funding
 from collegium.runtime.gate import Gate
@@ -47,6 +48,9 @@ class Worker:
         placement: Finds agents for tasks, and knows for which capabilities they are claimed.
         hands_over: Whether what it parks at its end may go on at once with another worker.
         meter: Counts how soon tasks are started.
+
+    Attributes:
+        deltas: Tells those who look on what models are saying.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Worker:
         self._attempts: dict[asyncio.Task[None], Attempt] = {}
         self._freed = placement.freed
         self._alone = Alone(team.send_off, count=lambda: len(self._tasks), freed=self._freed)
+        self.deltas = Deltas(bus, clock=clock)
         self._performer = Performer(
             team,
             scheduler=scheduler,
@@ -95,6 +100,7 @@ class Worker:
             hands_over=hands_over,
             stops=stops,
             ended=placement.ended,
+            deltas=self.deltas,
         )
         self._is_draining = False
         self._failed: BaseException | None = None

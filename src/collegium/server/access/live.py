@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Final
 
-from collegium.app import Collegium
-from collegium.domain.errors import NotFound
+from collegium.domain.errors import NotFound, UsageError
 from collegium.domain.event import Event
-from collegium.domain.head import FINISHED, HeadQuery
-from collegium.domain.principal import Principal
-from collegium.server.live.change import Change, RunChange
+from collegium.domain.message import check_topic
+from collegium.domain.principal import HOST, Principal
+from collegium.server.live.change import Change, Taker
+from collegium.server.live.hub import Hub
+from collegium.server.live.watch import Follower
 
-LOOK_S = 0.25
+LISTS: Final = ("runs", "approvals", "workers")
+_OURS: Final = ("tasks.", "control.", "views.")
+"""Topics between processes."""
 
 
 class LiveAccess:
-    """The runs, lists and topics of the principal's tenant, as they change."""
+    """The runs, lists and topics of the principal's tenant, as they change.
 
-    def __init__(self, app: Collegium, principal: Principal) -> None:
-        self._app = app
+    Args:
+        hub: Where they are read, once for all who look on.
+    """
+
+    def __init__(self, hub: Hub, principal: Principal) -> None:
+        self._hub = hub
         self._principal = principal
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Event]:
@@ -27,34 +37,74 @@ class LiveAccess:
         It ends when the run has ended and all is delivered; a run that waits for a person is waited for. Raises
         ``NotFound`` for an unknown run and for another tenant's, ``NotAllowed``.
         """
-        self._principal.require("runs:read")
-        while True:
-            head = await self._app.stores.journal.head(run)
-            if head is None or head.tenant != self._principal.tenant:
-                raise NotFound(f"there is no run {run}", run=run)
-            events = await self._app.stores.journal.read(run, after)
-            for event in events:
-                yield event
-                after = event.seq
-            if not events and head.status in FINISHED and after >= head.seq:
-                return
-            if not events:
-                await self._app.scheduler.changed(run, LOOK_S)
+        news = asyncio.Event()
+        with await self.place(run, after, news.set) as follower:
+            while True:
+                news.clear()
+                for frame in await follower.take():
+                    yield frame.event
+                if follower.is_done:
+                    return
+                if follower.is_up:
+                    await news.wait()
 
     async def changes(self, *topics: str) -> AsyncIterator[Change]:
-        """Changes of lists and topics from now on, the latest state of each thing; first what is there now.
+        """Changes of lists and topics from now on, the latest state of each thing; of lists first what is there now.
 
-        Topics: ``runs``, ``approvals``, ``workers`` (lists), ``runs.<id>.board``, ``runs.<id>.deltas``,
-        ``agents.<name>.inbox`` and other topics that may be read (messages, of this tenant alone, from now on).
-        Whoever takes them slowly is told the latest state of each thing only. Goes on until it is closed.
+        Topics: ``runs``, ``approvals``, ``workers`` (lists), ``runs.<id>.deltas`` (what models are saying),
+        ``runs.<id>.board``, ``agents.<name>.inbox`` and other topics that may be read (messages of this tenant).
+        Whoever takes them slowly is told the latest state of each thing only. Goes on until it is closed. Raises
+        ``UsageError`` for what is no such topic, ``NotFound``, ``NotAllowed``.
+        """
+        news = asyncio.Event()
+        taker = Taker(news.set)
+        with ExitStack() as stack:
+            for topic in topics:
+                stack.enter_context(await self.join(topic, taker))
+            while True:
+                await news.wait()
+                news.clear()
+                for told in taker.take():
+                    yield told.change
+
+    async def place(self, run: str, after: int, notify: Callable[[], None]) -> AbstractContextManager[Follower]:
+        """A place in ``run`` behind event ``after``, as long as the block lasts that is entered with it.
+
+        ``notify`` is called when there may be news. Raises as ``follow`` does.
         """
         self._principal.require("runs:read")
-        known: dict[str, RunChange] = {}
-        while True:
-            query = HeadQuery(tenant=self._principal.tenant, limit=200, may_lag=True)
-            for head in await self._app.stores.journal.heads(query):
-                now = RunChange(run_id=head.run, status=head.status, seq=head.seq)
-                if "runs" in topics and known.get(head.run) != now:
-                    known[head.run] = now
-                    yield Change(topic="runs", key=head.run, value=now)
-            await self._app.scheduler.changed("", LOOK_S)
+        head = await self._hub.app.stores.journal.head(run)
+        if head is None or head.tenant != self._principal.tenant:
+            raise NotFound(f"there is no run {run}", run=run)
+        return self._hub.follow(head, after, notify)
+
+    async def join(self, topic: str, taker: Taker) -> AbstractContextManager[None]:
+        """Offers ``taker`` the changes of ``topic``, as long as the block lasts that is entered with it.
+
+        Raises as ``changes`` does.
+        """
+        await self._check(topic)
+        return self._hub.take(topic, self._principal.tenant, taker)
+
+    async def _check(self, topic: str) -> None:
+        if topic == "workers":
+            self._principal.require(HOST)
+            return
+        if topic in LISTS:
+            self._principal.require("runs:read")
+            return
+        self._principal.require("topics:read")
+        check_topic(topic)
+        if topic.startswith(_OURS) or topic.endswith(".events"):
+            raise UsageError(f"{topic} cannot be looked at: it is no topic of messages that may be read", topic=topic)
+        if (run := run_of(topic)) is not None:
+            self._principal.require("runs:read")
+            head = await self._hub.app.stores.journal.head(run)
+            if head is None or head.tenant != self._principal.tenant:
+                raise NotFound(f"there is no run {run}", run=run)
+
+
+def run_of(topic: str) -> str | None:
+    """The run that ``runs.<id>.<what>`` is about; None for other topics."""
+    parts = topic.split(".")
+    return parts[1] if len(parts) == 3 and parts[0] == "runs" else None

@@ -1,0 +1,133 @@
+"""The hub: everything that is looked at live in this process is read once, for however many who look on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from collegium.app import Collegium
+from collegium.domain.errors import CollegiumError
+from collegium.domain.head import Head
+from collegium.runtime.hints import hear
+from collegium.server.live.change import Taker
+from collegium.server.live.feed import Feed, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
+from collegium.server.live.watch import Follower, Watch
+
+AWAY_S: Final = 1.0
+_log = logging.getLogger("collegium.live")
+
+
+class Hub:
+    """Reads what is looked at, tells those who look, and stops when nobody does any more.
+
+    It checks nobody's rights: ``access.live`` does, and is the only one to use it.
+
+    Args:
+        app: What is looked at.
+    """
+
+    def __init__(self, app: Collegium) -> None:
+        self.app = app
+        self._watches: dict[str, Watch] = {}
+        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._hearing: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def watched(self) -> int:
+        """How many runs, lists and topics are being read."""
+        return len(self._watches) + len(self._feeds)
+
+    @contextmanager
+    def follow(self, head: Head, after: int, notify: Callable[[], None]) -> Iterator[Follower]:
+        """A place in the run of ``head``, behind event ``after``, as long as the block lasts."""
+        watch = self._watches.get(head.run)
+        if watch is None:
+            watch = self._watches[head.run] = Watch(self.app.stores.journal, head)
+            self._listen()
+        elif head.seq > watch.head:
+            watch.hint(head.seq)
+        follower = Follower(watch, after, notify)
+        watch.follow(follower)
+        try:
+            yield follower
+        finally:
+            watch.leave(follower)
+            if not watch.is_followed and self._watches.get(head.run) is watch:
+                del self._watches[head.run]
+                self._end(watch)
+
+    @contextmanager
+    def take(self, topic: str, tenant: str, taker: Taker) -> Iterator[None]:
+        """Offers ``taker`` what ``tenant`` is to see of a list or topic, as long as the block lasts."""
+        place = (topic, tenant)
+        feed = self._feeds.get(place)
+        if feed is None:
+            feed = self._feeds[place] = self._feed(topic, tenant)
+            self._listen()
+        feed.join(taker)
+        try:
+            yield
+        finally:
+            feed.leave(taker)
+            if not feed.takers and self._feeds.get(place) is feed:
+                del self._feeds[place]
+                self._end(feed)
+
+    async def aclose(self) -> None:
+        """Reads nothing more."""
+        for one in (*self._watches.values(), *self._feeds.values()):
+            self._end(one)
+        self._watches.clear()
+        self._feeds.clear()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _feed(self, topic: str, tenant: str) -> Feed:
+        if topic == "runs":
+            return RunsFeed(self.app, tenant)
+        if topic == "approvals":
+            return QuestionsFeed(self.app, tenant)
+        if topic == "workers":
+            return WorkersFeed(self.app)
+        if topic.endswith(".deltas"):
+            return TokensFeed(self.app, topic, tenant)
+        return TopicFeed(self.app, topic, tenant)
+
+    def _listen(self) -> None:
+        if self._hearing is None:
+            self.app.scheduler.hints.listen(self._hint)
+            self._hearing = asyncio.create_task(self._hear())
+
+    def _end(self, one: Watch | Feed) -> None:
+        ending = asyncio.create_task(one.end())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        if not self._watches and not self._feeds and self._hearing is not None:
+            self.app.scheduler.hints.deaf(self._hint)
+            self._hearing.cancel()
+            self._hearing = None
+
+    def _hint(self, run: str, seq: int) -> None:
+        watch = self._watches.get(run)
+        if watch is not None:
+            watch.hint(seq)
+        for feed in self._feeds.values():
+            feed.hint()
+
+    async def _hear(self) -> None:
+        """Hears what other processes tell of runs that move."""
+        is_away = False
+        while True:
+            try:
+                async for moved in hear(self.app.stores.bus, now=self.app.now):
+                    is_away = False
+                    for run, seq in moved.items():
+                        self._hint(run, seq)
+            except (CollegiumError, OSError) as error:
+                if not is_away:
+                    _log.info("others cannot be heard, runs are looked at once a second: %s", error)
+                is_away = True
+                await asyncio.sleep(AWAY_S)
