@@ -1,16 +1,21 @@
 """Figures: the names of all metrics in one place, counted in this process, merged from several.
 
+Logs leave through ``RedactedFormatter``.
+
 Nothing here knows how figures are shown. ``server.metrics`` writes them for Prometheus; a worker process sends its
 readings to the process that started it, which adds them up.
 """
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+
+from collegium.domain.redaction import Redactor
 
 DISPATCH_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds in seconds: the promise for dispatch is in milliseconds, a waiting task may wait for minutes."""
@@ -56,6 +61,31 @@ ALL: Final = (
     SUBMITTED, RUNS, DISPATCH, WAITING, WORKERS, LOAD, ROOM, LAG, COMMITS, FAILURES, STORE_UP, RESTARTS,
 )  # fmt: skip
 BY_NAME: Final = {metric.name: metric for metric in ALL}
+
+
+class RedactedFormatter(logging.Formatter):
+    """Formats a record with its traceback, and takes out the secrets: whatever a library logs passes through here.
+
+    Attributes:
+        redactor: What is known of the installation's secrets so far.
+    """
+
+    def __init__(self, fmt: str, redactor: Redactor | None = None) -> None:
+        super().__init__(fmt)
+        self.redactor = redactor or Redactor()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, or lines. What was formatted of the record for others is no part of it."""
+        text = self.redactor.text(super().format(record))
+        record.exc_text = None  # kept by ``logging`` for other handlers, and not redacted
+        return text
+
+
+def teach_logs(redactor: Redactor) -> None:
+    """Has every handler of the root logger that redacts at all take out these secrets from now on."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, RedactedFormatter):
+            handler.formatter.redactor = redactor
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,16 +26,17 @@ audit = LazyGroup(
 
     Every few seconds a checkpoint is signed: where each run stands that has changed. Whatever is edited, removed or put
     elsewhere below one is found, a whole run as well. Only that the newest checkpoints are gone with everything below
-    them takes one that was exported and kept elsewhere.""",
+    them takes one that was exported and kept elsewhere. The administrative log, who did what, is held so too.""",
     lazy={
+        "ls": Lazy("collegium.cli.deeds:ls", "List who did what: the administrative log."),
         "verify": Lazy("collegium.cli.audit:verify", "Say what is not as it was written."),
-        "export": Lazy("collegium.cli.audit:export", "Write the newest checkpoint into a file, to be kept elsewhere."),
+        "export": Lazy("collegium.cli.audit:export", "Write the newest checkpoint or the log into a file."),
     },
 )
 
 
 @command("verify")
-@click.option("--against", metavar="FILE", type=_FILE, help="An exported checkpoint that was kept elsewhere.")
+@click.option("--against", metavar="FILE", type=_FILE, help="An exported checkpoint or log that was kept elsewhere.")
 @pass_session
 def verify(session: Session, against: Path | None) -> int:
     """Say which journals, tombstones and checkpoints are not as they were written, and where that begins.
@@ -47,34 +48,50 @@ def verify(session: Session, against: Path | None) -> int:
 
 @command("export")
 @click.argument("path", required=False, type=_FILE)
+@click.option("--log", "is_log", is_flag=True, help="Append the administrative log to PATH; log.jsonl by default.")
+@click.option("--follow", "is_following", is_flag=True, help="With --log: go on until Ctrl-C.")
 @pass_session
-def export(session: Session, path: Path | None) -> int:
+def export(session: Session, path: Path | None, *, is_log: bool, is_following: bool) -> int:
     """Sign what has changed and write the newest checkpoint to PATH; checkpoint-NUMBER.json by default.
 
     Of a store with shards it is one of each. Keep it where whoever can write the store cannot: `audit verify --against
     PATH` then finds also what was removed together with its checkpoints. It holds ids of runs and hashes, nothing of
     what they say.
+
+    With --log it is who did what, a JSON document a line, each time with the checkpoint that covers it. What the file
+    has already stays, and only what is new is appended.
     """
+    if is_log or is_following:
+        from collegium.cli.deeds import export_log
+
+        return session.execute(export_log(session, path or Path("log.jsonl"), is_following=is_following))
     return session.execute(_export(session, path))
 
 
 async def _verify(session: Session, path: Path | None) -> int:
+    from collegium.cli.log_check import check_logs, exported_log
     from collegium.runtime.audit import verify_stores
 
-    against = None if path is None else _read(path)
+    kept = None if path is None else exported_log(path)
+    against = None if path is None or kept is not None else _read(path)
     async with session.open() as app:
         found = await verify_stores(app.stores, TENANT, against)
+        logs = await check_logs(app, TENANT, kept)
     has_key = session.settings.journal.chain_key_file is not None
-    damaged = [bad for verified in found.values() for bad in verified.damaged]
+    damaged = [*logs.damaged, *(bad for verified in found.values() for bad in verified.damaged)]
     if session.is_json:
-        session.emit(_document(found, against) | {"has_chain_key": has_key})
+        document = _document(found, against) | {"ok": not damaged, "log": logs, "has_chain_key": has_key}
+        session.emit(document)
     else:
         from collegium.cli.damage import told
+        from collegium.cli.text import count
 
         for bad in damaged:
             print(told(bad))
         for number, verified in found.items():
             _print(verified, f"shard {number}: " if len(found) > 1 else "")
+        if logs.months:
+            print(f"administrative log: {count(logs.months, 'month')} verified")
         if path is not None and not damaged:
             print(f"the chain goes on from {path}" if len(found) == 1 else f"the chains go on from {path}")
         print(f"{len(damaged)} changed" if damaged else "nothing was changed")

@@ -16,6 +16,7 @@ def told(damage: Damage) -> str:
     if damage.run is None:
         return f"checkpoint {damage.checkpoint}{shard} {damage.why}"
     what = "its tombstone" if damage.seq == 0 else f"event {damage.seq}"
-    shown = f" ({damage.why}, says checkpoint {damage.checkpoint}{shard})" if damage.why else ""
+    says = f", says checkpoint {damage.checkpoint}{shard}" if damage.checkpoint is not None else ""
+    shown = f" ({damage.why}{says})" if damage.why else ""
     name = short_id(damage.run) if damage.run.startswith("run_") else damage.run
     return f"{name}  was changed: {what} is not as it was written{shown}"

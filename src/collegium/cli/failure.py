@@ -16,16 +16,19 @@ import click
 from collegium.cli.options import Options
 from collegium.cli.text import visible
 from collegium.domain.errors import CollegiumError, exit_code
+from collegium.domain.redaction import Redactor
 
 WRONG_USE = 2
 FAILED = 1
 
 
 def report(code_name: str, message: str, *, options: Options, code: int, fields: dict[str, Any] | None = None) -> int:
-    """Prints the error and returns ``code``."""
+    """Prints the error, without secrets that it may quote, and returns ``code``."""
+    redact = _redactor(options).text
+    message = redact(message)
     if options.is_json:
-        error = {"code": code_name, "message": message, "fields": fields or {}}
-        print(json.dumps({"error": error}, ensure_ascii=False, default=_plain))
+        told = json.loads(redact(json.dumps(fields or {}, ensure_ascii=False, default=_plain)))
+        print(json.dumps({"error": {"code": code_name, "message": message, "fields": told}}, ensure_ascii=False))
     else:
         label = "\x1b[1;31merror:\x1b[0m" if options.has_color(sys.stderr) else "error:"
         print(f"{label} {visible(message)}", file=sys.stderr)
@@ -77,11 +80,22 @@ def _log(error: Exception, options: Options) -> Path | None:
     for folder in (logs_dir(options), Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text("".join(traceback.format_exception(error)), "utf-8")
+            (folder / name).write_text(_redactor(options).text("".join(traceback.format_exception(error))), "utf-8")
         except OSError:
             continue
         return folder / name
     return None
+
+
+def _redactor(options: Options) -> Redactor:
+    """Knows the secrets of this installation, or of the environment where the settings cannot be read."""
+    from collegium.config import load_settings
+    from collegium.config.secrets import redactor_of
+
+    try:
+        return redactor_of(load_settings(options.config, os.environ, options.overrides()), os.environ)
+    except CollegiumError:
+        return redactor_of(None, os.environ)
 
 
 def _is_debugging() -> bool:

@@ -27,9 +27,13 @@ def run_process(main: Callable[[Ending], Coroutine[Any, Any, int]], *, name: str
 
 def log_to_stderr(name: str) -> None:
     """Sends the log to standard error, each line with the process's name; of libraries only warnings."""
+    from collegium.config.secrets import redactor_of
+    from collegium.telemetry import RedactedFormatter
+
     logging.raiseExceptions = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {name}[%(process)d] %(name)s: %(message)s"))
+    line = f"%(asctime)s %(levelname)s {name}[%(process)d] %(name)s: %(message)s"
+    handler.setFormatter(RedactedFormatter(line, redactor_of(None, os.environ)))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("collegium").setLevel(logging.INFO)
 

@@ -19,10 +19,12 @@ from urllib.parse import quote
 MASK: Final = "[redacted]"
 LEAST_CHARS: Final = 8
 """Shorter values are no secrets that could be told from words."""
+_OWN_SHAPES: Final = (
+    r"clg[a-z]?_[A-Za-z0-9_\-]{16,512}",  # keys of the API, tickets, sessions
+    r"whsec_[A-Za-z0-9+/=_\-]{16,512}",  # secrets of webhooks
+)
 _SHAPES: Final = (
-    # Our own: keys of the API, tickets and sessions, secrets of webhooks.
-    r"clg[a-z]?_[A-Za-z0-9_\-]{16,512}",
-    r"whsec_[A-Za-z0-9+/=_\-]{16,512}",
+    *_OWN_SHAPES,
     # Providers of models and of everything else.
     r"(?:sk|rk|pk)[-_](?:[A-Za-z0-9]{1,20}[-_]){0,4}[A-Za-z0-9_\-]{16,512}",
     r"AIza[A-Za-z0-9_\-]{30,64}",
@@ -35,8 +37,9 @@ _SHAPES: Final = (
     r"eyJ[A-Za-z0-9_\-]{8,8192}\.[A-Za-z0-9_\-]{4,16384}\.[A-Za-z0-9_\-]{0,2048}",
 )
 _SHAPE: Final = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_SHAPES)})")
+_OWN: Final = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_OWN_SHAPES)})")
 _PEM: Final = re.compile(
-    r"-----BEGIN (?P<what>[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----(?:(?!-----).){0,20000}"
+    r"-----BEGIN (?P<what>[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----(?:(?!-----)[A-Za-z0-9+/=\s\\:,.()\-]){0,20000}"
     r"(?:-----END (?P=what)-----)?",
     re.DOTALL,
 )
@@ -103,20 +106,26 @@ class Redactor:
         """``text`` without the secrets of this installation; what only looks like one stays."""
         return text if self._known is None else self._known.sub(MASK, text)
 
+    def own(self, text: str) -> str:
+        """``text`` without them, and without what has the shape of collegium's own keys and secrets.
+
+        For what becomes a run's content: other people's keys may be what the work is about.
+        """
+        text = self.known(text)
+        return _OWN.sub(MASK, text) if "clg" in text or "whsec_" in text else text
+
     def text(self, text: str) -> str:
-        """``text`` without them, and without whatever looks like one."""
+        """``text`` without them, and without whatever looks like any secret. For all that is no content."""
         return masked(self.known(text))
 
     def value(self, value: Any) -> Any:
-        """A document of JSON without the secrets of this installation, in its keys as well."""
-        if self._known is None:
-            return value
+        """A document of JSON as ``own`` leaves each of its texts, keys included."""
         if isinstance(value, str):
-            return self.known(value)
+            return self.own(value)
         if isinstance(value, dict):
             return {self.value(key): self.value(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(map(self.value, value)) if type(value) in (list, tuple) else value
+            return [self.value(one) for one in value]
         return value
 
 

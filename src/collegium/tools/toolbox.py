@@ -11,6 +11,7 @@ import msgspec
 
 from collegium.domain.chat import ToolCall
 from collegium.domain.errors import ToolError, UnknownName, UsageError
+from collegium.domain.redaction import Redactor
 from collegium.domain.tool import ToolDefinition, ToolResult
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import Tool
@@ -32,8 +33,13 @@ class Toolbox:
     nothing else is called is decided here and only here.
     """
 
-    def __init__(self, tools: Iterable[Tool] = ()) -> None:
-        """Holds ``tools``. Raises ``UsageError`` when two of them have the same name."""
+    def __init__(self, tools: Iterable[Tool] = (), *, redactor: Redactor | None = None) -> None:
+        """Holds ``tools``. Raises ``UsageError`` when two of them have the same name.
+
+        ``redactor`` takes the secrets of the installation out of whatever a tool gives, before it is stored or shown to
+        a model: a tool may print its environment.
+        """
+        self.redactor = redactor or Redactor()
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             name = tool.definition.name
@@ -43,7 +49,7 @@ class Toolbox:
 
     def extended(self, *tools: Tool) -> Toolbox:
         """A toolbox with ``tools`` beside these; a tool that is here already keeps its name."""
-        extended = Toolbox()
+        extended = Toolbox(redactor=self.redactor)
         extended._tools = {**{t.definition.name: t for t in tools}, **self._tools}
         return extended
 
@@ -99,7 +105,7 @@ class Toolbox:
             OutcomeUnknown: A ``write`` was begun and nobody can say whether it fired.
             CollegiumError: The house itself failed; see ``FunctionTool.run``.
         """
-        return await self._tools[admitted.call.name].run(admitted.bound, context)
+        return self._redacted(await self._tools[admitted.call.name].run(admitted.bound, context))
 
     async def call(self, call: ToolCall, *, granted: Collection[str], context: ToolContext) -> ToolResult:
         """``admit`` and ``run`` in one, for what needs no intent; a refused call is a failed result."""
@@ -114,7 +120,16 @@ class Toolbox:
         tool = self._tools.get(name)
         if tool is None:
             return Reconciled(state="unknown", detail=f"there is no tool {name!r} any more")
-        return await tool.reconcile(key, context)
+        reconciled = await tool.reconcile(key, context)
+        if reconciled.result is None:
+            return reconciled
+        return msgspec.structs.replace(reconciled, result=self._redacted(reconciled.result))
+
+    def _redacted(self, result: ToolResult) -> ToolResult:
+        text, data = self.redactor.own(result.text), self.redactor.value(result.data)
+        if text == result.text and data == result.data:
+            return result
+        return msgspec.structs.replace(result, text=text, data=data)
 
     def _find(self, name: str) -> Tool:
         if name not in self._tools:

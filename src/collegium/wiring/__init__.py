@@ -39,6 +39,7 @@ from collegium.agents.roster import Roster, builtin_agents, builtin_prompt, pars
 from collegium.app import Collegium, Scope, Stores
 from collegium.config import Settings, load_settings
 from collegium.config.limits import account_caps, run_limits
+from collegium.config.secrets import redactor_of
 from collegium.domain.agent import Agent
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreReadOnly, UnknownName, UsageError
@@ -56,7 +57,7 @@ from collegium.runtime.replay import Replayed
 from collegium.runtime.retention import Retention
 from collegium.runtime.room import IndexingProgress, Rooms
 from collegium.runtime.shares import Caps
-from collegium.telemetry import Meter
+from collegium.telemetry import Meter, teach_logs
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
@@ -108,6 +109,8 @@ async def open_collegium(
     """
     settings = settings or load_settings(None, os.environ, {})
     clock, entropy = SystemClock(), PooledEntropy()
+    redactor = redactor_of(settings, os.environ)
+    teach_logs(redactor)
     _make_private(settings.data_dir)
     roster = Roster((*builtin_agents(), *_declared(settings), *agents))
     model = model or await default_model(settings)
@@ -120,7 +123,7 @@ async def open_collegium(
         team = Team(
             roster=roster,
             models=models,
-            toolbox=Toolbox((*builtin_tools(), *tools)),
+            toolbox=Toolbox((*builtin_tools(), *tools), redactor=redactor),
             scorer=LexicalScorer(),
             embedder=embedder,
             rooms=_rooms(settings, stores, embedder, on_indexing),

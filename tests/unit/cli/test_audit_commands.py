@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from collegium.cli import entry
+from collegium.cli.deeds import note
+from collegium.config import load_settings
+from collegium.wiring import open_collegium
 
 ONE_RUN = ["run", "Who owns the payments service?", "--files", "docs"]
 
@@ -131,3 +136,50 @@ def test_without_runs_and_without_a_key(project: Path, capsys: pytest.CaptureFix
     assert code == 0
     assert "0 journals verified, nothing signed yet" in told
     assert "shows accidents, not forgery" in told
+
+
+async def _log(*objects: str) -> None:
+    async with open_collegium(load_settings(None, os.environ), scope="none", model="none:needed") as app:
+        for name in objects:
+            await note(app, "keys.created", name, reason="a test")
+
+
+def test_the_log_is_listed_exported_line_by_line_and_verified_against_that(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(_log("key:1", "key:2", "key:3"))
+    code, told = call(capsys, "audit", "ls", "--action", "keys.*")
+    assert (code, "key:3" in told, "local" in told) == (0, True, True)
+    code, found = document(capsys, "audit", "ls", "--limit", "2")
+    assert [one["object"] for one in found["items"]] == ["key:3", "key:2"]
+    assert call(capsys, "audit", "ls", "--since", "2126-01-01")[1].startswith("There is no such line")
+    assert document(capsys, "audit", "export", "log.jsonl", "--log")[1]["deeds"] == 3
+    asyncio.run(_log("key:4"))
+    assert document(capsys, "audit", "export", "log.jsonl", "--log")[1]["deeds"] == 1
+    assert document(capsys, "audit", "export", "log.jsonl", "--log")[1]["deeds"] == 0
+    lines = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
+    assert [next(iter(line)) for line in lines] == ["deed", "deed", "deed", "checkpoint", "deed", "checkpoint"]
+    code, told = call(capsys, "audit", "verify", "--against", "log.jsonl")
+    assert (code, "administrative log: 1 month verified" in told) == (0, True)
+    # Whoever has the store removes the whole log with its checkpoints: only what was exported shows it.
+    for table in ("events", "heads"):
+        tamper(store, f"DELETE FROM {table} WHERE run LIKE 'log_%'")
+    tamper(store, "DELETE FROM checkpoints WHERE tenant LIKE '~log%'")
+    assert call(capsys, "audit", "verify")[0] == 0
+    code, found = document(capsys, "audit", "verify", "--against", "log.jsonl")
+    assert (code, found["ok"], found["log"]["damaged"][0]["checkpoint"] is not None) == (1, False, True)
+
+
+def test_a_changed_line_of_the_log_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(_log("key:1", "key:2"))
+    tamper(store, "UPDATE events SET body = replace(body, 'key:2', 'key:9') WHERE run LIKE 'log_%'")
+    code, told = call(capsys, "audit", "verify")
+    assert (code, "event 3 is not as it was written" in told) == (1, True)
+    code, found = document(capsys, "audit", "verify")
+    assert [bad["seq"] for bad in found["log"]["damaged"]] == [3]
+
+
+def test_what_is_no_exported_log_is_not_written_behind(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.txt").write_text('{"a": 1}')
+    code, told = call(capsys, "audit", "export", "other.txt", "--log")
+    assert (code, "is no exported log" in told, Path("other.txt").read_text()) == (2, True, '{"a": 1}')
