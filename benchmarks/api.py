@@ -5,7 +5,7 @@
 ``collegium serve --workers 0`` answers over a store with finished runs; bare Starlette answers with the same bytes,
 which it holds in memory, and neither asks who is there nor looks anything up. Both run in a process of their own with
 the settings of ``collegium.server.listener``; the client is a third process on the same cores. "ratio" is ours to bare, of
-the medians. Submits are durable (one commit each) before they are answered; bare Starlette stores nothing.
+the medians; "us" is the processor time of the server's process for each answer. Submits are durable (one commit each) before they are answered; bare Starlette stores nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -84,7 +84,7 @@ def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[st
     serve = [sys.executable, "-m", "collegium.cli", "serve", "--workers", "0", "--port", "0", "--json"]
     with process(serve, folder, lambda line: str(json.loads(line)["url"])) as ours:
         for name, path in paths.items():
-            (bodies / name.replace(" ", "-")).write_bytes(httpx.get(ours + path, timeout=30).content)
+            (bodies / name.replace(" ", "-")).write_bytes(httpx.get(ours.url + path, timeout=30).content)
         (bodies / "accepted").write_text(json.dumps({"run_id": run}))
         with process([sys.executable, str(HERE / "_api_bare.py"), str(bodies)], folder, str.strip) as bare:
             for number in range(options.rounds):
@@ -101,14 +101,16 @@ def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[st
     return [{"request": name, **middle(rounds)} for name, rounds in found.items()]
 
 
-def ask(url: str, path: str, options: argparse.Namespace, *, goal: object = None) -> dict[str, Any]:
-    """What one client sees in a few seconds."""
-    command = [sys.executable, str(HERE / "_api_load.py"), url, path, "--seconds", str(options.seconds)]
+def ask(server: Server, path: str, options: argparse.Namespace, *, goal: object = None) -> dict[str, Any]:
+    """What one client sees in a few seconds, and what the server's process took for each answer."""
+    command = [sys.executable, str(HERE / "_api_load.py"), server.url, path, "--seconds", str(options.seconds)]
     command += ["--connections", str(options.connections)]
     if goal is not None:
         command += ["--method", "POST", "--body", json.dumps(goal)]
+    before_s = server.cpu_s()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
+    found["cpu_us"] = 1e6 * (server.cpu_s() - before_s) / sum(found["statuses"].values())
     strange = {status: count for status, count in found["statuses"].items() if not status.startswith("2")}
     if strange:
         raise SystemExit(f"{path} was answered with {strange}")
@@ -120,14 +122,30 @@ def middle(rounds: list[dict[str, Any]]) -> dict[str, float]:
     figures = {
         f"{side}_{key}": statistics.median(r[side][key] for r in rounds)
         for side in ("bare", "ours")
-        for key in ("per_s", "p50_ms", "p99_ms")
+        for key in ("per_s", "p50_ms", "p99_ms", "cpu_us")
     }
-    return {**figures, "ratio": figures["ours_per_s"] / figures["bare_per_s"]}
+    return {
+        **figures,
+        "ratio": figures["ours_per_s"] / figures["bare_per_s"],
+        "cpu_ratio": figures["bare_cpu_us"] / figures["ours_cpu_us"],
+    }
+
+
+class Server(NamedTuple):
+    """A server in a process of its own."""
+
+    pid: int
+    url: str
+
+    def cpu_s(self) -> float:
+        """Processor time that it has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def process(command: list[str], folder: Path, url_of: Any) -> Iterator[str]:
-    """A server in a process of its own; its URL."""
+def process(command: list[str], folder: Path, url_of: Any) -> Iterator[Server]:
+    """A server in a process of its own."""
     environment = {**os.environ, "COLLEGIUM_DATA_DIR": str(folder / "data"), "COLLEGIUM_MODEL": "scripted:none"}
     with (folder / "log").open("a") as log:
         started = subprocess.Popen(
@@ -135,18 +153,22 @@ def process(command: list[str], folder: Path, url_of: Any) -> Iterator[str]:
         )
     try:
         assert started.stdout is not None
-        yield url_of(started.stdout.readline())
+        yield Server(started.pid, url_of(started.stdout.readline()))
     finally:
         started.terminate()
         started.wait(30)
 
 
 def show(document: dict[str, Any]) -> None:
-    print(f"{'request':10} {'bare/s':>9} {'ours/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'bare p99':>9}")
+    print(
+        f"{'request':10} {'bare/s':>9} {'ours/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'bare p99':>9} "
+        f"{'bare us':>8} {'ours us':>8} {'ratio':>6}"
+    )
     for one in document["results"]:
         print(
             f"{one['request']:10} {one['bare_per_s']:9,.0f} {one['ours_per_s']:9,.0f} {one['ratio']:6.2f} "
-            f"{one['ours_p50_ms']:8.2f} {one['ours_p99_ms']:8.2f} {one['bare_p99_ms']:9.2f}"
+            f"{one['ours_p50_ms']:8.2f} {one['ours_p99_ms']:8.2f} {one['bare_p99_ms']:9.2f} "
+            f"{one['bare_cpu_us']:8.1f} {one['ours_cpu_us']:8.1f} {one['cpu_ratio']:6.2f}"
         )
 
 

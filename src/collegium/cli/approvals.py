@@ -43,6 +43,10 @@ _ID = re.compile(r"(?:apr_)?([0-9a-f]{4,})_(\d+)\Z")
 @pass_session
 def ls(session: Session) -> int:
     """List the questions that wait for an answer, those of the newest runs first."""
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.list_questions(session))
     return session.execute(_ls(session))
 
 
@@ -94,6 +98,10 @@ def reject(session: Session, question: str, reason: str, as_user: str | None, *,
 def _answered(
     session: Session, text: str, answer: str, reason: str, plan: Path | None, as_user: str | None, *, is_resumed: bool
 ) -> int:
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.answer(session, text, answer, reason, None if plan is None else read_plan(plan)))
     code = session.execute(_answer(session, text, answer, reason, plan, user(as_user), is_told=not is_resumed))
     if code != 0 or not is_resumed or session.answered is None:
         return code

@@ -28,13 +28,14 @@ async def show_events(session: Session, text: str, *, after: int, is_following: 
             if session.is_json:
                 collected.append(msgspec.to_builtins(event))
             else:
-                _print_event(session, event, start)
+                print_event(session, event, start)
     if session.is_json:
         session.emit({"run_id": run, "events": collected})
     return 0
 
 
-def _print_event(session: Session, event: Event, start: datetime) -> None:
+def print_event(session: Session, event: Event, start: datetime) -> None:
+    """Prints one event, with the time since ``start``."""
     from rich.text import Text
 
     console = session.out

@@ -17,6 +17,7 @@ class Options:
 
     is_json: bool = False
     store: str | None = None
+    server: str | None = None
     config: Path | None = None
     data_dir: Path | None = None
     has_no_color: bool = False
@@ -50,6 +51,13 @@ def global_options() -> list[click.Parameter]:
             callback=_keep,
         ),
         click.Option(
+            ["--server"],
+            metavar="URL",
+            help="Ask this server instead of a store; COLLEGIUM_URL, and its key in COLLEGIUM_KEY.",
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
             ["--config"],
             metavar="FILE",
             type=click.Path(path_type=Path),
@@ -75,7 +83,7 @@ def global_options() -> list[click.Parameter]:
     ]
 
 
-GLOBAL_NAMES = frozenset({"is_json", "store", "config", "data_dir", "has_no_color"})
+GLOBAL_NAMES = frozenset({"is_json", "store", "server", "config", "data_dir", "has_no_color"})
 
 
 class Command(click.Command):

@@ -49,6 +49,10 @@ def run(session: Session, /, goal: tuple[str, ...], **options: Any) -> int:
       git log -20 | collegium run - --model openai:gpt-5-mini
     """  # noqa: D301  \b keeps click from wrapping what follows
     wanted = read_wanted(goal, options)
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.run(session, wanted))
     if wanted.is_detached:
         from collegium.cli.detach import run_detached
 

@@ -42,6 +42,10 @@ STATUSES = ("queued", "running", "waiting", "cancelling", "succeeded", "partial"
 @pass_session
 def ls(session: Session, statuses: tuple[str, ...], limit: int, after: str | None) -> int:
     """List runs, newest first."""
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.list_runs(session, statuses=statuses, limit=limit, after=after))
     from collegium.cli.listing import list_runs
 
     return session.execute(list_runs(session, statuses=statuses, limit=limit, after=after))
@@ -52,6 +56,10 @@ def ls(session: Session, statuses: tuple[str, ...], limit: int, after: str | Non
 @pass_session
 def show(session: Session, run: str) -> int:
     """Show RUN as at its end: plan, answer, sources, verification. A run that goes on is shown as it stands."""
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.show(session, run))
     return session.execute(_show(session, run))
 
 
@@ -97,6 +105,10 @@ async def _show(session: Session, text: str) -> int:
 @pass_session
 def events(session: Session, run: str, after: int, *, is_following: bool) -> int:
     """Show the journal of RUN: everything that happened, in order."""
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.events(session, run, after=after, is_following=is_following))
     from collegium.cli.journal import show_events
 
     return session.execute(show_events(session, run, after=after, is_following=is_following))
@@ -119,6 +131,10 @@ def files(session: Session, run: str, out: Path | None) -> int:
 @pass_session
 def cancel(session: Session, run: str, reason: str) -> int:
     """End RUN: nothing new is started, calls under way are ended, what there is is kept."""
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.cancel(session, run, reason))
     return session.execute(_cancel(session, run, reason))
 
 
@@ -171,6 +187,10 @@ def resume(
 @pass_session
 def say(session: Session, run: str, text: str, as_user: str | None) -> int:
     """Add TEXT to what RUN is to do: its agents are told before their next model call."""
+    if session.server is not None:
+        from collegium.cli import remote
+
+        return session.execute(remote.say(session, run, text))
     return session.execute(_say(session, run, text, as_user))
 
 

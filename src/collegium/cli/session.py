@@ -21,7 +21,7 @@ import msgspec
 
 from collegium.cli import failure
 from collegium.cli.options import Options
-from collegium.domain.errors import CollegiumError
+from collegium.domain.errors import CollegiumError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,11 @@ class Session:
     def is_json(self) -> bool:
         """Whether the output is one JSON document."""
         return self.options.is_json
+
+    @property
+    def server(self) -> str | None:
+        """URL of the server that is asked instead of a store."""
+        return self.options.server or os.environ.get("COLLEGIUM_URL") or None
 
     @cached_property
     def settings(self) -> Settings:
@@ -107,7 +112,15 @@ class Session:
         on_indexing: IndexingProgress | None = None,
         on_pull: PullProgress | None = None,
     ) -> AbstractAsyncContextManager[Collegium]:
-        """An open Collegium; by default one that only looks. See ``wiring.open_collegium``."""
+        """An open Collegium; by default one that only looks. See ``wiring.open_collegium``.
+
+        Raises ``UsageError`` where a server is to be asked: this command cannot.
+        """
+        if self.server is not None:
+            raise UsageError(
+                f"this command works on a store: leave --server {self.server} out, or run it where the server runs",
+                server=self.server,
+            )
         from collegium.wiring import open_collegium
 
         return open_collegium(
@@ -175,13 +188,17 @@ class Session:
 
     def _log_to_file(self) -> None:
         """Sends what libraries log to a file: a terminal shows messages, never tracebacks."""
+        from collegium.config.secrets import redactor_of
+        from collegium.telemetry import RedactedFormatter
+
         logging.raiseExceptions = False
         try:
             folder = self.settings.data_dir / "logs"
         except CollegiumError:
             return  # whatever needs the settings says what is wrong with them
         handler = _LogFile(folder / "collegium.log", maxBytes=4_000_000, backupCount=2, delay=True, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        line, redactor = "%(asctime)s %(levelname)s %(name)s %(message)s", redactor_of(self.settings, os.environ)
+        handler.setFormatter(RedactedFormatter(line, redactor))
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 

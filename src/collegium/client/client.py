@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,7 +52,7 @@ class Client:
         *,
         files: Sequence[str | Path | GivenFile] = (),
         model: str | None = None,
-        limits: Limits | None = None,
+        limits: Limits | Mapping[str, object] | None = None,
         priority: int = 2,
         plan: Plan | None = None,
         is_plan_only: bool = False,
@@ -78,7 +78,7 @@ class Client:
             "tools": list(tools),
             "files": [upload.id for upload in uploads],
             "plan": plan,
-            "limits": None if limits is None else _limits(limits),
+            "limits": _changed(limits) if isinstance(limits, Limits) else limits,
         }
         document = {name: value for name, value in wanted.items() if value not in (None, False, [])}
         accepted = await self._connection.post("/v1/runs", Accepted, document, key=idempotency_key)
@@ -208,8 +208,7 @@ def given(files: Sequence[str | Path | GivenFile]) -> list[GivenFile]:
     return found
 
 
-def _limits(limits: Limits) -> dict[str, object]:
+def _changed(limits: Limits) -> dict[str, object]:
     """What differs from no limits at all."""
     usual = Limits()
-    changed = {n: v for n, v in msgspec.structs.asdict(limits).items() if v != getattr(usual, n)}
-    return msgspec.to_builtins(changed, str_keys=True)  # type: ignore[no-any-return]  # of a dict, a dict
+    return {n: v for n, v in msgspec.structs.asdict(limits).items() if v != getattr(usual, n)}
