@@ -14,7 +14,8 @@ UV := uv==0.13.9
 KEYLESS := env -u OPENAI_API_KEY -u ANTHROPIC_API_KEY -u GEMINI_API_KEY -u GOOGLE_API_KEY -u OPENAI_COMPATIBLE_API_KEY -u OPENAI_API_KEY_FILE -u ANTHROPIC_API_KEY_FILE -u GEMINI_API_KEY_FILE -u GOOGLE_API_KEY_FILE -u OPENAI_COMPATIBLE_API_KEY_FILE -u COLLEGIUM_MODEL
 
 PYTEST_WORKERS ?= 2
-PYTEST := $(KEYLESS) $(BIN)/python -m pytest
+# The tests start hundreds of processes: none of them should have to compile all that it imports.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(KEYLESS) $(BIN)/python -m pytest
 DEMO_GOAL ?= How long are nightly backups of ledger-db kept?
 DEMO_MODEL := local:smollm2-135m-instruct
 BENCHES ?= $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
