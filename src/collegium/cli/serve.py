@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collegium.wiring.patience import Ending
 
 _HEALTH = "Answer /healthz, /readyz and /metrics alone; allowed on any address."
+OPEN = "open to everybody on this machine, until `collegium keys create` makes the first key"
 EXIT_IF_AWAY = "End with 5 if the stores are away at the start, instead of trying again."
 
 
@@ -52,7 +53,10 @@ async def _serve(session: Session, ending: Ending) -> int:
     def listening(url: str) -> None:
         if session.is_json:
             session.emit({"url": url, "workers": workers})
-        # Loopback without keys is open to whoever uses this machine, and says so.
-        session.tell(f"collegium serves on {url} with {count(workers, 'worker')}, open to everybody on this machine")
+        session.tell(f"collegium serves on {url} with {count(workers, 'worker')}")
 
-    return 0 if await serve(settings, ending, listening=listening) else 1
+    def opened(is_open: bool) -> None:
+        # Loopback without keys is open to whoever uses this machine, and says so.
+        session.tell(OPEN if is_open else "whoever asks shows a key or a token")
+
+    return 0 if await serve(settings, ending, listening=listening, opened=opened) else 1

@@ -17,6 +17,7 @@
     |-- AlreadyDecided             a question that was answered, or is no longer open
     |-- NotAllowed                 somebody else has to do this
     |-- NotAuthenticated           nobody knows who asks
+    |-- IdentityUnavailable        the identity provider does not answer
     |-- RateLimited                too much in too short a time: later
     |-- Fenced                     the attempt was taken over or is closed
     |-- LimitReached               a cap holds before the call            exit 4
@@ -157,6 +158,13 @@ class NotAuthenticated(CollegiumError):
     """No credentials, or none that hold: unknown, expired, revoked, forged."""
 
     code = "not_authenticated"
+
+
+class IdentityUnavailable(CollegiumError):
+    """Who asks cannot be told now: the identity provider does not answer."""
+
+    code = "identity_unavailable"
+    retryable = True
 
 
 class RateLimited(CollegiumError):
@@ -327,6 +335,7 @@ HTTP_STATUS: dict[type[CollegiumError], int] = {
     AlreadyDecided: 409,
     NotAllowed: 403,
     NotAuthenticated: 401,
+    IdentityUnavailable: 503,
     RateLimited: 429,
     TopicFull: 503,
     Fenced: 409,

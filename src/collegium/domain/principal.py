@@ -48,7 +48,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         scopes: What it may do.
         kind: How it is known.
         expires_at: From then on it is nobody any more.
-        credential: Id of the key, token or session that it showed; what is revoked, and what rates are counted by.
+        credential: ``key:<id>`` or ``user:<subject>``: what it showed itself by, and what rates are counted by.
+        session: By what the session of the console is kept through which it came; empty for none.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     expires_at: datetime | None = None
     credential: str = ""
+    session: str = ""
 
     def may(self, scope: str) -> bool:
         """Whether ``scope`` is among its rights."""

@@ -18,6 +18,7 @@ from collegium.server.audit import Auditing, RefusalLog
 from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.headers import SecurityHeaders
+from collegium.server.live.websocket import live_routes
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
 from collegium.server.protocols import protocol_routes
@@ -74,10 +75,11 @@ def build(
         api = make_api(faces.version, handlers)
         refusals = RefusalLog(faces.opened)
         # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
-        served += [*lean_routes(), *protocol_routes(faces.version), Mount("", api)]
+        served += [*lean_routes(), *live_routes(), *protocol_routes(faces.version), Mount("", api)]
         middleware += _gates(faces, refusals)
         app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
         app.state.opened = faces.opened
+        app.state.authenticator = faces.authenticator
         app.state.refusals = refusals
         api.state = app.state
     app.state.readiness = readiness

@@ -10,13 +10,18 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collegium.app import Collegium
-from collegium.domain.errors import CollegiumError, StoreUnavailable
+from collegium.domain.errors import CollegiumError, NotAuthenticated, StoreUnavailable
 from collegium.domain.principal import Principal, local
 from collegium.server.access.access import Access
+from collegium.server.live.hub import Hub
 from collegium.server.problem import from_error
 
-OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
-"""What anybody may read."""
+OPEN: Final = frozenset({
+    "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/.well-known/agent-card.json",
+    "/auth/login", "/auth/callback", "/auth/session", "/auth/logout",
+})  # fmt: skip
+"""What anybody may ask for; those of ``/auth`` look for themselves who asks."""
+SOCKET: Final = "/v1/ws"
 Opened = Callable[[], Collegium | None]
 """The Collegium, once its stores have answered."""
 
@@ -26,6 +31,10 @@ class Authenticator(Protocol):
 
     async def identify(self, connection: HTTPConnection) -> Principal:
         """The principal by what the request shows. Raises ``NotAuthenticated``."""
+        ...
+
+    async def still_valid(self, principal: Principal) -> bool:
+        """Whether what it showed once still holds; for whoever stays connected, to be asked every few seconds."""
         ...
 
 
@@ -42,6 +51,10 @@ class OpenDoor:
     async def identify(self, connection: HTTPConnection) -> Principal:
         """The local user."""
         return self._principal
+
+    async def still_valid(self, principal: Principal) -> bool:
+        """Always."""
+        return True
 
 
 class Authentication:
@@ -65,6 +78,9 @@ class Authentication:
         try:
             connection.state.principal = await self._authenticator.identify(connection)
         except CollegiumError as error:
+            if _says_later(connection, error):
+                await self._app(scope, receive, send)
+                return
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008, "reason": error.code})
                 return
@@ -73,13 +89,30 @@ class Authentication:
         await self._app(scope, receive, send)
 
 
+def _says_later(connection: HTTPConnection, error: CollegiumError) -> bool:
+    """Whether this is a socket that may say in its first message who it is, since it has shown nothing so far."""
+    is_socket = connection.scope["type"] == "websocket" and connection.scope["path"] == SOCKET
+    is_silent = "authorization" not in connection.headers and "ticket" not in connection.query_params
+    return is_socket and is_silent and isinstance(error, NotAuthenticated)
+
+
 def access(connection: HTTPConnection) -> Access:
     """What the caller may see and do. Raises ``StoreUnavailable`` as long as the stores have not answered."""
-    opened: Opened = connection.app.state.opened
+    hub, keys = hub_of(connection), getattr(connection.app.state.authenticator, "keys", None)
+    return Access(hub.app, connection.state.principal, keys=keys, hub=hub)
+
+
+def hub_of(connection: HTTPConnection) -> Hub:
+    """Where everything is read that is looked at live in this process. Raises ``StoreUnavailable`` as ``access``."""
+    state = connection.app.state
+    opened: Opened = state.opened
     app = opened()
     if app is None:
         raise StoreUnavailable("the stores do not answer yet: try again")
-    return Access(app, connection.state.principal)
+    hub: Hub | None = getattr(state, "hub", None)
+    if hub is None or hub.app is not app:
+        state.hub = hub = Hub(app)
+    return hub
 
 
 Caller = Annotated[Access, Depends(access)]

@@ -48,7 +48,7 @@ class LoopbackGuard:
         host = headers.get("host", "")
         if _name(host) not in self._names:
             status, code, why = 421, "misdirected", f"this server answers to this machine's own names, not to {host!r}"
-        elif not _is_own(headers, host):
+        elif not _is_own(headers, host) and not _is_return(scope, headers):
             status, code, why = 403, "cross_site", "requests that pages of other sites send are refused"
         else:
             await self._app(scope, receive, send)
@@ -65,6 +65,12 @@ def _name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def _is_return(scope: Scope, headers: Headers) -> bool:
+    """Whether a browser comes back from the identity provider, which is another site; what it brings is checked."""
+    is_there = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/auth/callback"
+    return is_there and "origin" not in headers and headers.get("sec-fetch-mode") == "navigate"
 
 
 def _is_own(headers: Headers, host: str) -> bool:

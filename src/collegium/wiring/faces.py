@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collegium import __version__
-from collegium.app import DEFAULT_TENANT
 from collegium.config import Settings
 from collegium.domain.rate import Rate, per_minute
 from collegium.ports import Clock, Quota
 from collegium.server.app import Faces
-from collegium.server.caller import OpenDoor
 from collegium.server.rates.limiter import Limiter
 from collegium.server.rates.policy import RatePolicy
+from collegium.wiring.auth import doorkeeper
 from collegium.wiring.patience import Patience
 
 
@@ -24,7 +23,7 @@ def faces(settings: Settings, patience: Patience, *, clock: Clock) -> Faces | No
 
     return Faces(
         opened=lambda: patience.app,
-        authenticator=OpenDoor(DEFAULT_TENANT),
+        authenticator=doorkeeper(settings, lambda: patience.app, clock=clock),
         version=__version__,
         limiter=Limiter(rate_policy(settings), quota=quota, clock=clock),
     )

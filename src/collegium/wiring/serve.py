@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable, Sequence
 
@@ -11,14 +12,16 @@ from collegium.adapters.clock import SystemClock
 from collegium.adapters.leash import WorkOrder
 from collegium.adapters.supervisor import COMMAND, Supervisor, told
 from collegium.config import Settings
-from collegium.domain.errors import UsageError
-from collegium.server.app import build
-from collegium.server.guard import is_loopback
+from collegium.config.secrets import redactor_of
+from collegium.domain.errors import StoreError
+from collegium.server.app import Faces, build
+from collegium.server.auth.doorkeeper import Doorkeeper
 from collegium.server.listener import Listener, listen, url_of
 from collegium.server.metrics import Metrics
 from collegium.server.readiness import Away, Readiness
-from collegium.telemetry import Reading, merged
+from collegium.telemetry import Reading, merged, teach_logs
 from collegium.wiring import check_capabilities
+from collegium.wiring.auth import check_exposure, require_keys
 from collegium.wiring.faces import faces
 from collegium.wiring.patience import Ending, Patience, end_within_s
 
@@ -32,6 +35,7 @@ async def serve(
     ending: Ending,
     *,
     listening: Callable[[str], None] = lambda url: None,
+    opened: Callable[[bool], None] = lambda is_open: None,
     command: Sequence[str] = COMMAND,
 ) -> bool:
     """Serves until ``ending`` says so; returns whether all workers ended in good order.
@@ -42,13 +46,14 @@ async def serve(
         settings: Where it listens, how many workers it keeps, where the stores are.
         ending: How it is told to end.
         listening: Told the URL as soon as it answers.
+        opened: Told, once the stores answer, whether nobody need say who they are.
         command: Program and arguments of a worker; see ``adapters.leash`` for what it is told.
 
     Raises:
         UsageError: settings that cannot be; an address beyond this machine without any authentication.
         StoreError: a store that will not do, or was away for longer than ``worker.start_patience_s`` at the start.
     """
-    _check_exposure(settings)
+    await check_exposure(settings)
     check_capabilities(settings)
     clock = SystemClock()
     patience = Patience(settings, clock=clock, scope="none")
@@ -69,13 +74,11 @@ async def serve(
         counted = merged(supervisor.readings(), patience.own_readings())
         return (*counted, *await patience.shared_readings())
 
+    shown = faces(settings, patience, clock=clock)
     socket = listen(settings.server.host, settings.server.port)
-    served = build(
-        settings.server.host,
-        readiness,
-        Metrics(figures, clock=clock),
-        faces=faces(settings, patience, clock=clock),
-    )
+    served = build(settings.server.host, readiness, Metrics(figures, clock=clock), faces=shown)
+    served.state.redactor = redactor_of(settings, os.environ)
+    teach_logs(served.state.redactor)
     listener = Listener(served, socket)
     ending.before_exit.append(supervisor.kill)
     listener.start()
@@ -87,6 +90,7 @@ async def serve(
         await asyncio.wait((opening, waiting), return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
+            await _tell(settings, shown, opened)
         await waiting
     finally:
         readiness.is_draining = True
@@ -108,11 +112,14 @@ async def _workers_away(supervisor: Supervisor) -> Sequence[Away]:
     return (Away(what="workers", why=told(supervisor.hands)),)
 
 
-def _check_exposure(settings: Settings) -> None:
-    """Raises ``UsageError`` where others than this machine's users could do more than look at its health."""
-    if not is_loopback(settings.server.host) and not settings.server.health_only:
-        raise UsageError(
-            f"{settings.server.host} is reached from other machines, and there are no keys: serve on 127.0.0.1, or "
-            "answer /healthz, /readyz and /metrics alone with --health-only",
-            host=settings.server.host,
-        )
+async def _tell(settings: Settings, shown: Faces | None, opened: Callable[[bool], None]) -> None:
+    """Tells whether nobody need say who they are. Raises ``UsageError`` where nobody could."""
+    if shown is None or not isinstance(shown.authenticator, Doorkeeper):
+        return
+    try:
+        is_open = await shown.authenticator.is_open()
+        if not is_open:
+            await require_keys(settings, shown.authenticator.keys)
+    except StoreError:
+        return  # away again: whoever asks is told
+    opened(is_open)

@@ -6,11 +6,15 @@ from functools import cached_property
 
 from collegium.app import Collegium
 from collegium.domain.principal import Principal
+from collegium.runtime.keys import Keys
 from collegium.server.access.audit import AuditAccess
+from collegium.server.access.conversations import ConversationAccess
 from collegium.server.access.documents import DocumentAccess
+from collegium.server.access.keys import KeyAccess
 from collegium.server.access.live import LiveAccess
 from collegium.server.access.questions import QuestionAccess
 from collegium.server.access.runs import RunAccess
+from collegium.server.live.hub import Hub
 
 
 class Access:
@@ -20,9 +24,13 @@ class Access:
     that a face does is done without.
     """
 
-    def __init__(self, app: Collegium, principal: Principal) -> None:
+    def __init__(
+        self, app: Collegium, principal: Principal, *, keys: Keys | None = None, hub: Hub | None = None
+    ) -> None:
         self._app = app
         self.principal = principal
+        self._keys = keys
+        self._hub = hub
 
     @cached_property
     def runs(self) -> RunAccess:
@@ -35,9 +43,14 @@ class Access:
         return AuditAccess(self._app, self.principal)
 
     @cached_property
+    def keys(self) -> KeyAccess:
+        """API keys."""
+        return KeyAccess(self._app, self.principal, self._keys)
+
+    @cached_property
     def live(self) -> LiveAccess:
         """What happens, while it happens."""
-        return LiveAccess(self._app, self.principal)
+        return LiveAccess(self._hub or Hub(self._app), self.principal)
 
     @cached_property
     def documents(self) -> DocumentAccess:
@@ -48,3 +61,8 @@ class Access:
     def questions(self) -> QuestionAccess:
         """What runs ask people."""
         return QuestionAccess(self._app, self.principal)
+
+    @cached_property
+    def conversations(self) -> ConversationAccess:
+        """Runs that ask on from each other."""
+        return ConversationAccess(self._app, self.principal)
