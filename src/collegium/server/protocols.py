@@ -17,6 +17,7 @@ def protocol_routes(version: str) -> list[BaseRoute]:
     """Their routes; where a package is missing, the answer is 501 and says how to install it."""
     return [
         *_or_missing(lambda: _mcp(version), "/mcp"),
+        *_or_missing(lambda: _a2a(version), "/a2a", "/.well-known/agent-card.json"),
     ]
 
 
@@ -24,6 +25,12 @@ def _mcp(version: str) -> Sequence[BaseRoute]:
     from collegium.server.mcp.endpoint import McpEndpoint
 
     return [Route("/mcp", McpEndpoint(version))]
+
+
+def _a2a(version: str) -> Sequence[BaseRoute]:
+    from collegium.server.a2a.routes import a2a_routes
+
+    return a2a_routes(version)
 
 
 def _or_missing(make: Callable[[], Sequence[BaseRoute]], *paths: str) -> Sequence[BaseRoute]:

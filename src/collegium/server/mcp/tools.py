@@ -14,7 +14,7 @@ from collegium.domain.message import PRIORITIES
 from collegium.server.access.access import Access
 from collegium.server.access.runs import Submission
 from collegium.server.mcp import views as v
-from collegium.server.mcp.waiting import until_it_rests
+from collegium.server.waiting import until_it_rests
 
 Id = Annotated[str, Field(min_length=1, max_length=100)]
 Cursor = Annotated[str | None, Field(max_length=500, description="`next` of the page before.")]

@@ -9,16 +9,18 @@ from collegium.domain.head import FINISHED
 from collegium.domain.report import RunReport
 from collegium.server.access.access import Access
 
-_RESTS = frozenset({"run.finished", "approval.requested"})
 
+async def until_it_rests(access: Access, run: str, *, within_s: float, is_end_only: bool = False) -> RunReport:
+    """The report of ``run`` once it has ended or asks something, or as it stands after ``within_s``.
 
-async def until_it_rests(access: Access, run: str, *, within_s: float) -> RunReport:
-    """The report of ``run`` once it has ended or asks something, or as it stands after ``within_s``."""
+    ``is_end_only``: what it asks is no rest.
+    """
     state = await access.runs.state(run)
-    if state.status not in FINISHED and not state.open_approvals:
+    rests = {"run.finished"} if is_end_only else {"run.finished", "approval.requested"}
+    if state.status not in FINISHED and (is_end_only or not state.open_approvals):
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 async for event in access.live.follow(run, after=state.seq):
-                    if event.type in _RESTS:
+                    if event.type in rests:
                         break
     return await access.runs.report(run)
