@@ -1,7 +1,7 @@
 """Asks a running server a question over files of this machine.
 
-    .venv/bin/collegium serve
-    .venv/bin/python examples/ask_server.py http://127.0.0.1:8420 "How long are backups kept?" examples/handbook/docs
+.venv/bin/collegium serve
+.venv/bin/python examples/ask_server.py http://127.0.0.1:8420 "How long are backups kept?" examples/handbook/docs
 """
 
 import asyncio
