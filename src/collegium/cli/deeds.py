@@ -32,13 +32,14 @@ async def note(
     tenant: str = TENANT,
     reason: str = "",
     **details: Any,
-) -> None:
+) -> Deed:
     """Writes a line about a command of the host into the administrative log of ``tenant``, durably."""
     from collegium.domain.deed import LogNoted
     from collegium.runtime.admin_log import AdminLog
 
     line = LogNoted(actor=ACTOR, action=action, object=object, rule="host", reason=reason, details=details)
-    await AdminLog(app.stores.journal, now=app.now).note(tenant, line)
+    (deed,) = await AdminLog(app.stores.journal, now=app.now).note(tenant, line)
+    return deed
 
 
 @command("ls")

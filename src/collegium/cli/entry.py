@@ -27,6 +27,7 @@ COMMANDS = {
     "start": Lazy("collegium.cli.stop:start", "Let go on what was stopped."),
     "agents": Lazy("collegium.cli.agents:agents", "Look at the team, check declarations."),
     "audit": Lazy("collegium.cli.audit:audit", "Hold journals against what was signed of them."),
+    "privacy": Lazy("collegium.cli.privacy:privacy", "Export and erase what is held of a principal."),
     "tools": Lazy("collegium.cli.tools:tools", "Look at tools, call one by hand."),
     "keys": Lazy("collegium.cli.keys:keys", "Keys of the API: make, list, rotate, revoke."),
     "serve": Lazy("collegium.cli.serve:serve", "Keep workers running and answer HTTP."),

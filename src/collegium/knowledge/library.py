@@ -76,6 +76,20 @@ class Library:
             read=lambda file: self._extraction(tenant, file),
         )
 
+    async def forget(self, tenant: str, files: Sequence[InputFile]) -> int:
+        """Takes files out of the index, and lets go of what was read from them; how many were there.
+
+        Whoever gives one of them again has it read again.
+        """
+        namespace = self._namespace(tenant)
+        keys = {self._key(file): file for file in files}
+        there = await self._index.has(namespace, list(keys))
+        if there:
+            await self._index.delete(namespace, list(there))
+        for file in keys.values():
+            await self._records.delete(_KIND, tenant, f"{file.sha256}:{self._extractor.variant(file.path)}")
+        return len(there)
+
     async def _index_all(self, tenant: str, namespace: str, missing: Sequence[Source], opening: _Opening) -> None:
         """Reads files side by side, and writes chunks in batches as they come."""
         batch: list[Chunk] = []

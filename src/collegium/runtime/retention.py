@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -106,8 +106,44 @@ class Retention:
             except Conflict:
                 skipped.append(one.run)
         folders = await self._clear(tenant)
-        blobs = await self._archive.collect(before=self._clock.now() - timedelta(seconds=BLOB_AGE_S))
-        return Pruned(runs=tuple(gone), blobs=blobs, folders=folders, skipped=tuple(skipped))
+        return Pruned(runs=tuple(gone), blobs=await self.collect(), folders=folders, skipped=tuple(skipped))
+
+    async def remove(self, tenant: str, runs: Collection[str]) -> Pruned:
+        """Removes these runs of ``tenant``, as far as no other run was forked from them; those that go on stay.
+
+        Repeating it ends what a crash has left.
+        """
+        await self._archive.checkpoint(at=self._clock.now())
+        gone: dict[str, Doomed] = {}
+        skipped: set[str] = set()
+        while True:  # a run whose forks are among them can go once these have gone
+            progress = False
+            shared = await self._shared(tenant)
+            for run in runs:
+                head = await self._journal.head(run)
+                if head is None or head.tenant != tenant or head.status not in FINISHED:
+                    continue
+                one = await self._look(head, shared.get(run, 0), is_sized=True)
+                if one is None or not await self._is_anything_left(one, "run"):
+                    continue
+                try:
+                    gone[run] = await self._prune(tenant, one, "run")
+                    progress = True
+                except Conflict:
+                    skipped.add(run)
+            if not progress:
+                break
+        folders = await self._clear(tenant)
+        moved = tuple(sorted(skipped - gone.keys()))
+        return Pruned(runs=tuple(gone.values()), blobs=await self.collect(), folders=folders, skipped=moved)
+
+    async def collect(self) -> int:
+        """Removes contents that nobody names and that nobody may be about to name; how many."""
+        return await self._archive.collect(before=self._clock.now() - timedelta(seconds=BLOB_AGE_S))
+
+    def due_at(self) -> datetime:
+        """When what is put now can be collected."""
+        return self._clock.now() + timedelta(seconds=BLOB_AGE_S)
 
     async def _prune(self, tenant: str, one: Doomed, what: Literal["run", "bodies"]) -> Doomed:
         # Marked first, then the forks are looked at again: who forks meanwhile writes its record first and then looks

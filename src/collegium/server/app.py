@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from collegium.domain.errors import CollegiumError
+from collegium.server.access.privacy import PrivacyOf
 from collegium.server.audit import Auditing, RefusalLog
 from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
@@ -37,12 +38,14 @@ class Faces(NamedTuple):
         authenticator: Tells who asks.
         version: Of collegium, for the API's document.
         limiter: Counts requests; without one there is no limit.
+        privacy_of: Gives what exports and erases; without it that is done on the host alone.
     """
 
     opened: Opened
     authenticator: Authenticator
     version: str = "0"
     limiter: Limiter | None = None
+    privacy_of: PrivacyOf | None = None
 
 
 def build(
@@ -81,6 +84,7 @@ def build(
         app.state.opened = faces.opened
         app.state.authenticator = faces.authenticator
         app.state.refusals = refusals
+        app.state.privacy_of = faces.privacy_of
         api.state = app.state
     app.state.readiness = readiness
     app.state.metrics = metrics

@@ -53,6 +53,7 @@ from collegium.runtime.alone import SendOff
 from collegium.runtime.cards import Place
 from collegium.runtime.export import Checked, Export, export
 from collegium.runtime.performer import Team
+from collegium.runtime.privacy import Privacy
 from collegium.runtime.replay import Replayed
 from collegium.runtime.retention import Retention
 from collegium.runtime.room import IndexingProgress, Rooms
@@ -224,6 +225,17 @@ def retention(app: Collegium, settings: Settings) -> Retention:
     return Retention(app.stores, FolderWorkspaces(settings.data_dir / "runs"), clock=SystemClock())
 
 
+def privacy(app: Collegium, settings: Settings) -> Privacy:
+    """What finds, exports and erases what the stores of ``app`` hold of a principal."""
+    return Privacy(
+        app.stores,
+        retention(app, settings),
+        library=_library(settings, app.stores, _embedder()),
+        now=app.now,
+        redactor=redactor_of(settings, os.environ),
+    )
+
+
 async def default_model(settings: Settings) -> str:
     """The model for goals that name none: from the settings, a provider whose key is set, or this machine."""
     return settings.model or await default_model_name(os.environ, probe_loopback)
@@ -349,15 +361,18 @@ def _approvals(settings: Settings) -> ApprovalPolicy:
 def _rooms(
     settings: Settings, stores: Stores, embedder: Embedder | None, on_indexing: IndexingProgress | None
 ) -> Rooms:
-    library = Library(
+    workspaces = FolderWorkspaces(settings.data_dir / "runs")
+    return Rooms(_library(settings, stores, embedder), workspaces, stores.blobs, on_indexing=on_indexing)
+
+
+def _library(settings: Settings, stores: Stores, embedder: Embedder | None) -> Library:
+    return Library(
         SqliteIndex(settings.data_dir / "index.db"),
         embedder,
         extractor=FileExtractor(max_bytes=settings.inputs.max_file_bytes),
         blobs=stores.blobs,
         records=stores.records,
     )
-    workspaces = FolderWorkspaces(settings.data_dir / "runs")
-    return Rooms(library, workspaces, stores.blobs, on_indexing=on_indexing)
 
 
 def _embedder() -> Embedder | None:

@@ -9,6 +9,7 @@ from collegium.ports import Clock, Quota
 from collegium.server.app import Faces
 from collegium.server.rates.limiter import Limiter
 from collegium.server.rates.policy import RatePolicy
+from collegium.wiring import privacy
 from collegium.wiring.auth import doorkeeper
 from collegium.wiring.patience import Patience
 
@@ -26,6 +27,7 @@ def faces(settings: Settings, patience: Patience, *, clock: Clock) -> Faces | No
         authenticator=doorkeeper(settings, lambda: patience.app, clock=clock),
         version=__version__,
         limiter=Limiter(rate_policy(settings), quota=quota, clock=clock),
+        privacy_of=lambda app: privacy(app, settings),
     )
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from collegium.app import DEFAULT_TENANT, Collegium
+from collegium.server.access.privacy import PrivacyOf
 from collegium.server.app import Faces, build
 from collegium.server.caller import Authenticator, OpenDoor
 from collegium.server.listener import Listener, listen, url_of
@@ -36,7 +37,11 @@ async def serve() -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            app: Collegium, *, authenticator: Authenticator | None = None, limiter: Limiter | None = None
+            app: Collegium,
+            *,
+            authenticator: Authenticator | None = None,
+            limiter: Limiter | None = None,
+            privacy_of: PrivacyOf | None = None,
         ) -> Served:
             clock = FakeClock()
             listening = listen("127.0.0.1", 0)
@@ -46,6 +51,7 @@ async def serve() -> AsyncIterator[Serve]:
                 return ()
 
             faces = Faces(opened=lambda: app, authenticator=authenticator or OpenDoor(DEFAULT_TENANT), limiter=limiter)
+            faces = faces._replace(privacy_of=privacy_of)
             built = build("127.0.0.1", Readiness({}, clock=clock), Metrics(nothing, clock=clock), faces=faces)
             listener = Listener(built, listening)
             listener.start()

@@ -12,8 +12,10 @@ from collegium.server.access.conversations import ConversationAccess
 from collegium.server.access.documents import DocumentAccess
 from collegium.server.access.keys import KeyAccess
 from collegium.server.access.live import LiveAccess
+from collegium.server.access.privacy import PrivacyAccess, PrivacyOf
 from collegium.server.access.questions import QuestionAccess
 from collegium.server.access.runs import RunAccess
+from collegium.server.access.webhooks import WebhookAccess
 from collegium.server.live.hub import Hub
 
 
@@ -25,11 +27,18 @@ class Access:
     """
 
     def __init__(
-        self, app: Collegium, principal: Principal, *, keys: Keys | None = None, hub: Hub | None = None
+        self,
+        app: Collegium,
+        principal: Principal,
+        *,
+        keys: Keys | None = None,
+        hub: Hub | None = None,
+        privacy_of: PrivacyOf | None = None,
     ) -> None:
         self._app = app
         self.principal = principal
         self._keys = keys
+        self._privacy_of = privacy_of
         self._hub = hub
 
     @cached_property
@@ -46,6 +55,11 @@ class Access:
     def keys(self) -> KeyAccess:
         """API keys."""
         return KeyAccess(self._app, self.principal, self._keys)
+
+    @cached_property
+    def privacy(self) -> PrivacyAccess:
+        """What is held of a principal: export it, erase it."""
+        return PrivacyAccess(self._app, self.principal, self._privacy_of)
 
     @cached_property
     def live(self) -> LiveAccess:
@@ -66,3 +80,8 @@ class Access:
     def conversations(self) -> ConversationAccess:
         """Runs that ask on from each other."""
         return ConversationAccess(self._app, self.principal)
+
+    @cached_property
+    def webhooks(self) -> WebhookAccess:
+        """Addresses that are told of events."""
+        return WebhookAccess(self._app, self.principal)

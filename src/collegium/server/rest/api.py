@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium.server.problem import problem
-from collegium.server.rest import audit, keys, runs, sessions
+from collegium.server.rest import audit, keys, privacy, runs, sessions, webhooks
 from collegium.server.rest.openapi import document
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-_MODULES: Final = (runs, audit, keys, sessions)
+_MODULES: Final = (runs, audit, privacy, keys, sessions, webhooks)
 
 
 def lean_routes() -> list[Route]:
