@@ -15,6 +15,7 @@ from collegium.domain.errors import UsageError
 END_S = 3.0
 """Answers under way may take so long at the end."""
 BACKLOG = 512
+MAX_MESSAGE_BYTES = 1024 * 1024
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -59,6 +60,10 @@ class Listener:
             server_header=False,
             date_header=True,
             timeout_graceful_shutdown=int(END_S),
+            # The quickest of them; to pack small frames for each viewer would cost more than it saves.
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
         )
         self._server = _Server(config)
         self._socket = listening

@@ -11,6 +11,7 @@ from collegium.domain.errors import NotFound, UsageError
 from collegium.domain.event import Event
 from collegium.domain.message import check_topic
 from collegium.domain.principal import HOST, Principal
+from collegium.server.live.audience import Audience
 from collegium.server.live.change import Change, Taker
 from collegium.server.live.hub import Hub
 from collegium.server.live.watch import Follower
@@ -30,6 +31,11 @@ class LiveAccess:
     def __init__(self, hub: Hub, principal: Principal) -> None:
         self._hub = hub
         self._principal = principal
+
+    @property
+    def audience(self) -> Audience:
+        """How many sockets and streams there are in this process."""
+        return self._hub.audience
 
     async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Events of a run with ``seq > after`` in order, each once: those that are there, then those that come.

@@ -12,6 +12,7 @@ from collegium.app import Collegium
 from collegium.domain.errors import CollegiumError
 from collegium.domain.head import Head
 from collegium.runtime.hints import hear
+from collegium.server.live.audience import Audience
 from collegium.server.live.change import Taker
 from collegium.server.live.feed import Feed, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
 from collegium.server.live.watch import Follower, Watch
@@ -27,6 +28,9 @@ class Hub:
 
     Args:
         app: What is looked at.
+
+    Attributes:
+        audience: How many sockets and streams there are.
     """
 
     def __init__(self, app: Collegium) -> None:
@@ -35,6 +39,7 @@ class Hub:
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._hearing: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self.audience = Audience()
 
     @property
     def watched(self) -> int:

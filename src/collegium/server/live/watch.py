@@ -22,7 +22,7 @@ LOOK_S: Final = 1.0
 SOON_S: Final = 0.2
 """So soon again after a hint of something that was not stored yet."""
 PAGE: Final = 200
-KEPT: Final = 256
+KEPT: Final = 1_000
 KEPT_BYTES: Final = 2 * 1024 * 1024
 TAKEN_BYTES: Final = 256 * 1024
 """What is handed out at once has as many bytes at most, unless one event has more."""

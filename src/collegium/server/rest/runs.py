@@ -18,6 +18,7 @@ from collegium.domain.report import RunReport
 from collegium.server.access.page import MOST
 from collegium.server.access.runs import RunSummary, Submission
 from collegium.server.caller import Caller, access
+from collegium.server.live.sse import is_stream_wanted, stream
 from collegium.server.rest.answer import answer, gives, gives_page, ref
 from collegium.server.rest.openapi import Lean
 from collegium.server.rest.query import number, optional, several
@@ -77,6 +78,8 @@ async def _show(request: Request) -> Response:
 
 
 async def _events(request: Request) -> Response:
+    if is_stream_wanted(request):
+        return await stream(request, request.path_params["run"])
     asked = request.query_params
     after, limit = number(asked, "after", 0, least=0), number(asked, "limit", MOST, most=1_000)
     events = await access(request).runs.events(request.path_params["run"], after=after, limit=limit)
@@ -134,7 +137,8 @@ LEAN: Final = (
                                     "next": {"type": "string"},
                                 },
                             }
-                        }
+                        },
+                        "text/event-stream": {"schema": {"type": "string"}},
                     },
                 }
             },
