@@ -46,6 +46,7 @@ from collegium.config.sections import (
     ShardSetting,
     WorkerSection,
 )
+from collegium.config.webhooks import WebhooksSection
 from collegium.domain.errors import UsageError
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Setting",
     "Settings",
     "ShardSetting",
+    "WebhooksSection",
     "WorkerSection",
     "default_data_dir",
     "explain",
@@ -127,6 +129,7 @@ class Settings(BaseSettings):
     postgres: PostgresSection = PostgresSection()
     bus: BusSection = BusSection()
     rates: RatesSection = RatesSection()
+    webhooks: WebhooksSection = WebhooksSection()
     auth: AuthSection = AuthSection()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -14,6 +14,7 @@ from collegium.adapters.supervisor import COMMAND, Supervisor, told
 from collegium.config import Settings
 from collegium.config.secrets import redactor_of
 from collegium.domain.errors import StoreError
+from collegium.runtime.courier import Courier
 from collegium.server.app import Faces, build
 from collegium.server.auth.doorkeeper import Doorkeeper
 from collegium.server.listener import Listener, listen, url_of
@@ -24,6 +25,7 @@ from collegium.wiring import check_capabilities
 from collegium.wiring.auth import check_exposure, require_keys
 from collegium.wiring.faces import faces
 from collegium.wiring.patience import Ending, Patience, end_within_s
+from collegium.wiring.webhooks import make_courier
 
 MORE_S = 2.0
 """A worker that has not ended by then did not hear its own alarm either."""
@@ -84,12 +86,15 @@ async def serve(
     listener.start()
     supervisor.start()
     listening(url_of(socket))
+    courier: Courier | None = None
     opening = asyncio.ensure_future(patience.open())
     waiting = asyncio.ensure_future(ending.told.wait())
     try:
         await asyncio.wait((opening, waiting), return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
-            opening.result()
+            courier = make_courier(settings, opening.result(), clock=clock)
+            if settings.webhooks.send and shown is not None:
+                await courier.start()
             await _tell(settings, shown, opened)
         await waiting
     finally:
@@ -97,6 +102,8 @@ async def serve(
         opening.cancel()
         waiting.cancel()
         await asyncio.gather(opening, waiting, return_exceptions=True)
+        if courier is not None:
+            await courier.end()
         is_clean = await supervisor.end(end_within_s(settings) + MORE_S)
         await listener.aclose()
         if (refusals := getattr(served.state, "refusals", None)) is not None:
