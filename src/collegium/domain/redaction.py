@@ -19,9 +19,11 @@ from urllib.parse import quote
 MASK: Final = "[redacted]"
 LEAST_CHARS: Final = 8
 """Shorter values are no secrets that could be told from words."""
+_OWN_HINTS: Final = ("clg", "whsec_", "Y2xnX", "d2hzZWNf")
 _OWN_SHAPES: Final = (
     r"clg[a-z]?_[A-Za-z0-9_\-]{16,512}",  # keys of the API, tickets, sessions
     r"whsec_[A-Za-z0-9+/=_\-]{16,512}",  # secrets of webhooks
+    r"(?:Y2xnX|d2hzZWNf)[A-Za-z0-9+/=_\-]{16,700}",  # both of them in Base64
 )
 _SHAPES: Final = (
     *_OWN_SHAPES,
@@ -56,14 +58,15 @@ _COOKIE: Final = re.compile(
 )
 _NAMED: Final = re.compile(
     r"(?P<before>(?:passw(?:or)?d|passphrase|pwd|secret|token|api[_\-]?key|access[_\-]?key|private[_\-]?key|pepper"
-    r"|credential|session[_\-]?id)[A-Za-z0-9_\-]{0,20}[\"']{0,2}\s{0,4}(?:[:=]|\bis\b)\s{0,4}[\"']{0,2})"
+    r"|credential|session|ticket)[A-Za-z0-9_\-]{0,20}[\"']{0,2}\s{0,4}(?:[:=]|\bis\b)\s{0,4}[\"']{0,2})"
     r"(?P<value>[^\s\"',;<>(){}\[\]]{8,4096})",
     re.I,
 )
 _HINTS: Final = (
-    "clg", "whsec_", "k-", "k_", "aiza", "gh", "glpat", "akia", "asia", "xox", "hf_", "eyj", "-----begin", "://",
+    "clg", "whsec_", "y2xnx", "d2hzzwnf", "k-", "k_", "aiza", "gh", "glpat", "akia", "asia", "xox", "hf_", "eyj",
+    "-----begin", "://",
     "authorization", "bearer", "basic ", "cookie", "passw", "passphrase", "pwd", "secret", "token", "key", "pepper",
-    "credential", "session",
+    "credential", "session", "ticket",
 )  # fmt: skip
 """Without any of these, in small letters, there is nothing to look for."""
 _LEAST_BITS: Final = 2.8
@@ -112,7 +115,7 @@ class Redactor:
         For what becomes a run's content: other people's keys may be what the work is about.
         """
         text = self.known(text)
-        return _OWN.sub(MASK, text) if "clg" in text or "whsec_" in text else text
+        return _OWN.sub(MASK, text) if any(hint in text for hint in _OWN_HINTS) else text
 
     def text(self, text: str) -> str:
         """``text`` without them, and without whatever looks like any secret. For all that is no content."""

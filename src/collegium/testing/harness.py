@@ -24,6 +24,7 @@ from collegium.app import Collegium, Scope, Stores
 from collegium.domain.agent import Agent
 from collegium.domain.errors import UnknownName
 from collegium.domain.ids import Ids
+from collegium.domain.redaction import Redactor
 from collegium.domain.usage import Limits
 from collegium.knowledge.library import Library
 from collegium.oversight.approvals import ApprovalPolicy
@@ -89,6 +90,7 @@ async def team(
     caps: AccountCaps | None = None,
     shares: Caps | None = None,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    redactor: Redactor | None = None,
 ) -> AsyncIterator[Collegium]:
     """A Collegium over memory with the given models.
 
@@ -106,7 +108,7 @@ async def team(
         Team(
             roster=Roster((*builtin_agents(), *agents)),
             models=GivenModels(models),
-            toolbox=Toolbox((*builtin_tools(), *tools)),
+            toolbox=Toolbox((*builtin_tools(), *tools), redactor=redactor),
             scorer=LexicalScorer(),
             embedder=None,
             rooms=Rooms(library, MemoryWorkspaces(), stores.blobs),
