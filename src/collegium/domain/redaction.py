@@ -63,7 +63,7 @@ _NAMED: Final = re.compile(
     re.I,
 )
 _HINTS: Final = (
-    "clg", "whsec_", "y2xnx", "d2hzzwnf", "k-", "k_", "aiza", "gh", "glpat", "akia", "asia", "xox", "hf_", "eyj",
+    "clg", "whsec_", "y2xnx", "d2hzzwnf", "k-", "k_", "aiza", "gh", "github", "glpat", "akia", "asia", "xox", "hf_", "eyj",
     "-----begin", "://",
     "authorization", "bearer", "basic ", "cookie", "passw", "passphrase", "pwd", "secret", "token", "key", "pepper",
     "credential", "session", "ticket",
@@ -153,6 +153,9 @@ def _unless_a_word(match: re.Match[str]) -> str:
 
 def _is_plain(value: str) -> bool:
     """Whether a value is letters alone or figures alone, with marks between: no generated secret is."""
+    name, equals, rest = value.partition("=")
+    if equals and rest:  # ``tokens: tokens=4096``
+        return _is_plain(name) and _is_plain(rest)
     letters = value.strip("._-`*!?:").replace("-", "").replace("_", "").replace(".", "").replace("/", "")
     return letters.isdigit() or (letters.isalpha() and (letters.islower() or letters.istitle() or letters.isupper()))
 
