@@ -60,7 +60,8 @@ def _note_publish(bus: Any, published: dict[str, float]) -> None:
     publish: Publish = bus.publish
 
     async def noted_publish(self: Any, message: Message) -> bool:
-        published.setdefault(str(message.body["run"]), time.monotonic())
+        if "run" in message.body:  # a task, no hint
+            published.setdefault(str(message.body["run"]), time.monotonic())
         return await publish(self, message)
 
     bus.publish = noted_publish

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -12,13 +12,8 @@ from collegium.domain.chat import Delta, ModelProfile, ModelReply, ModelRequest
 from collegium.domain.errors import CollegiumError, ModelError
 from collegium.domain.message import Message
 from collegium.ports import Bus, Clock, Model
-from collegium.runtime.hints import NOBODY
+from collegium.runtime.wishes import Wishes
 
-WANTED: Final = "views.wanted"
-"""Who looks on says here which runs' pieces are wanted."""
-WANTED_S: Final = 15.0
-"""So long a wish counts; it is said again in time."""
-LOOK_S: Final = 1.0
 GATHER_S: Final = 0.1
 KEEP: Final = timedelta(seconds=30)
 _log = logging.getLogger("collegium.deltas")
@@ -54,44 +49,26 @@ class Deltas:
     A reply that is being written when the first one comes to look is not told: the next one is.
 
     Args:
-        bus: Where wishes and pieces are.
+        bus: Where pieces are published.
+        clock: Says how long they are kept.
     """
 
     def __init__(self, bus: Bus, *, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._is_on = False
-        self._wanted: frozenset[str] = frozenset()
-        self._looked_s = float("-inf")
-        self._looking: asyncio.Task[None] | None = None
-        self._count = 0
+        self._wishes: Wishes | None = None
 
-    def start(self) -> None:
-        """From now on wishes are looked for, at most once a second and only while models are asked."""
-        self._is_on = True
-
-    async def want(self, runs: Collection[str], name: str) -> None:
-        """Says that pieces of ``runs`` are wanted for the next ``WANTED_S``; ``name`` is of this process alone."""
-        self._count += 1
-        message = Message(
-            id=f"{name}/{self._count}",
-            topic=WANTED,
-            tenant=NOBODY,
-            body={"runs": sorted(runs)},
-            expires_at=self._clock.now() + timedelta(seconds=WANTED_S),
-        )
-        await self._bus.publish(message)
+    def start(self, wishes: Wishes) -> None:
+        """From now on tells what somebody wishes to hear."""
+        self._wishes = wishes
 
     def through(self, model: Model, asking: Asking, task: str) -> Model:
         """``model``, in such a way that those who look on hear what it says."""
-        return Told(model, self, asking, task) if self._is_on else model
+        return Told(model, self, asking, task) if self._wishes is not None else model
 
     def is_wanted(self, run: str) -> bool:
         """Whether anybody looks at ``run``, as far as is known; nobody is waited for to find out."""
-        if self._clock.monotonic() - self._looked_s >= LOOK_S and self._looking is None:
-            self._looked_s = self._clock.monotonic()
-            self._looking = asyncio.create_task(self._look())
-        return run in self._wanted
+        return self._wishes is not None and self._wishes.has(run)
 
     async def publish(self, asking: Asking, task: str, call: int, at: int, text: str) -> None:
         """Tells those who look on; never fails."""
@@ -106,17 +83,6 @@ class Deltas:
             await self._bus.publish(message)
         except (CollegiumError, OSError) as error:
             _log.info("nobody is told what a model says: %s", error)
-
-    async def _look(self) -> None:
-        try:
-            since = self._clock.now() - timedelta(seconds=WANTED_S)
-            wishes = await self._bus.read(WANTED, since=since)
-            self._wanted = frozenset(str(run) for wish in wishes for run in wish.body.get("runs", ()))
-        except (CollegiumError, OSError) as error:
-            self._wanted = frozenset()
-            _log.info("it is not known who looks on: %s", error)
-        finally:
-            self._looking = None
 
 
 class Told:

@@ -12,10 +12,9 @@ from collegium.bus.feed import follow
 from collegium.domain.errors import CollegiumError
 from collegium.domain.message import Message
 from collegium.ports import Bus, Clock
+from collegium.runtime.wishes import NOBODY, Wishes
 
 TOPIC: Final = "views.hints"
-NOBODY: Final = "-"
-"""The tenant of messages that are between processes: no principal has it."""
 GATHER_S: Final = 0.05
 KEEP: Final = timedelta(seconds=30)
 MOST: Final = 200
@@ -40,19 +39,22 @@ class Hints:
         self._moved: dict[str, int] = {}
         self._listeners: set[Listener] = set()
         self._bus: Bus | None = None
+        self._wishes: Wishes | None = None
         self._name = ""
         self._count = 0
         self._telling: asyncio.Task[None] | None = None
         self._quiet_until_s = 0.0
 
-    def share(self, bus: Bus, name: str) -> None:
-        """Tells other processes too, from now on.
+    def share(self, bus: Bus, wishes: Wishes, name: str) -> None:
+        """Tells other processes too, from now on, while somebody there looks on.
 
         Args:
             bus: What they have in common.
+            wishes: Says whether anybody does.
             name: Of this process, unlike that of any other.
         """
         self._bus = bus
+        self._wishes = wishes
         self._name = name
 
     def listen(self, listener: Listener) -> None:
@@ -65,7 +67,7 @@ class Hints:
 
     def moved(self, run: str, seq: int = 0) -> None:
         """Something was appended to ``run``; ``seq`` is the number of its last event, 0 where it is only ordered."""
-        if self._bus is None and not self._listeners:
+        if not self._listeners and not self._is_wanted():
             return
         self._moved[run] = max(seq, self._moved.get(run, 0))
         if self._telling is None:
@@ -79,10 +81,13 @@ class Hints:
                 for run, seq in moved.items():
                     for listener in tuple(self._listeners):
                         listener(run, seq)
-                if self._bus is not None and self._clock.monotonic() >= self._quiet_until_s:
+                if self._bus is not None and self._is_wanted() and self._clock.monotonic() >= self._quiet_until_s:
                     await self._publish(self._bus, moved)
         finally:
             self._telling = None
+
+    def _is_wanted(self) -> bool:
+        return self._wishes is not None and self._wishes.is_any()
 
     async def _publish(self, bus: Bus, moved: dict[str, int]) -> None:
         self._count += 1

@@ -58,6 +58,7 @@ from collegium.runtime.replay import Replayed
 from collegium.runtime.retention import Retention
 from collegium.runtime.room import IndexingProgress, Rooms
 from collegium.runtime.shares import Caps
+from collegium.runtime.wishes import Wishes
 from collegium.telemetry import Meter, teach_logs
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
@@ -157,6 +158,10 @@ async def open_collegium(
             place=Place(host=platform.node(), pid=os.getpid(), version=__version__),
             meter=meter,
         )
+        if scope != "own":  # others look at the same runs
+            wishes = Wishes(stores.bus, clock=clock)
+            app.scheduler.hints.share(stores.bus, wishes, app.worker.id)
+            app.worker.deltas.start(wishes)
         await app.start()
         try:
             yield app

@@ -92,8 +92,6 @@ class Patience:
                     raise
                 self.why = error.message
             else:
-                self.app.scheduler.hints.share(self.app.stores.bus, self.app.worker.id)
-                self.app.worker.deltas.start()
                 if pause_s > FIRST_S:
                     _log.warning("the stores answer again")
                 return self.app

@@ -105,6 +105,8 @@ async def serve(
         if courier is not None:
             await courier.end()
         is_clean = await supervisor.end(end_within_s(settings) + MORE_S)
+        if (hub := getattr(served.state, "hub", None)) is not None:
+            await hub.aclose()
         await listener.aclose()
         if (refusals := getattr(served.state, "refusals", None)) is not None:
             await refusals.aclose()

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from collegium.adapters.clock import SystemClock
 from collegium.app import Collegium
 from collegium.domain.chat import ChatMessage, Delta, ModelProfile, ModelReply, ModelRequest
 from collegium.domain.principal import local
 from collegium.domain.usage import Usage
+from collegium.runtime.wishes import Wishes
 from collegium.server.access.live import LiveAccess
 from collegium.server.live import watch
 from collegium.server.live.change import Token
@@ -158,7 +160,7 @@ async def test_what_a_model_says_is_told_piece_by_piece_where_somebody_looks_on(
         asking.tenant = submitted().tenant
         request = ModelRequest(messages=(ChatMessage(role="user", text="Tell me."),))
         assert deltas.through(model, asking, "t") is model
-        deltas.start()
+        deltas.start(Wishes(app.stores.bus, clock=SystemClock()))
         through = deltas.through(model, asking, "t")
         assert (await through.complete(request)).text == "Once upon a time"
         assert model.streams == 0

@@ -16,7 +16,6 @@ from collegium.bus.feed import follow
 from collegium.domain.errors import CollegiumError, NotFound, StoreError
 from collegium.domain.head import LIVE, Head, HeadQuery
 from collegium.domain.message import Message
-from collegium.runtime.deltas import WANTED_S
 from collegium.server.live.change import Change, OpenQuestion, Posting, RunChange, Taker, Token, Told
 
 LOOK_S: Final = 1.0
@@ -226,29 +225,17 @@ class TopicFeed(Feed):
 
 
 class TokensFeed(TopicFeed):
-    """What models are saying in one run; says that this is wanted as long as somebody takes it."""
+    """What models are saying in one run."""
 
-    async def read(self) -> None:
-        """Tells the pieces as they come."""
-        wanting = asyncio.create_task(self._want())
-        try:
-            await super().read()
-        finally:
-            wanting.cancel()
-            with suppress(asyncio.CancelledError):
-                await wanting
+    @property
+    def run(self) -> str:
+        """The run."""
+        return self.topic.removeprefix("runs.").removesuffix(".deltas")
 
     def shown(self, message: Message) -> tuple[str, object]:
         """The piece; the latest of a task takes the place of those before it."""
         token = msgspec.convert(message.body, Token)
         return token.task, token
-
-    async def _want(self) -> None:
-        run = self.topic.removeprefix("runs.").removesuffix(".deltas")
-        while True:
-            with suppress(CollegiumError):
-                await self._app.worker.deltas.want((run,), f"{self._app.worker.id}/{run}")
-            await asyncio.sleep(WANTED_S / 3)
 
 
 async def live_heads(app: Collegium, tenant: str) -> dict[str, Head]:

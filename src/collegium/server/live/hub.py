@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from collegium.app import Collegium
-from collegium.domain.errors import CollegiumError
+from collegium.domain.errors import CollegiumError, StoreUnavailable
 from collegium.domain.head import Head
 from collegium.runtime.hints import hear
+from collegium.runtime.wishes import COUNTS_S, wish
 from collegium.server.live.audience import Audience
 from collegium.server.live.change import Taker
 from collegium.server.live.feed import Feed, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
@@ -38,6 +39,9 @@ class Hub:
         self._watches: dict[str, Watch] = {}
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._hearing: asyncio.Task[None] | None = None
+        self._wishing: asyncio.Task[None] | None = None
+        self._wishes_anew = asyncio.Event()
+        self._wished = 0
         self._ending: set[asyncio.Task[None]] = set()
         self.audience = Audience()
 
@@ -73,6 +77,8 @@ class Hub:
         if feed is None:
             feed = self._feeds[place] = self._feed(topic, tenant)
             self._listen()
+            if isinstance(feed, TokensFeed):
+                self._wishes_anew.set()
         feed.join(taker)
         try:
             yield
@@ -83,11 +89,13 @@ class Hub:
                 self._end(feed)
 
     async def aclose(self) -> None:
-        """Reads nothing more."""
-        for one in (*self._watches.values(), *self._feeds.values()):
-            self._end(one)
+        """Reads nothing more; streams end, so that those who look on come again elsewhere."""
+        watches, feeds = tuple(self._watches.values()), tuple(self._feeds.values())
         self._watches.clear()
         self._feeds.clear()
+        over = StoreUnavailable("this server ends: come again in a moment, from the last event that you have")
+        await asyncio.gather(*(watch.end(over) for watch in watches), *(feed.end() for feed in feeds))
+        self._rest()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _feed(self, topic: str, tenant: str) -> Feed:
@@ -105,15 +113,22 @@ class Hub:
         if self._hearing is None:
             self.app.scheduler.hints.listen(self._hint)
             self._hearing = asyncio.create_task(self._hear())
+            self._wishing = asyncio.create_task(self._wish())
 
     def _end(self, one: Watch | Feed) -> None:
         ending = asyncio.create_task(one.end())
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Hears nothing more where nobody looks on."""
         if not self._watches and not self._feeds and self._hearing is not None:
             self.app.scheduler.hints.deaf(self._hint)
             self._hearing.cancel()
             self._hearing = None
+            if self._wishing is not None:
+                self._wishing.cancel()
 
     def _hint(self, run: str, seq: int) -> None:
         watch = self._watches.get(run)
@@ -121,6 +136,22 @@ class Hub:
             watch.hint(seq)
         for feed in self._feeds.values():
             feed.hint()
+
+    async def _wish(self) -> None:
+        """Tells other processes, again and again, that somebody looks on here."""
+        while True:
+            with suppress(CollegiumError):
+                self._wished += 1
+                id_ = f"{self.app.worker.id}/{self._wished}"
+                await wish(self.app.stores.bus, id_=id_, runs=self._heard(), now=self.app.now())
+            self._wishes_anew.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COUNTS_S / 3):
+                    await self._wishes_anew.wait()
+
+    def _heard(self) -> list[str]:
+        """The runs in which somebody wants to hear what models say."""
+        return [feed.run for feed in self._feeds.values() if isinstance(feed, TokensFeed)]
 
     async def _hear(self) -> None:
         """Hears what other processes tell of runs that move."""

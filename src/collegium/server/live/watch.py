@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from collegium.domain import body as b
-from collegium.domain.errors import NotFound, StoreCorrupt, StoreError
+from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt, StoreError
 from collegium.domain.event import Event
 from collegium.domain.head import FINISHED, Head
 from collegium.ports import Journal
@@ -61,7 +61,7 @@ class Watch:
         self.run = head.run
         self.head = head.seq
         self.is_over = head.status in FINISHED
-        self.error: StoreError | None = None
+        self.error: CollegiumError | None = None
         self._journal = journal
         self._kept: deque[Frame] = deque()
         self._kept_bytes = 0
@@ -91,8 +91,10 @@ class Watch:
             self._wanted = max(self._wanted, seq, self.head + 1)
             self._hinted.set()
 
-    async def end(self) -> None:
-        """Reads no more."""
+    async def end(self, error: CollegiumError | None = None) -> None:
+        """Reads no more; whoever still follows is told ``error``."""
+        self.error = self.error or error
+        self._tell()
         tasks = [self._reading, *self._pages.values()]
         for task in tasks:
             task.cancel()
