@@ -63,8 +63,8 @@ _NAMED: Final = re.compile(
     re.I,
 )
 _HINTS: Final = (
-    "clg", "whsec_", "y2xnx", "d2hzzwnf", "k-", "k_", "aiza", "gh", "github", "glpat", "akia", "asia", "xox", "hf_", "eyj",
-    "-----begin", "://",
+    "clg", "whsec_", "y2xnx", "d2hzzwnf", "k-", "k_", "aiza", "gh", "github", "glpat", "akia", "asia", "xox", "hf_",
+    "eyj", "-----begin", "://",
     "authorization", "bearer", "basic ", "cookie", "passw", "passphrase", "pwd", "secret", "token", "key", "pepper",
     "credential", "session", "ticket",
 )  # fmt: skip
