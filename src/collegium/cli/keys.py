@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from collegium.cli.deeds import ACTOR, note
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
+    from collegium.app import Collegium
     from collegium.domain.api_key import ApiKey
     from collegium.runtime.keys import Issued, Keys
 
@@ -32,7 +34,6 @@ keys = LazyGroup(
 )
 DEFAULT_GRACE_S = 86_400.0
 _DAY_S = 86_400.0
-_BY = "cli"
 _PAGE = 200
 _STYLES = {"holds": "green", "expired": "yellow", "revoked": "red"}
 
@@ -90,20 +91,23 @@ async def _create(session: Session, *, expires_days: float | None, **options: An
     from datetime import timedelta
 
     expires_at = None if expires_days is None else session.now() + timedelta(days=expires_days)
-    async with _keys(session) as found:
-        issued = await found.create(expires_at=expires_at, created_by=_BY, **options)
+    async with _keys(session) as (app, found):
+        issued = await found.create(expires_at=expires_at, created_by=ACTOR, **options)
+        await _note(app, "created", issued.key)
     return _show(session, issued)
 
 
 async def _rotate(session: Session, key: str, grace_s: float) -> int:
-    async with _keys(session) as found:
+    async with _keys(session) as (app, found):
         issued = await found.rotate(_id(key), tenant=None, grace_s=grace_s)
+        await _note(app, "rotated", issued.key)
     return _show(session, issued)
 
 
 async def _revoke(session: Session, key: str) -> int:
-    async with _keys(session) as found:
+    async with _keys(session) as (app, found):
         revoked = await found.revoke(_id(key), tenant=None)
+        await _note(app, "revoked", revoked)
     if session.is_json:
         session.emit(_document(revoked, session.now()))
     else:
@@ -113,7 +117,7 @@ async def _revoke(session: Session, key: str) -> int:
 
 async def _list(session: Session, tenant: str | None) -> int:
     every: list[ApiKey] = []
-    async with _keys(session) as found:
+    async with _keys(session) as (_, found):
         while page := await found.page(tenant, after=every[-1].id if every else "", limit=_PAGE):
             every += page
     now = session.now()
@@ -160,6 +164,12 @@ def _document(key: ApiKey, now: datetime) -> dict[str, Any]:
     return {"key_id": key.id, "status": key.standing(now), **{name: getattr(key, name) for name in names}}
 
 
+async def _note(app: Collegium, done: str, key: ApiKey) -> None:
+    await note(
+        app, f"keys.{done}", key.id, tenant=key.tenant, name=key.name, roles=list(key.roles), scopes=list(key.scopes)
+    )
+
+
 def _id(text: str) -> str:
     """The id in what was given: itself, or a whole key, which people paste."""
     from collegium.domain.api_key import parse
@@ -169,12 +179,12 @@ def _id(text: str) -> str:
 
 
 @asynccontextmanager
-async def _keys(session: Session) -> AsyncIterator[Keys]:
+async def _keys(session: Session) -> AsyncIterator[tuple[Collegium, Keys]]:
     from collegium.domain.errors import NotFound, UnknownName
     from collegium.wiring.auth import keys_of
 
     async with session.open() as app:
         try:
-            yield keys_of(app, session.settings)
+            yield app, keys_of(app, session.settings)
         except NotFound as error:
             raise UnknownName(f"{error.message}: `collegium keys ls` lists them", **error.fields) from error

@@ -12,6 +12,7 @@ import pytest
 
 from collegium.app import Collegium
 from collegium.domain.principal import ADMIN, local
+from collegium.ports import Clock
 from collegium.server.auth.doorkeeper import Doorkeeper, DoorPolicy, Secrets
 from collegium.server.auth.oidc import Oidc
 from collegium.testing.clock import FakeClock
@@ -23,7 +24,7 @@ PEPPER = b"p" * 32
 
 
 def door(
-    app: Collegium, clock: FakeClock, *, may_be_open: bool = True, oidc: Oidc | None = None, pepper: bytes = PEPPER
+    app: Collegium, clock: Clock, *, may_be_open: bool = True, oidc: Oidc | None = None, pepper: bytes = PEPPER
 ) -> Doorkeeper:
     policy = DoorPolicy(tenant="default", may_be_open=may_be_open)
     return Doorkeeper(lambda: app, policy, secrets=Secrets(pepper, os.urandom), clock=clock, oidc=oidc)

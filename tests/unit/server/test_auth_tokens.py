@@ -6,11 +6,14 @@ import base64
 import hashlib
 import hmac
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from collegium.domain.errors import IdentityUnavailable, NotAuthenticated, UsageError
@@ -287,6 +290,18 @@ async def test_a_provider_has_to_be_who_it_says():
         )
         with pytest.raises(IdentityUnavailable):
             await other.identify(found.idp.token(iss=found.idp.issuer + "/"))
+
+
+async def test_a_key_that_is_too_short_signs_nothing():
+    made = rsa.generate_private_key(65_537, 1_024)
+    pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        short = RSAKey.import_key(pem, {"kid": "short"})
+    async with checked() as found:
+        found.idp.keys.append(short)
+        assert "does not have" in await refusal(found, found.idp.token(key=short))
+        await found.oidc.identify(found.idp.token(key=FIRST))
 
 
 async def test_the_time_of_the_fake_is_not_the_real_one():

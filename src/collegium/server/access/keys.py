@@ -13,6 +13,7 @@ from collegium.domain.api_key import DEFAULT_ENV, ApiKey
 from collegium.domain.errors import NotAllowed, UsageError
 from collegium.domain.principal import HOST, Principal, scopes_of
 from collegium.runtime.keys import Issued, Keys
+from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
 
 
@@ -80,6 +81,7 @@ class KeyAccess:
             expires_at=expires_at,
             env=env,
         )
+        await self._note("created", issued.key)
         return self._issued(issued)
 
     async def page(self, *, after: str | None = None, limit: int = 50, tenant: str | None = None) -> Page[KeyShown]:
@@ -100,7 +102,9 @@ class KeyAccess:
     async def revoke(self, key: str, *, tenant: str | None = None) -> KeyShown:
         """Lets it open nothing any more, within a second everywhere. Raises ``NotFound``."""
         self._principal.require("keys:write")
-        return self._shown(await self._keys.revoke(key, tenant=self._tenant(tenant)))
+        revoked = await self._keys.revoke(key, tenant=self._tenant(tenant))
+        await self._note("revoked", revoked)
+        return self._shown(revoked)
 
     async def rotate(self, key: str, *, grace_s: float, tenant: str | None = None) -> KeyIssued:
         """A new secret for it. Raises ``NotFound``; ``NotAllowed`` for a key that may more than the principal."""
@@ -108,7 +112,9 @@ class KeyAccess:
         of = self._tenant(tenant)
         before = await self._keys.get(key, tenant=of)
         self._check(scopes_of(before.roles, before.scopes), before.expires_at)
-        return self._issued(await self._keys.rotate(key, tenant=of, grace_s=grace_s))
+        rotated = await self._keys.rotate(key, tenant=of, grace_s=grace_s)
+        await self._note("rotated", rotated.key)
+        return self._issued(rotated)
 
     @property
     def _keys(self) -> Keys:
@@ -131,6 +137,12 @@ class KeyAccess:
             raise NotAllowed(
                 f"{self._principal.id} cannot hand out a key that outlives it: it ends {until.isoformat()}"
             )
+
+    async def _note(self, done: str, key: ApiKey) -> None:
+        details = {"name": key.name, "roles": list(key.roles), "scopes": list(key.scopes)}
+        await noted(
+            self._app, self._principal, f"keys.{done}", key.id, rule="keys:write", details=details, tenant=key.tenant
+        )
 
     def _issued(self, issued: Issued) -> KeyIssued:
         return KeyIssued(key=issued.text, shown=self._shown(issued.key))

@@ -8,11 +8,13 @@ from typing import Final, NamedTuple
 import msgspec
 from starlette.requests import HTTPConnection
 
+from collegium.app import Collegium
 from collegium.domain.api_key import PREFIX
 from collegium.domain.errors import NotAllowed, NotAuthenticated, StoreUnavailable
 from collegium.domain.principal import Principal, local
-from collegium.ports import Clock, Records
+from collegium.ports import Clock
 from collegium.runtime.keys import Keys
+from collegium.server.access.deeds import noted
 from collegium.server.auth.cookies import Cookies
 from collegium.server.auth.login import Login
 from collegium.server.auth.oidc import MAX_TOKEN_CHARS, Oidc
@@ -53,7 +55,7 @@ class DoorPolicy(NamedTuple):
 
 
 class _Desk(NamedTuple):
-    records: Records
+    app: Collegium
     keys: Keys
     sessions: Slips
     tickets: Slips
@@ -137,8 +139,10 @@ class Doorkeeper:
         return kind != "key" or await self.keys.principal(name) is not None
 
     async def open_session(self, principal: Principal) -> NewSlip:
-        """A session of the console for ``principal``."""
-        return await self._desk.sessions.make(principal, self.policy.session_s)
+        """A session of the console for ``principal``; the log of its tenant says so."""
+        made = await self._desk.sessions.make(principal, self.policy.session_s)
+        await noted(self._desk.app, principal, "sessions.opened", made.digest[:16], rule="authenticated")
+        return made
 
     async def by_session(self, text: str) -> Principal:
         """Whoever has this session. Raises ``NotAuthenticated``."""
@@ -187,11 +191,11 @@ class Doorkeeper:
         app = self._opened()
         if app is None:
             raise StoreUnavailable("the stores do not answer yet: try again")
-        records = app.stores.records
-        if self._made is None or self._made.records is not records:
+        if self._made is None or self._made.app is not app:
+            records = app.stores.records
             pepper, entropy = self._secrets
             self._made = _Desk(
-                records,
+                app,
                 Keys(records, clock=self._clock, pepper=pepper, entropy=entropy),
                 Slips(records, "session", clock=self._clock, pepper=pepper, entropy=entropy),
                 Slips(records, "ticket", clock=self._clock, pepper=pepper, entropy=entropy),
