@@ -180,6 +180,8 @@ def _keys(document: Mapping[str, Any]) -> tuple[Key, ...]:
     for one in given[:MAX_KEYS]:
         if not isinstance(one, dict) or one.get("kty") == "oct" or one.get("use", "sig") != "sig":
             continue
+        if one.get("kty") == "RSA" and len(str(one.get("n", ""))) < MIN_RSA_BITS // 6:
+            continue
         try:
             key = JWKRegistry.import_key(one)
         except (JoseError, ValueError, TypeError, KeyError):
