@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from collegium.cli.deeds import note
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
@@ -153,6 +154,7 @@ async def _drain(session: Session, name: str, reason: str) -> int:
     roster = team(session)
     async with session.open() as app:
         standing = await app.placement.lifecycle.drain(name, reason=reason, principal=user(None))
+        await note(app, "agents.drained", name, reason=reason)
         alone = [c for c in _capabilities(roster, name) if not app.placement.lifecycle.is_served(c)]
     if session.is_json:
         session.emit({"agent": name, "condition": standing.condition, "unserved": alone})
@@ -169,6 +171,7 @@ async def _resume(session: Session, name: str) -> int:
     async with session.open() as app:
         before = {s.agent: s.condition for s in await app.placement.lifecycle.all()}.get(name, "active")
         standing = await app.placement.lifecycle.resume(name, principal=user(None))
+        await note(app, "agents.resumed", name)
     if session.is_json:
         session.emit({"agent": name, "condition": standing.condition, "before": before})
     else:

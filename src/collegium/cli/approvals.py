@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.person import user
@@ -118,6 +119,7 @@ async def _answer(
     async with session.open() as app:
         approval = await find_question(app, text)
         run = await app.answer(approval, answer, principal=principal, reason=reason, plan=edited)
+        await note(app, "approvals.answered", approval, reason=reason, actor=principal, answer=answer)
         status = (await run.state()).status
     session.answered = run.id
     if session.is_json and is_told:

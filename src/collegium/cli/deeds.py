@@ -31,13 +31,14 @@ async def note(
     *,
     tenant: str = TENANT,
     reason: str = "",
+    actor: str = ACTOR,
     **details: Any,
 ) -> Deed:
     """Writes a line about a command of the host into the administrative log of ``tenant``, durably."""
     from collegium.domain.deed import LogNoted
     from collegium.runtime.admin_log import AdminLog
 
-    line = LogNoted(actor=ACTOR, action=action, object=object, rule="host", reason=reason, details=details)
+    line = LogNoted(actor=actor, action=action, object=object, rule="host", reason=reason, details=details)
     (deed,) = await AdminLog(app.stores.journal, now=app.now).note(tenant, line)
     return deed
 

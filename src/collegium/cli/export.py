@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 
@@ -34,6 +35,7 @@ async def _export(session: Session, text: str, out: Path | None) -> int:
 
     async with session.open() as app:
         run = await find_run(app, text)
+        await note(app, "runs.exported", run)
         path = out or Path(f"{run}.collegium.jsonl")
         partial = path.with_name(f"{path.name}.part")
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 
@@ -60,6 +61,8 @@ async def _prune(session: Session, retained: Retained, *, is_bodies_only: bool, 
         pruner = retention(app, session.settings)
         act = pruner.plan if is_dry else pruner.prune
         pruned = await act("default", retained, what="bodies" if is_bodies_only else "run")
+        if not is_dry:
+            await note(app, "runs.pruned", runs=len(pruned.runs), blobs=pruned.blobs, bodies_only=is_bodies_only)
     if session.is_json:
         import msgspec
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
@@ -148,6 +149,7 @@ async def _cancel(session: Session, text: str, reason: str) -> int:
         was_over = (await app.state(run)).status in FINISHED
         if not was_over:
             await app.cancel(run, reason=reason)
+            await note(app, "runs.cancelled", run, reason=reason)
             # What a dead process left open is closed here; what a living one holds it closes itself.
             await app.resume(run)
         state = await app.state(run)

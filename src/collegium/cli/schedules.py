@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
@@ -127,6 +128,7 @@ async def _add(session: Session, options: dict[str, Any]) -> int:
         await app.models.open(model)  # one that cannot be is said now, not tonight
         limits = replace(app.limits, **{name: cap for name, cap in caps.items() if cap is not None})
         schedule = await app.schedules.add(**options, limits=limits, model=model, principal=user(None))
+        await note(app, "schedules.added", schedule.id)
         goal = await app.schedules.goal(schedule)
     if session.is_json:
         session.emit(_document(schedule, goal))
@@ -212,6 +214,7 @@ async def _pause(session: Session, text: str, reason: str) -> int:
     async with session.open() as app:
         found = await app.schedules.find(text)
         schedule = await app.schedules.pause(found.id, reason=reason)
+        await note(app, "schedules.paused", found.id, reason=reason)
         goal = await app.schedules.goal(schedule)
     if session.is_json:
         session.emit(_document(schedule, goal))
@@ -224,6 +227,7 @@ async def _resume(session: Session, text: str) -> int:
     async with session.open() as app:
         found = await app.schedules.find(text)
         schedule = await app.schedules.resume(found.id)
+        await note(app, "schedules.resumed", found.id)
         goal = await app.schedules.goal(schedule)
     if session.is_json:
         session.emit(_document(schedule, goal))
@@ -236,6 +240,7 @@ async def _remove(session: Session, text: str) -> int:
     async with session.open() as app:
         schedule = await app.schedules.find(text)
         await app.schedules.remove(schedule.id)
+        await note(app, "schedules.removed", schedule.id)
     if session.is_json:
         session.emit({"schedule_id": schedule.id, "is_removed": True})
     else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 from collegium.cli.text import ago, count, short_id
@@ -50,6 +51,7 @@ def start(session: Session, /, kind: Kind, name: str) -> int:
 async def _stop(session: Session, kind: Kind, name: str, reason: str) -> int:
     async with session.open() as app:
         switch = await app.breaker.stop(kind, await _known(app, kind, name), reason=reason)
+        await note(app, "stops.put", f"{kind}:{switch.name}", reason=reason)
     if session.is_json:
         session.emit(switch)
     else:
@@ -62,6 +64,7 @@ async def _start(session: Session, kind: Kind, name: str) -> int:
     async with session.open() as app:
         known = await _known(app, kind, name)
         was_stopped, runs = await app.breaker.start(kind, known)
+        await note(app, "stops.removed", f"{kind}:{known}")
     if session.is_json:
         session.emit({"kind": kind, "name": known, "was_stopped": was_stopped, "runs": runs})
         return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from collegium.cli.deeds import note
 from collegium.cli.lazy import Lazy, LazyGroup
 from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
@@ -123,6 +124,7 @@ async def _drain(session: Session, text: str) -> int:
     async with session.open() as app:
         card = await app.fleet.find(text)
         await app.fleet.drain(card.worker, by=user(None))
+        await note(app, "workers.drained", card.worker)
         deadline_s = time.monotonic() + SEEN_S
         state = card.state
         while state == "ready":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collegium.app import Collegium
 from collegium.domain.principal import Principal
 from collegium.runtime.inbox import Question
+from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
 
 
@@ -32,4 +33,8 @@ class QuestionAccess:
         run = await self._app.answer(
             approval, answer, principal=self._principal.id, reason=reason, tenant=self._principal.tenant
         )
+        await noted(
+            self._app, self._principal, "approvals.answered", approval, rule="approvals:decide", reason=reason,
+            details={"answer": answer, "run": run.id},
+        )  # fmt: skip
         return run.id
