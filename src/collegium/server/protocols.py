@@ -18,6 +18,7 @@ def protocol_routes(version: str) -> list[BaseRoute]:
     return [
         *_or_missing(lambda: _mcp(version), "/mcp"),
         *_or_missing(lambda: _a2a(version), "/a2a", "/.well-known/agent-card.json"),
+        *_or_missing(_agui, "/agui"),
     ]
 
 
@@ -31,6 +32,12 @@ def _a2a(version: str) -> Sequence[BaseRoute]:
     from collegium.server.a2a.routes import a2a_routes
 
     return a2a_routes(version)
+
+
+def _agui() -> Sequence[BaseRoute]:
+    from collegium.server.agui.endpoint import MAX_BODY_BYTES, run_agent
+
+    return [Route("/agui", run_agent, methods=["POST"], max_body_size=MAX_BODY_BYTES)]
 
 
 def _or_missing(make: Callable[[], Sequence[BaseRoute]], *paths: str) -> Sequence[BaseRoute]:
