@@ -22,6 +22,7 @@
     |-- Fenced                     the attempt was taken over or is closed
     |-- LimitReached               a cap holds before the call            exit 4
     |-- NotFound                   a blob, record or document that is gone
+    |   `-- Erased                 the key that it was encrypted with was destroyed
     |-- TopicFull                  too many messages wait: publish later
     |-- StoreError                 a store did not do what was asked      exit 5
     |   |-- StoreUnavailable       it cannot be reached or is busy
@@ -196,6 +197,12 @@ class NotFound(CollegiumError):
     code = "not_found"
 
 
+class Erased(NotFound):
+    """It is there, encrypted, and the key was destroyed: nobody reads it any more."""
+
+    code = "erased"
+
+
 class StoreError(CollegiumError):
     """A store did not do what was asked."""
 
@@ -330,6 +337,7 @@ HTTP_STATUS: dict[type[CollegiumError], int] = {
     UsageError: 400,
     InvalidPlan: 422,
     NotFound: 404,
+    Erased: 410,
     Changed: 412,
     Conflict: 409,
     AlreadyDecided: 409,

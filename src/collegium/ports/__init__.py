@@ -6,6 +6,7 @@ No port speaks of SQL, transactions or connections. All I/O is async; implementa
 
 from __future__ import annotations
 
+from collegium.ports.encryption import KeyEncryption, KeyShelf, Sealer
 from collegium.ports.knowledge import Embedder, Extractor, Index, Inputs, Retriever, Scorer
 from collegium.ports.models import Model, Models
 from collegium.ports.stores import Archive, Blobs, Cache, Journal, Receipt, Records
@@ -24,6 +25,8 @@ __all__ = [
     "Index",
     "Inputs",
     "Journal",
+    "KeyEncryption",
+    "KeyShelf",
     "Model",
     "Models",
     "Presence",
@@ -32,6 +35,7 @@ __all__ = [
     "Records",
     "Retriever",
     "Scorer",
+    "Sealer",
     "Workspace",
     "Workspaces",
 ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from collegium.adapters.blob_rules import Elsewhere, Names, names_in, nowhere, take_readings
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.rows import to_us
+from collegium.adapters.sealed import as_hashed, opened_body, opened_record, plain_or_nothing
 from collegium.adapters.sqlite.checkpoints import SqliteCheckpoints
 from collegium.adapters.sqlite.journal_part import JournalPart
 from collegium.adapters.sqlite.reader import Reader
@@ -20,6 +23,7 @@ from collegium.domain.checkpoint import Checkpoint, Coverage
 from collegium.domain.errors import Conflict, NotFound
 from collegium.domain.head import FINISHED
 from collegium.domain.tombstone import Tombstone, signed, verify
+from collegium.ports import Sealer
 
 _LINKS = (
     "SELECT e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, e.salt, e.digest, e.mac, "
@@ -31,13 +35,13 @@ _TOMBSTONE = "SELECT value FROM tombstones WHERE run = ?"
 _TOMBSTONES = "SELECT value FROM tombstones WHERE tenant = ? AND run > ? ORDER BY run LIMIT ?"
 _BURY = "INSERT OR REPLACE INTO tombstones (run, tenant, value) VALUES (?, ?, ?)"
 _NAMING = (
-    "SELECT e.pos, e.tenant, e.blob, coalesce(e.body, b.data) FROM events e "
+    "SELECT e.pos, e.tenant, e.blob, coalesce(e.body, b.data), e.run, e.seq FROM events e "
     "LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob WHERE e.pos > ? ORDER BY e.pos"
 )
 _OLD = "SELECT tenant, sha256 FROM blobs WHERE stored_at < ?"
 _DROP = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ? AND stored_at < ?"
 _READINGS = "SELECT tenant, key, json_extract(value, '$.blob') FROM records WHERE kind = 'extraction'"
-_OTHERS = "SELECT tenant, value FROM records WHERE kind <> 'extraction'"
+_OTHERS = "SELECT kind, tenant, key, value FROM records WHERE kind <> 'extraction'"
 _DROP_READING = "DELETE FROM records WHERE kind = 'extraction' AND tenant = ? AND key = ?"
 _DECODE = msgspec.json.Decoder(Tombstone).decode
 
@@ -45,7 +49,10 @@ _DECODE = msgspec.json.Decoder(Tombstone).decode
 class SqliteArchive:
     """Implements ``Archive``; made by ``open_store``."""
 
-    def __init__(self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes) -> None:
+    def __init__(
+        self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._part = part
@@ -54,7 +61,7 @@ class SqliteArchive:
 
     async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
         """Events as stored, in order."""
-        return await self._reader.far(lambda c: tuple(map(_link, c.execute(_LINKS, (run, after, limit)))))
+        return await self._reader.far(lambda c: tuple(map(self._link, c.execute(_LINKS, (run, after, limit)))))
 
     async def verify(self, run: str) -> int | None:
         """The first seq that is not as it was written (0: the tombstone), or None."""
@@ -64,12 +71,14 @@ class SqliteArchive:
             try:
                 row = connection.execute(_HEAD, (run,)).fetchone()
                 head = None if row is None else (row[0], _bytes(row[1]))
-                links = map(_link, connection.execute(_LINKS, (run, -(2**62), -1)))
+                rows = connection.execute(_LINKS, (run, -(2**62), -1))
                 found = _find(connection, run)
                 if found is not None:
-                    return verify(self._key, tuple(links), found, head=head)
-                # Without a tombstone a body that is gone counts as changed.
-                return chain.verify(self._key, (x._replace(body=x.body or b"") for x in links), head=head)
+                    return verify(self._key, tuple(map(self._link, rows)), found, head=head)
+                # Without a tombstone a body that is gone counts as changed; one whose key was destroyed does not.
+                links = ((row, self._link(row)) for row in rows)
+                whole = (x._replace(body=b"") if row[12] is None else x for row, x in links)
+                return chain.verify(self._key, whole, head=head)
             except msgspec.MsgspecError:
                 return 0
             finally:
@@ -107,11 +116,11 @@ class SqliteArchive:
         """``collect`` that spares what ``elsewhere`` gives; it is asked at first and again right before the end."""
         cutoff = to_us(before)
         theirs = await elsewhere()
-        swept = await self._reader.far(lambda c: _unnamed(c, cutoff, theirs))
+        swept = await self._reader.far(lambda c: _unnamed(c, cutoff, theirs, self._sealer))
         if not swept.blobs and not swept.readings:
             return 0
         swept = msgspec.structs.replace(swept, blobs=swept.blobs - await elsewhere())
-        item = _Collect(self._part, swept, cutoff)
+        item = _Collect(self._part, swept, cutoff, self._sealer)
         self._writer.put(item)
         await self._writer.settled(item)
         return item.count
@@ -121,7 +130,7 @@ class SqliteArchive:
 
         def look(connection: sqlite3.Connection) -> tuple[Names, str]:
             named: Names = set()
-            pos = _note_events(connection, int(after or 0), named)
+            pos = _note_events(connection, int(after or 0), named, self._sealer)
             return named, str(pos)
 
         return await self._reader.far(look)
@@ -137,6 +146,9 @@ class SqliteArchive:
     async def covered(self, tenant: str, against: Checkpoint | None = None) -> Coverage:
         """What all checkpoints of ``tenant`` say together."""
         return await self._checkpoints.covered(tenant, against)
+
+    def _link(self, row: tuple[Any, ...]) -> Link:
+        return as_hashed(self._sealer, _link(row), row[13])
 
 
 class _Swept(msgspec.Struct, frozen=True):
@@ -170,10 +182,11 @@ class _Prune(Item):
 
 
 class _Collect(Item):
-    __slots__ = ("_cutoff", "_part", "_swept", "count")
+    __slots__ = ("_cutoff", "_part", "_sealer", "_swept", "count")
 
-    def __init__(self, part: JournalPart, swept: _Swept, cutoff: int) -> None:
+    def __init__(self, part: JournalPart, swept: _Swept, cutoff: int, sealer: Sealer) -> None:
         super().__init__()
+        self._sealer = sealer
         self._part = part
         self._swept = swept
         self._cutoff = cutoff
@@ -181,7 +194,7 @@ class _Collect(Item):
 
     def apply(self, connection: sqlite3.Connection) -> None:
         named: Names = set()
-        _note_events(connection, self._swept.pos, named)
+        _note_events(connection, self._swept.pos, named, self._sealer)
         fresh = {name for body in self._part.gathered() for name in names_in(body)}
         for tenant, sha256 in self._swept.blobs - named:
             if sha256 not in fresh:
@@ -201,25 +214,27 @@ def _find(connection: sqlite3.Connection, run: str) -> Tombstone | None:
     return None if row is None else _DECODE(row[0])
 
 
-def _unnamed(connection: sqlite3.Connection, cutoff: int, theirs: Names) -> _Swept:
+def _unnamed(connection: sqlite3.Connection, cutoff: int, theirs: Names, sealer: Sealer) -> _Swept:
     named = set(theirs)
-    pos = _note_events(connection, 0, named)
-    for tenant, value in connection.execute(_OTHERS):
-        named.update((tenant, name) for name in names_in(value.encode()))
+    pos = _note_events(connection, 0, named, sealer)
+    for kind, tenant, key, value in connection.execute(_OTHERS):
+        plain = plain_or_nothing(opened_record, sealer, kind, tenant, key, value.encode())
+        named.update((tenant, name) for name in names_in(plain))
     stale = take_readings(connection.execute(_READINGS).fetchall(), named)
     blobs = frozenset((tenant, sha256) for tenant, sha256 in connection.execute(_OLD, (cutoff,)))
     return _Swept(blobs - named, stale, pos)
 
 
-def _note_events(connection: sqlite3.Connection, pos: int, named: Names) -> int:
+def _note_events(connection: sqlite3.Connection, pos: int, named: Names, sealer: Sealer) -> int:
     """Adds the blobs that are named by events behind ``pos``; returns the last pos."""
-    rows: Iterable[tuple[int, str, str | None, bytes | None]] = connection.execute(_NAMING, (pos,))
+    rows: Iterable[tuple[int, str, str | None, bytes | None, str, int]] = connection.execute(_NAMING, (pos,))
     last = pos
-    for at, tenant, blob, body in rows:
+    for at, tenant, blob, body, run, seq in rows:
         last = at
         if blob is not None:
             named.add((tenant, blob))
-        named.update((tenant, name) for name in names_in(_bytes(body or b"")))
+        plain = plain_or_nothing(opened_body, sealer, tenant, run, seq, blob=blob, body=_bytes(body or b""))
+        named.update((tenant, name) for name in names_in(plain))
     return last
 
 

@@ -6,21 +6,32 @@ import hashlib
 import sqlite3
 
 from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.rows import require_text, to_us
+from collegium.adapters.sealed import opened_blob
 from collegium.adapters.sqlite.connection import insert_rows
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
-from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
-from collegium.ports import Clock
+from collegium.domain.envelope import blob_place
+from collegium.domain.errors import CollegiumError, NotFound
+from collegium.ports import Clock, Sealer
 
 GET = "SELECT data FROM blobs WHERE tenant = ? AND sha256 = ?"
-_PUT = "INSERT INTO blobs (tenant, sha256, data, stored_at)"
-_AGAIN = "ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = excluded.stored_at"
+_PUT = "INSERT INTO blobs (tenant, sha256, data, key_version, stored_at)"
+# What is there stays as it is, unless it was sealed with a key that is no longer in use, or destroyed.
+_AGAIN = (
+    "ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = excluded.stored_at, key_version = excluded.key_version, "
+    "data = CASE WHEN blobs.key_version = excluded.key_version THEN blobs.data ELSE excluded.data END"
+)
 DELETE = "DELETE FROM blobs WHERE tenant = ? AND sha256 = ?"
 
 
 class BlobPart(Gathered):
     """The blobs' part of a writer's transaction."""
+
+    def __init__(self, sealer: Sealer = PLAIN) -> None:
+        super().__init__()
+        self._sealer = sealer
 
     def leave_out(self, tenant: str, name: str) -> None:
         """Does not store a blob that is deleted in this transaction."""
@@ -31,14 +42,21 @@ class BlobPart(Gathered):
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Writes all blobs of this transaction; those that are there already only become younger."""
-        rows = [(*key, data, stored_us) for key, (data, stored_us) in self.gathered.items()]
+        seal = self._sealer.seal
+        rows = [
+            (tenant, name, *seal(tenant, blob_place(tenant, name), data), stored_us)
+            for (tenant, name), (data, stored_us) in self.gathered.items()
+        ]
         insert_rows(connection, _PUT, rows, _AGAIN)
 
 
 class SqliteBlobs:
     """Implements ``Blobs``; made by ``open_store``."""
 
-    def __init__(self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock) -> None:
+    def __init__(
+        self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._part = part
@@ -53,6 +71,7 @@ class SqliteBlobs:
         if len(data) > LIMIT_BYTES:
             raise ValueError(f"a blob of {len(data)} bytes is too large; the cap is {LIMIT_BYTES}")
         require_text(tenant)
+        self._sealer.require(tenant)
         name = hashlib.sha256(data).hexdigest()
         self._writer.put(_Put(self._part, tenant, name, bytes(data), to_us(self._clock.now())))
         return name
@@ -68,14 +87,7 @@ class SqliteBlobs:
         row = await self._reader.far(lambda c: c.execute(GET, (tenant, sha256)).fetchone())
         if row is None:
             raise NotFound(f"tenant {tenant!r} has no blob {sha256}", tenant=tenant, sha256=sha256)
-        data = bytes(row[0])
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreCorrupt(
-                f"blob {sha256} of tenant {tenant!r} does not hold the bytes it is named by: restore it from a backup",
-                tenant=tenant,
-                sha256=sha256,
-            )
-        return data
+        return opened_blob(self._sealer, tenant, sha256, bytes(row[0]))
 
     async def delete(self, tenant: str, sha256: str) -> bool:
         """Whether there was something to delete; durable when it returns."""

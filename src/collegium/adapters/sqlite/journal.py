@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from collegium.adapters.admission import Append, prepare
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.rows import (
     EventRow,
     HeadRow,
@@ -15,6 +16,7 @@ from collegium.adapters.rows import (
     to_link,
     to_us,
 )
+from collegium.adapters.sealed import as_hashed, opened_row, readable
 from collegium.adapters.sqlite.archive import tell_pruned
 from collegium.adapters.sqlite.connection import union
 from collegium.adapters.sqlite.journal_part import JournalPart
@@ -24,11 +26,12 @@ from collegium.domain import chain
 from collegium.domain.errors import CollegiumError, StoreCorrupt
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
+from collegium.ports import Sealer
 
 _NEAR_ROWS = 64
 _EVENT = (
     "e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, coalesce(e.body, b.data), "
-    "e.salt, e.digest, e.mac"
+    "e.salt, e.digest, e.mac, e.blob"
 )
 _FROM = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e.blob"
 READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
@@ -41,7 +44,10 @@ HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"  # noqa: S608 constants
 class SqliteJournal:
     """Implements ``Journal``; made by ``open_store``."""
 
-    def __init__(self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes) -> None:
+    def __init__(
+        self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._part = part
@@ -58,6 +64,7 @@ class SqliteJournal:
     ) -> SqliteReceipt:
         """Orders ``drafts`` as the next events of ``run``; see ``Journal.append``."""
         request = prepare(run, drafts, expected=expected, fence=fence, head=head)
+        self._sealer.require(request.tenant)
         receipt = SqliteReceipt(request, self._part, self._writer)
         self._writer.put(receipt)
         return receipt
@@ -70,7 +77,7 @@ class SqliteJournal:
             last, rest = rows[-1][1], limit - near
             rows += await self._reader.far(lambda c: c.execute(READ, (run, last, rest)).fetchall())
         try:
-            return tuple(to_event(_whole(row)) for row in rows)
+            return tuple(to_event(self._whole(row)) for row in rows)
         except StoreCorrupt:
             self._reader.near(lambda c: tell_pruned(c, run))
             raise
@@ -105,7 +112,7 @@ class SqliteJournal:
         """Events of all runs in the order they were committed, and the cursor to go on from."""
         start = int(after or 0)
         rows = await self._reader.far(lambda c: c.execute(SCAN, (start, limit)).fetchall())
-        return tuple(to_event(_whole(row[1:])) for row in rows), str(rows[-1][0]) if rows else after
+        return readable(self._whole, (row[1:] for row in rows)), str(rows[-1][0]) if rows else after
 
     async def verify(self, run: str) -> int | None:
         """The first seq of ``run`` whose event is not as it was written, or None when the chain holds."""
@@ -115,12 +122,25 @@ class SqliteJournal:
             try:
                 head = connection.execute(HEAD, (run,)).fetchone()
                 rows = connection.execute(READ, (run, -(2**62), -1))
-                links = (to_link(EventRow(*row[:9], *map(_bytes, row[9:]))) for row in rows)
+                links = (
+                    as_hashed(self._sealer, to_link(EventRow(*row[:9], *map(_bytes, row[9:13]))), row[13])
+                    for row in rows
+                )
                 return chain.verify(self._key, links, head=None if head is None else (head[3], _bytes(head[4])))
             finally:
                 connection.execute("COMMIT")
 
         return await self._reader.far(check)
+
+
+    def _whole(self, row: Sequence[object]) -> EventRow:
+        if not isinstance(row[9], bytes) or not isinstance(row[12], bytes):
+            raise StoreCorrupt(
+                f"event {row[1]} of run {row[0]} has lost its body or its chain value: restore the store from a backup",
+                run=row[0],
+                seq=row[1],
+            )
+        return opened_row(self._sealer, row)
 
 
 class SqliteReceipt(Item):
@@ -196,16 +216,6 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
 
 def _head(row: tuple[object, ...]) -> Head:
     return to_head(str(row[0]), HeadRow(*row[1:]))  # type: ignore[arg-type] # as SQLite gives them
-
-
-def _whole(row: Sequence[object]) -> EventRow:
-    if not isinstance(row[9], bytes) or not isinstance(row[12], bytes):
-        raise StoreCorrupt(
-            f"event {row[1]} of run {row[0]} has lost its body or its chain value: restore the store from a backup",
-            run=row[0],
-            seq=row[1],
-        )
-    return EventRow(*row)  # type: ignore[arg-type] # as SQLite gives them
 
 
 def _bytes(value: object) -> bytes:

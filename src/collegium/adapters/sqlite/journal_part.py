@@ -7,18 +7,23 @@ import sqlite3
 from collections.abc import Iterator
 
 from collegium.adapters.admission import Append, Doubts, admit
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.rows import Entropy, EventRow, FenceRow, HeadRow, seal, to_us
 from collegium.adapters.sqlite.blobs import BlobPart
 from collegium.adapters.sqlite.connection import insert_rows
 from collegium.domain import chain
-from collegium.ports import Clock
+from collegium.domain.envelope import event_place
+from collegium.ports import Clock, Sealer
 
 INLINE_BYTES = 4 * 1024
 """Larger bodies go to the blobs."""
 _MAX_CACHED = 8_192
 HEAD = "SELECT tenant, status, seq, mac, deciding_seq, wake_at FROM heads WHERE run = ?"
 FENCE = "SELECT attempt, worker, open FROM fences WHERE run = ? AND task = ?"
-_PUT_EVENTS = "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)"
+_PUT_EVENTS = (
+    "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob, "
+    "key_version)"
+)
 _PUT_HEADS = "INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at)"
 # Recording appends leave the indexed columns alone, so that only the row itself is written.
 _MOVE_HEADS = "ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, mac = excluded.mac"
@@ -38,7 +43,10 @@ class JournalPart:
     write, says that no other connection has changed the file.
     """
 
-    def __init__(self, blobs: BlobPart, *, clock: Clock, chain_key: bytes, entropy: Entropy) -> None:
+    def __init__(
+        self, blobs: BlobPart, *, clock: Clock, chain_key: bytes, entropy: Entropy, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self.doubts = Doubts()
         self._blobs = blobs
         self._clock = clock
@@ -96,6 +104,14 @@ class JournalPart:
         self._blobs.gather(row.tenant, name, row.body, stored_us=to_us(self._clock.now()))
         return (*row._replace(body=None), name)  # type: ignore[arg-type] # the column, not the row, is empty
 
+    def _sealed(self, row: tuple[object, ...]) -> tuple[object, ...]:
+        body = row[9]
+        if not self._sealer.is_on or not isinstance(body, bytes):
+            return (*row, 0)
+        run, seq, _, tenant = row[:4]
+        data, version = self._sealer.seal(str(tenant), event_place(str(tenant), str(run), int(str(seq))), body)
+        return (*row[:9], data, *row[10:], version)
+
     def _head(self, run: str, connection: sqlite3.Connection) -> HeadRow | None:
         if run not in self._heads:
             row = connection.execute(HEAD, (run,)).fetchone()
@@ -110,7 +126,7 @@ class JournalPart:
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Writes all rows gathered in this transaction."""
-        insert_rows(connection, _PUT_EVENTS, self._events)
+        insert_rows(connection, _PUT_EVENTS, [self._sealed(row) for row in self._events])
         for runs, tail in ((self._moved - self._decided, _MOVE_HEADS), (self._decided, _DECIDE_HEADS)):
             heads = ((run, self._heads[run]) for run in runs)
             insert_rows(connection, _PUT_HEADS, [(run, *head) for run, head in heads if head is not None], tail)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.record_rules import check, kind_of, version_conflict
 from collegium.adapters.rows import require_text
+from collegium.adapters.sealed import meets_all, opened_record, sealed_record, split
 from collegium.adapters.sqlite.blobs import BlobPart
 from collegium.adapters.sqlite.reader import Reader
 from collegium.adapters.sqlite.writer import Item, Writer
 from collegium.domain.record import Condition, Record
+from collegium.ports import Sealer
 
 GET = "SELECT version, value FROM records WHERE kind = ? AND tenant = ? AND key = ?"
 PUT = (
-    "INSERT INTO records (kind, tenant, key, version, value) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (kind, tenant, key) DO UPDATE SET version = excluded.version, value = excluded.value"
+    "INSERT INTO records (kind, tenant, key, version, value, key_version) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (kind, tenant, key) DO UPDATE SET version = excluded.version, value = excluded.value, "
+    "key_version = excluded.key_version"
 )
 DELETE = "DELETE FROM records WHERE kind = ? AND tenant = ? AND key = ?"
 _JSON_TYPES = {
@@ -31,7 +36,8 @@ _JSON_TYPES = {
 class SqliteRecords:
     """Implements ``Records``; made by ``open_store``. What returned is durable."""
 
-    def __init__(self, writer: Writer, reader: Reader, blobs: BlobPart) -> None:
+    def __init__(self, writer: Writer, reader: Reader, blobs: BlobPart, sealer: Sealer = PLAIN) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._blobs = blobs
@@ -39,11 +45,12 @@ class SqliteRecords:
     async def get(self, kind: str, tenant: str, key: str) -> Record | None:
         """The record or None."""
         row = self._reader.near(lambda c: c.execute(GET, (kind, tenant, key)).fetchone())
-        return None if row is None else _record(kind, tenant, (key, *row))
+        return None if row is None else self._record(kind, tenant, (key, *row))
 
     async def put(self, record: Record, *, expected: int | None = None) -> Record:
         """Stores ``record.value``; returns it with its new version. Raises ``Conflict`` or ``StoreError``."""
-        item = _Put(record, expected, self._blobs)
+        self._sealer.require(record.tenant)
+        item = _Put(record, expected, self._blobs, self._sealer)
         self._writer.put(item)
         await self._writer.settled(item)
         return msgspec.structs.replace(record, version=item.version)
@@ -59,19 +66,35 @@ class SqliteRecords:
         self, kind: str, tenant: str, conditions: Sequence[Condition] = (), *, after: str = "", limit: int = 100
     ) -> tuple[Record, ...]:
         """Records that meet all conditions, by key, with ``key > after``. Raises ValueError for a wrong condition."""
-        sql, values = find_statement(conditions)
-        all_values = (kind, tenant, after, *values, max(0, limit))
-        rows = await self._reader.far(lambda c: c.execute(sql, all_values).fetchall())
-        return tuple(_record(kind, tenant, row) for row in rows)
+        for condition in conditions:
+            check(condition)
+        here, other = split(self._sealer, kind, conditions)
+        sql, values = find_statement(here)
+        found: list[Record] = []
+        while len(found) < limit:
+            all_values = (kind, tenant, after, *values, limit)
+            rows = await self._reader.far(partial(_rows, sql, all_values))
+            records = [self._record(kind, tenant, row) for row in rows]
+            found += [record for record in records if meets_all(record.value, other)]
+            if len(rows) < limit:
+                break
+            after = rows[-1][0]
+        return tuple(found[:limit])
+
+    def _record(self, kind: str, tenant: str, row: tuple[str, int, str]) -> Record:
+        key, version, value = row
+        plain = opened_record(self._sealer, kind, tenant, key, value.encode())
+        return Record(kind=kind, tenant=tenant, key=key, value=msgspec.json.decode(plain), version=version)
 
 
 class _Put(Item):
-    __slots__ = ("_blobs", "_expected", "_key", "_value", "version")
+    __slots__ = ("_blobs", "_expected", "_key", "_stored", "_value", "version")
 
-    def __init__(self, record: Record, expected: int | None, blobs: BlobPart) -> None:
+    def __init__(self, record: Record, expected: int | None, blobs: BlobPart, sealer: Sealer) -> None:
         super().__init__()
         self._key = _checked_key(record.kind, record.tenant, record.key)
         self._value = msgspec.json.encode(record.value)
+        self._stored = sealed_record(sealer, *self._key, self._value)
         self._blobs = blobs
         self._expected = expected
         self.version = 0
@@ -79,7 +102,8 @@ class _Put(Item):
     def apply(self, connection: sqlite3.Connection) -> None:
         self._blobs.check(self._key[1], [self._value])
         self.version = _checked(connection, self._key, self._expected) + 1
-        connection.execute(PUT, (*self._key, self.version, self._value.decode()))
+        value, key_version = self._stored
+        connection.execute(PUT, (*self._key, self.version, value.decode(), key_version))
 
 
 class _Delete(Item):
@@ -131,6 +155,5 @@ def find_statement(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
     return sql, values
 
 
-def _record(kind: str, tenant: str, row: tuple[str, int, str]) -> Record:
-    key, version, value = row
-    return Record(kind=kind, tenant=tenant, key=key, value=msgspec.json.decode(value), version=version)
+def _rows(sql: str, values: tuple[object, ...], connection: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    return connection.execute(sql, values).fetchall()

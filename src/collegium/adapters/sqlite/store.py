@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.folders import make_folder
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.archive import SqliteArchive
@@ -24,7 +25,7 @@ from collegium.adapters.sqlite.writer import QUICK_S, Writer
 from collegium.adapters.transfer import require_whole
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreCorrupt, StoreError, StoreReadOnly
-from collegium.ports import Clock
+from collegium.ports import Clock, Sealer
 
 
 class StoreMeta(NamedTuple):
@@ -43,20 +44,28 @@ class SqliteStore:
     """
 
     def __init__(
-        self, path: Path, meta: StoreMeta, *, writer: Writer, clock: Clock, chain_key: bytes, entropy: Entropy
+        self,
+        path: Path,
+        meta: StoreMeta,
+        *,
+        writer: Writer,
+        clock: Clock,
+        chain_key: bytes,
+        entropy: Entropy,
+        sealer: Sealer = PLAIN,
     ) -> None:
         self.path = path
         self.meta = meta
         self.writer = writer
         self._reader = Reader(path)
-        blobs = BlobPart()
-        events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy)
+        blobs = BlobPart(sealer)
+        events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy, sealer=sealer)
         writer.join(events)
         writer.join(blobs)
-        self.journal = SqliteJournal(writer, self._reader, events, chain_key=chain_key)
-        self.records = SqliteRecords(writer, self._reader, blobs)
-        self.blobs = SqliteBlobs(writer, self._reader, blobs, clock=clock)
-        self.archive = SqliteArchive(writer, self._reader, events, chain_key=chain_key)
+        self.journal = SqliteJournal(writer, self._reader, events, chain_key=chain_key, sealer=sealer)
+        self.records = SqliteRecords(writer, self._reader, blobs, sealer)
+        self.blobs = SqliteBlobs(writer, self._reader, blobs, clock=clock, sealer=sealer)
+        self.archive = SqliteArchive(writer, self._reader, events, chain_key=chain_key, sealer=sealer)
 
     @property
     def commits(self) -> tuple[int, int]:
@@ -83,6 +92,7 @@ def open_store(
     busy_timeout_s: float = 5.0,
     quick_s: float = QUICK_S,
     is_filling: bool = False,
+    sealer: Sealer = PLAIN,
 ) -> SqliteStore:
     """Opens the store at ``path``, made if it is missing, its folder too.
 
@@ -95,6 +105,7 @@ def open_store(
         busy_timeout_s: How long to wait for another process that is writing.
         quick_s: As long as commits take no longer, the event loop may do them itself; 0 for never.
         is_filling: Whether this is the transfer that fills it, which others have to wait for.
+        sealer: Encrypts what is stored.
 
     Raises:
         StoreCorrupt: the file is damaged, no store, or made by a newer version of collegium.
@@ -107,7 +118,13 @@ def open_store(
     writer = Writer(path, linger_s=linger_s, busy_timeout_s=busy_timeout_s, quick_s=quick_s)
     try:
         return SqliteStore(
-            path, meta, writer=writer, clock=clock or SystemClock(), chain_key=chain_key, entropy=entropy
+            path,
+            meta,
+            writer=writer,
+            clock=clock or SystemClock(),
+            chain_key=chain_key,
+            entropy=entropy,
+            sealer=sealer,
         )
     except StoreError:
         writer.close()
