@@ -1,13 +1,19 @@
-"""Waiting for a run until it has ended or waits for a person."""
+"""Waiting for a run: until it has ended or waits for a person, or for whatever comes, as long as one may."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
+from collegium.domain.event import Event
 from collegium.domain.head import FINISHED
 from collegium.domain.report import RunReport
 from collegium.server.access.access import Access
+from collegium.server.caller import Authenticator
+
+CHECK_S = 15.0
+"""So often whoever looks on is asked whether the credentials still hold."""
 
 
 async def until_it_rests(access: Access, run: str, *, within_s: float, is_end_only: bool = False) -> RunReport:
@@ -24,3 +30,39 @@ async def until_it_rests(access: Access, run: str, *, within_s: float, is_end_on
                     if event.type in rests:
                         break
     return await access.runs.report(run)
+
+
+async def while_valid(
+    access: Access, authenticator: Authenticator, run: str, *, after: int
+) -> AsyncIterator[Event | None]:
+    """Events of ``run`` with ``seq > after``, None now and then while there is none.
+
+    It ends when the run has, and where the caller's credentials hold no more.
+    """
+    follower = access.live.follow(run, after=after)
+    coming: asyncio.Future[Event | None] | None = None
+    loop = asyncio.get_running_loop()
+    check_at_s = loop.time() + CHECK_S
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(_next(follower))
+            await asyncio.wait((coming,), timeout=max(0.0, check_at_s - loop.time()))
+            if loop.time() >= check_at_s:
+                check_at_s = loop.time() + CHECK_S
+                if not await authenticator.still_valid(access.principal):
+                    return
+            if not coming.done():
+                yield None
+                continue
+            event, coming = coming.result(), None
+            if event is None:
+                return
+            yield event
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _next(follower: AsyncIterator[Event]) -> Event | None:
+    return await anext(follower, None)

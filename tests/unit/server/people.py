@@ -21,5 +21,5 @@ class Somebody:
         return self.principal
 
     async def still_valid(self, principal: Principal) -> bool:
-        """Always."""
-        return True
+        """As long as somebody is there."""
+        return self.principal is not None

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from ag_ui.core import Event as AnyEvent
 from ag_ui.core import EventType
 from hypothesis import given, settings
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from collegium.domain.event import Event
-from collegium.domain.principal import Principal, scopes_of
+from collegium.domain.principal import Principal, local, scopes_of
 from collegium.domain.run import fold
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.server import waiting
 from collegium.server.agui.outbound import Translator
 from collegium.testing.harness import team
 from collegium.testing.scripted import ScriptedModel, Step
@@ -221,6 +223,19 @@ async def test_who_leaves_the_stream_leaves_the_run_as_it_is(serve: Serve):
         await model.asked.wait()
         (head,) = await app.runs()
         assert (await app.state(head.run)).status == "running"
+
+
+async def test_a_stream_ends_with_the_credentials(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(waiting, "CHECK_S", 0.05)
+    model = Hanging()
+    async with team(model) as app:
+        somebody = Somebody(local("default"))
+        served = await serve(app, authenticator=somebody)
+        streaming = asyncio.ensure_future(streamed(served, asking()))
+        await model.asked.wait()
+        somebody.principal = None
+        events = await streaming
+        assert (events[-1].type, events[-1].code) == (EventType.RUN_ERROR, "expired")
 
 
 async def test_what_does_not_do_is_refused(serve: Serve):

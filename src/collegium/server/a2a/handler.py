@@ -56,7 +56,7 @@ from collegium.domain.run import RunState, apply
 from collegium.server.a2a import inbound, tasks
 from collegium.server.a2a.card import extended_card
 from collegium.server.access.access import Access
-from collegium.server.waiting import until_it_rests
+from collegium.server.waiting import until_it_rests, while_valid
 
 MAX_WAIT_S: Final = 300.0
 """So long ``SendMessage`` waits for a run to come to rest; then the task is given as it stands."""
@@ -125,7 +125,7 @@ class A2aHandler(RequestHandler):
         with _told():
             access = access_of(context)
             run = await _accept(access, params)
-            async for event in _follow(access, await access.runs.state(run), history=_history(params)):
+            async for event in _follow(context, await access.runs.state(run), history=_history(params)):
                 yield event
 
     @validate_request_params
@@ -138,7 +138,7 @@ class A2aHandler(RequestHandler):
             state = await access.runs.state(params.id)
             if tasks.task_state(state) in tasks.TERMINAL:
                 raise UnsupportedOperationError(f"{state.id} has ended: nothing of it will change")
-            async for event in _follow(access, state):
+            async for event in _follow(context, state):
                 yield event
 
     @validate_request_params
@@ -229,14 +229,19 @@ async def _task(access: Access, state: RunState, *, history: int | None = None, 
     return tasks.task(state, await access.conversations.name(state), history=history, has_artifacts=has_artifacts)
 
 
-async def _follow(access: Access, state: RunState, *, history: int | None = None) -> AsyncIterator[StreamEvent]:
+async def _follow(
+    call: ServerCallContext, state: RunState, *, history: int | None = None
+) -> AsyncIterator[StreamEvent]:
     """The task as it stands, then its changes until it has ended or asks something."""
+    access = access_of(call)
     context = await access.conversations.name(state)
     yield tasks.task(state, context, history=history)
     before = tasks.task_state(state)
     if before in tasks.TERMINAL or before == TaskState.TASK_STATE_INPUT_REQUIRED:
         return
-    async for event in access.live.follow(state.id, after=state.seq):
+    async for event in while_valid(access, call.state["authenticator"], state.id, after=state.seq):
+        if event is None:
+            continue
         state = apply(state, event)
         now = tasks.task_state(state)
         if now in tasks.TERMINAL and (answer := tasks.artifact(state)) is not None:
@@ -251,6 +256,7 @@ async def _follow(access: Access, state: RunState, *, history: int | None = None
         if now in tasks.TERMINAL or now == TaskState.TASK_STATE_INPUT_REQUIRED:
             return
         before = now
+    raise InvalidRequestError("not_authenticated: the credentials hold no more: subscribe again with new ones")
 
 
 def _progress(state: RunState, event: Event) -> str | None:

@@ -28,7 +28,12 @@ _MAX_AGE_S: Final = 300
 class _Contexts(ServerCallContextBuilder):
     def build(self, request: Request) -> ServerCallContext:
         """The context of a request: what its caller may do, which version it speaks."""
-        state = {"access": access(request), "base": _base(request), "headers": dict(request.headers)}
+        state = {
+            "access": access(request),
+            "authenticator": request.app.state.authenticator,
+            "base": _base(request),
+            "headers": dict(request.headers),
+        }
         return ServerCallContext(state=state)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -16,17 +15,16 @@ from starlette.responses import Response, StreamingResponse
 
 from collegium.domain.asking import run_of
 from collegium.domain.errors import AlreadyDecided, CollegiumError, NotFound, UsageError
-from collegium.domain.event import Event
 from collegium.domain.run import RunState, fold
 from collegium.server.access.access import Access
 from collegium.server.agui import inbound
 from collegium.server.agui.outbound import Translator
 from collegium.server.caller import Authenticator, access
 from collegium.server.problem import problem
+from collegium.server.waiting import while_valid
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_ID_CHARS: Final = 500
-HEARTBEAT_S: Final = 15.0
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _ENCODER: Final = EventEncoder()
 _log = logging.getLogger("collegium.agui")
@@ -103,7 +101,7 @@ async def _told(
         yield one
     if told.is_over():
         return
-    async for event in _events(caller, authenticator, state):
+    async for event in while_valid(caller, authenticator, state.id, after=state.seq):
         if event is None:
             yield None
             continue
@@ -112,30 +110,3 @@ async def _told(
         if told.is_over():
             return
     yield told.failed("expired", "the credentials hold no more: ask again with new ones")
-
-
-async def _events(caller: Access, authenticator: Authenticator, state: RunState) -> AsyncIterator[Event | None]:
-    """Events behind ``state``; None now and then, while there is nothing. Ends where the credentials hold no more."""
-    follower = caller.live.follow(state.id, after=state.seq)
-    coming: asyncio.Future[Event | None] | None = None
-    try:
-        while True:
-            coming = coming or asyncio.ensure_future(_next(follower))
-            done, _ = await asyncio.wait((coming,), timeout=HEARTBEAT_S)
-            if not done:
-                if not await authenticator.still_valid(caller.principal):
-                    return
-                yield None
-                continue
-            event, coming = coming.result(), None
-            if event is None:
-                return
-            yield event
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
-
-
-async def _next(follower: AsyncIterator[Event]) -> Event | None:
-    return await anext(follower, None)
