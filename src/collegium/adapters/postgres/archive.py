@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from collegium.adapters.blob_rules import Elsewhere, Names, names_in, nowhere, take_readings
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.postgres import blobs
 from collegium.adapters.postgres.checkpoints import PostgresCheckpoints
 from collegium.adapters.postgres.connection import Connection
@@ -17,12 +18,14 @@ from collegium.adapters.postgres.reader import Reader
 from collegium.adapters.postgres.wire import Batch
 from collegium.adapters.postgres.writer import Deed, Writer
 from collegium.adapters.rows import to_us
+from collegium.adapters.sealed import as_hashed, opened_blob, opened_body, opened_record, plain_or_nothing
 from collegium.domain import chain
 from collegium.domain.chain import Link
 from collegium.domain.checkpoint import Checkpoint, Coverage
 from collegium.domain.errors import Conflict, NotFound
 from collegium.domain.head import FINISHED
 from collegium.domain.tombstone import Tombstone, signed, verify
+from collegium.ports import Sealer
 
 _PAGE: Final = 2_000
 LINKS: Final = (
@@ -61,7 +64,16 @@ _DECODE: Final = msgspec.json.Decoder(Tombstone).decode
 class PostgresArchive:
     """Implements ``Archive``; made by ``open_store``."""
 
-    def __init__(self, writer: Writer, reader: Reader, checkpoints: PostgresCheckpoints, *, chain_key: bytes) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        reader: Reader,
+        checkpoints: PostgresCheckpoints,
+        *,
+        chain_key: bytes,
+        sealer: Sealer = PLAIN,
+    ) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._key = chain_key
@@ -69,7 +81,7 @@ class PostgresArchive:
 
     async def links(self, run: str, after: int = 0, limit: int = 1_000) -> tuple[Link, ...]:
         """Events as stored, in order."""
-        return tuple(map(_link, await self._reader.rows(LINKS, (run, after, max(0, limit)))))
+        return tuple(map(self._link, await self._reader.rows(LINKS, (run, after, max(0, limit)))))
 
     async def verify(self, run: str) -> int | None:
         """The first seq that is not as it was written (0: the tombstone), or None."""
@@ -79,11 +91,14 @@ class PostgresArchive:
             row = await (await cursor.execute(_HEAD, (run,))).fetchone()
             head = None if row is None else (row[0], row[1])
             buried = await (await cursor.execute(TOMBSTONE, (run,))).fetchone()
-            links = tuple(map(_link, await (await cursor.execute(LINKS, (run, -(2**62), None))).fetchall()))
+            rows = await (await cursor.execute(LINKS, (run, -(2**62), None))).fetchall()
+            links = tuple(map(self._link, rows))
             if buried is not None:
                 return verify(self._key, links, _DECODE(buried[0]), head=head)
-            # Without a tombstone a body that is gone counts as changed.
-            return chain.verify(self._key, (x._replace(body=x.body or b"") for x in links), head=head)
+            # Without a tombstone a body that is gone counts as changed; one whose key was destroyed does not.
+            pairs = zip(rows, links, strict=True)
+            whole = (x._replace(body=b"") if row[12] is None else x for row, x in pairs)
+            return chain.verify(self._key, whole, head=head)
 
         try:
             return await self._reader.at_once(check)
@@ -122,12 +137,12 @@ class PostgresArchive:
         (horizon,) = await self._reader.row(_HORIZON) or (0,)
         old = {(tenant, sha256) for tenant, sha256 in await self._reader.rows(_OLD, (cutoff,))}
         named = set(await elsewhere())
-        await _note_events(self._reader.rows, 0, named)
-        await _note_records(self._reader, named)
+        await _note_events(self._reader.rows, 0, named, self._sealer)
+        await _note_records(self._reader, named, self._sealer)
         stale = take_readings([(t, k, b) for t, k, b in await self._reader.rows(_READINGS)], named)
         if not old - named and not stale:
             return 0
-        item = _Collect(sorted(old - named - await elsewhere()), stale, horizon=horizon, cutoff=cutoff)
+        item = _Collect(sorted(old - named - await elsewhere()), stale, horizon=horizon, cutoff=cutoff, sealer=self._sealer)
         self._writer.put(item)
         await self._writer.settled(item)
         return item.count
@@ -136,7 +151,7 @@ class PostgresArchive:
         """Blobs named by events stored behind the cursor ``after``, and the cursor to go on from."""
         (horizon,) = await self._reader.row(_HORIZON) or (0,)
         named: Names = set()
-        await _note_events(self._reader.rows, int(after or 0), named)
+        await _note_events(self._reader.rows, int(after or 0), named, self._sealer)
         # Whatever was under way meanwhile is at the horizon of that moment, or behind it.
         return named, str(horizon - 1)
 
@@ -151,6 +166,9 @@ class PostgresArchive:
     async def covered(self, tenant: str, against: Checkpoint | None = None) -> Coverage:
         """What all checkpoints of ``tenant`` say together."""
         return await self._checkpoints.covered(tenant, against)
+
+    def _link(self, row: tuple[Any, ...]) -> Link:
+        return as_hashed(self._sealer, _link(row), row[13])
 
 
 class _Prune(Deed):
@@ -177,12 +195,19 @@ class _Prune(Deed):
 
 
 class _Collect(Deed):
-    __slots__ = ("_blobs", "_cutoff", "_horizon", "_readings", "count")
+    __slots__ = ("_blobs", "_cutoff", "_horizon", "_readings", "_sealer", "count")
 
     def __init__(
-        self, names: Sequence[tuple[str, str]], readings: Sequence[tuple[str, str]], *, horizon: int, cutoff: int
+        self,
+        names: Sequence[tuple[str, str]],
+        readings: Sequence[tuple[str, str]],
+        *,
+        horizon: int,
+        cutoff: int,
+        sealer: Sealer,
     ) -> None:
         super().__init__()
+        self._sealer = sealer
         self._blobs = names
         self._readings = readings
         self._horizon = horizon
@@ -199,7 +224,7 @@ class _Collect(Deed):
         await connection.execute(_STOP)
         named: Names = set()
         # Whatever was under way when it was read is at the horizon of that moment, or behind it.
-        await _note_events(rows, self._horizon - 1, named)
+        await _note_events(rows, self._horizon - 1, named, self._sealer)
         self.count = 0
         for tenant, sha256 in self._blobs:
             if (tenant, sha256) not in named:
@@ -220,29 +245,32 @@ async def _find(reader: Reader, run: str) -> Tombstone | None:
     return None if row is None else _DECODE(row[0])
 
 
-async def _note_events(rows: Any, pos: int, named: Names) -> None:
+async def _note_events(rows: Any, pos: int, named: Names, sealer: Sealer) -> None:
     """Adds the blobs that are named by events behind ``pos``; ``rows`` runs a query."""
     last: tuple[object, ...] = (pos, "\U0010ffff", 0)
     large: Names = set()
     while page := await rows(NAMING, (*last, _PAGE)):
-        for _, _, _, tenant, blob, body in page:
+        for _, run, seq, tenant, blob, body in page:
             if blob is not None:
                 large.add((tenant, blob))
-            named.update((tenant, name) for name in names_in(body or b""))
+            plain = plain_or_nothing(opened_body, sealer, tenant, run, seq, blob=None, body=body or b"")
+            named.update((tenant, name) for name in names_in(plain))
         last = page[-1][:3]
     named |= large
     # One at a time: there may be many, and they may be large.
     for tenant, blob in large:
         for (data,) in await rows(blobs.GET, (tenant, blob)):
-            named.update((tenant, name) for name in names_in(data))
+            plain = plain_or_nothing(opened_blob, sealer, tenant, blob, data)
+            named.update((tenant, name) for name in names_in(plain))
 
 
-async def _note_records(reader: Reader, named: Names) -> None:
+async def _note_records(reader: Reader, named: Names, sealer: Sealer) -> None:
     last: tuple[object, ...] = ("", "", "")
     while page := await reader.rows(OTHERS, (*last, _PAGE)):
-        for kind, tenant, _, value in page:
+        for kind, tenant, key, value in page:
             if kind != "extraction":
-                named.update((tenant, name) for name in names_in(value))
+                plain = plain_or_nothing(opened_record, sealer, kind, tenant, key, value)
+                named.update((tenant, name) for name in names_in(plain))
         last = page[-1][:3]
 
 

@@ -7,23 +7,29 @@ from collections.abc import Sequence
 from typing import Final
 
 from collegium.adapters.blob_rules import LIMIT_BYTES, Gathered
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.postgres.connection import Connection
 from collegium.adapters.postgres.reader import Reader
-from collegium.adapters.postgres.wire import BYTES, INT8, TEXT, Batch, Statement
+from collegium.adapters.postgres.wire import BYTES, INT4, INT8, TEXT, Batch, Statement
 from collegium.adapters.postgres.writer import Deed, Item, Writer
 from collegium.adapters.rows import require_text, to_us
-from collegium.domain.errors import CollegiumError, NotFound, StoreCorrupt
-from collegium.ports import Clock
+from collegium.adapters.sealed import opened_blob
+from collegium.domain.envelope import blob_place
+from collegium.domain.errors import CollegiumError, NotFound
+from collegium.ports import Clock, Sealer
 
 GET: Final = "SELECT data FROM blobs WHERE tenant = %s AND sha256 = %s"
+# What is there stays as it is, unless it was sealed with a key that is no longer in use, or destroyed.
 # In the order of their names, so that two writers that put the same ones never lock each other out.
 PUT: Final = Statement(
     "put_blobs",
     """
-    INSERT INTO blobs (tenant, sha256, data, stored_at) SELECT * FROM unnest($1, $2, $3, $4)
-    ON CONFLICT (tenant, sha256) DO UPDATE SET stored_at = greatest(blobs.stored_at, excluded.stored_at)
+    INSERT INTO blobs (tenant, sha256, data, key_version, stored_at) SELECT * FROM unnest($1, $2, $3, $4, $5)
+    ON CONFLICT (tenant, sha256) DO UPDATE
+    SET stored_at = greatest(blobs.stored_at, excluded.stored_at), key_version = excluded.key_version,
+        data = CASE WHEN blobs.key_version = excluded.key_version THEN blobs.data ELSE excluded.data END
     """,
-    (TEXT, TEXT, BYTES, INT8),
+    (TEXT, TEXT, BYTES, INT4, INT8),
 )
 DELETE: Final = "DELETE FROM blobs WHERE tenant = %s AND sha256 = %s"
 _MAX_BYTES: Final = 8 * 1024 * 1024
@@ -32,8 +38,9 @@ _MAX_BYTES: Final = 8 * 1024 * 1024
 class BlobPart(Gathered):
     """The blobs' part of a writer's transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, sealer: Sealer = PLAIN) -> None:
         super().__init__()
+        self._sealer = sealer
         self._flushes: list[_Flush] = []
 
     def take(self, items: Sequence[Item]) -> bool:
@@ -54,13 +61,14 @@ class BlobPart(Gathered):
 
     def write(self, batch: Batch) -> None:
         """Writes all blobs of this transaction; those that are there already only become younger."""
-        rows: list[tuple[str, str, bytes, int]] = []
+        rows: list[tuple[str, str, bytes, int, int]] = []
         size = 0
         for (tenant, name), (data, stored_us) in sorted(self.gathered.items()):
             if rows and size + len(data) > _MAX_BYTES:
                 batch.add(PUT, rows)
                 rows, size = [], 0
-            rows.append((tenant, name, data, stored_us))
+            stored, version = self._sealer.seal(tenant, blob_place(tenant, name), data)
+            rows.append((tenant, name, stored, version, stored_us))
             size += len(data)
         if rows:
             batch.add(PUT, rows)
@@ -81,7 +89,10 @@ class BlobPart(Gathered):
 class PostgresBlobs:
     """Implements ``Blobs``; made by ``open_store``."""
 
-    def __init__(self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock) -> None:
+    def __init__(
+        self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._part = part
@@ -96,6 +107,7 @@ class PostgresBlobs:
         if len(data) > LIMIT_BYTES:
             raise ValueError(f"a blob of {len(data)} bytes is too large; the cap is {LIMIT_BYTES}")
         require_text(tenant)
+        self._sealer.require(tenant)
         name = hashlib.sha256(data).hexdigest()
         self._writer.put(_Put(self._part, tenant, name, bytes(data), to_us(self._clock.now())))
         return name
@@ -111,14 +123,7 @@ class PostgresBlobs:
         row = await self._reader.row(GET, (tenant, sha256))
         if row is None:
             raise NotFound(f"tenant {tenant!r} has no blob {sha256}", tenant=tenant, sha256=sha256)
-        data = bytes(row[0])
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreCorrupt(
-                f"blob {sha256} of tenant {tenant!r} does not hold the bytes it is named by: restore it from a backup",
-                tenant=tenant,
-                sha256=sha256,
-            )
-        return data
+        return opened_blob(self._sealer, tenant, sha256, bytes(row[0]))
 
     async def delete(self, tenant: str, sha256: str) -> bool:
         """Whether there was something to delete; durable when it returns."""

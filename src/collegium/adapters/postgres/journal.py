@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from typing import Final
 
 from collegium.adapters.admission import prepare
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.postgres.archive import tell_pruned
 from collegium.adapters.postgres.journal_part import AppendItem, JournalPart
 from collegium.adapters.postgres.reader import Reader, Row
 from collegium.adapters.postgres.writer import Writer
 from collegium.adapters.rows import EventRow, HeadRow, sealed_event, to_event, to_head, to_us
+from collegium.adapters.sealed import opened_row, readable
 from collegium.domain.errors import CollegiumError, StoreCorrupt
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
+from collegium.ports import Sealer
 
 # Few bodies are blobs: a join would look for one of every event.
 BODY: Final = "coalesce(e.body, (SELECT b.data FROM blobs b WHERE b.tenant = e.tenant AND b.sha256 = e.blob))"
-_EVENT: Final = f"e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, {BODY}, e.salt, e.digest, e.mac"
+_EVENT: Final = (
+    f"e.run, e.seq, e.id, e.tenant, e.type, e.v, e.at, e.task, e.attempt, {BODY}, e.salt, e.digest, e.mac, e.blob"
+)
 READ: Final = f"SELECT {_EVENT} FROM events e WHERE e.run = %s AND e.seq > %s ORDER BY e.seq LIMIT %s"  # noqa: S608 constants
 # The place of an event is the number of its transaction, or that of the run's event before it where that is higher.
 # Below the oldest transaction still under way nothing can be committed any more.
@@ -33,7 +38,10 @@ HEAD: Final = f"SELECT {_HEAD} FROM heads h WHERE h.run = %s"  # noqa: S608 cons
 class PostgresJournal:
     """Implements ``Journal``; made by ``open_store``."""
 
-    def __init__(self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes) -> None:
+    def __init__(
+        self, writer: Writer, reader: Reader, part: JournalPart, *, chain_key: bytes, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._part = part
@@ -50,6 +58,7 @@ class PostgresJournal:
     ) -> PostgresReceipt:
         """Orders ``drafts`` as the next events of ``run``; see ``Journal.append``."""
         request = prepare(run, drafts, expected=expected, fence=fence, head=head)
+        self._sealer.require(request.tenant)
         receipt = PostgresReceipt(AppendItem(request, self._part.doubts), self._part, self._writer)
         self._writer.put(receipt.item)
         return receipt
@@ -58,7 +67,7 @@ class PostgresJournal:
         """Durable events of ``run`` with ``seq > after``, in order. Raises ``StoreCorrupt`` for an unreadable one."""
         rows = await self._reader.rows(READ, (run, after, max(0, limit)))
         try:
-            return tuple(to_event(_whole(row)) for row in rows)
+            return tuple(to_event(self._whole(row)) for row in rows)
         except StoreCorrupt:
             await tell_pruned(self._reader, run)
             raise
@@ -83,8 +92,17 @@ class PostgresJournal:
         """Events of all runs in an order that later commits cannot precede, and the cursor to go on from."""
         pos, run, seq = after.split(":") if after else ("0", "", "0")
         rows = await self._reader.rows(SCAN, (int(pos), run, int(seq), max(0, limit)))
-        events = tuple(to_event(_whole(row[1:])) for row in rows)
+        events = readable(self._whole, (row[1:] for row in rows))
         return events, f"{rows[-1][0]}:{rows[-1][1]}:{rows[-1][2]}" if rows else after
+
+    def _whole(self, row: Row) -> EventRow:
+        if row[9] is None:
+            raise StoreCorrupt(
+                f"event {row[1]} of run {row[0]} has lost its body: restore the store from a backup",
+                run=row[0],
+                seq=row[1],
+            )
+        return opened_row(self._sealer, row)
 
 
 class PostgresReceipt:
@@ -146,10 +164,3 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
 def _head(row: Row) -> Head:
     return to_head(row[0], HeadRow(*row[1:]))
 
-
-def _whole(row: Row) -> EventRow:
-    if row[9] is None:
-        raise StoreCorrupt(
-            f"event {row[1]} of run {row[0]} has lost its body: restore the store from a backup", run=row[0], seq=row[1]
-        )
-    return EventRow(*row)

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from collegium.adapters.admission import Append, Doubts, admit
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.postgres.blobs import PUT, BlobPart
 from collegium.adapters.postgres.connection import Connection
 from collegium.adapters.postgres.wire import BEGIN, BOOL, BYTES, COMMIT, INT4, INT8, TEXT, Batch, Statement
 from collegium.adapters.postgres.writer import Item
 from collegium.adapters.rows import Entropy, EventRow, FenceRow, HeadRow, seal, to_us
 from collegium.domain import chain
+from collegium.domain.envelope import event_place
 from collegium.domain.errors import CollegiumError
 from collegium.domain.event import fence_change
-from collegium.ports import Clock
+from collegium.ports import Clock, Sealer
 
 INLINE_BYTES: Final = 4 * 1024
 """Larger bodies go to the blobs."""
@@ -53,13 +55,14 @@ FENCES: Final = Statement(
 PUT_EVENTS: Final = Statement(
     "put_events",
     """
-    INSERT INTO events (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
+    INSERT INTO events (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob,
+                        key_version)
     SELECT greatest(pos, collegium_pos()),
-           run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-         AS new (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob)
+           run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob, key_version
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+         AS new (pos, run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob, key_version)
     """,
-    (INT8, TEXT, INT8, TEXT, TEXT, TEXT, INT4, INT8, TEXT, INT4, BYTES, BYTES, BYTES, BYTES, TEXT),
+    (INT8, TEXT, INT8, TEXT, TEXT, TEXT, INT4, INT8, TEXT, INT4, BYTES, BYTES, BYTES, BYTES, TEXT, INT4),
 )
 # Recording appends leave the indexed columns alone, so that the row can be changed in its place.
 MOVE_HEADS: Final = Statement(
@@ -125,7 +128,10 @@ class AppendItem(Item):
 class JournalPart:
     """Admits appends one after the other against what was locked and gathered so far."""
 
-    def __init__(self, blobs: BlobPart, *, clock: Clock, chain_key: bytes, entropy: Entropy) -> None:
+    def __init__(
+        self, blobs: BlobPart, *, clock: Clock, chain_key: bytes, entropy: Entropy, sealer: Sealer = PLAIN
+    ) -> None:
+        self._sealer = sealer
         self.doubts = Doubts()
         self._blobs = blobs
         self._clock = clock
@@ -185,7 +191,7 @@ class JournalPart:
         """Writes all rows gathered in this transaction."""
         if not self._events:
             return
-        batch.add(PUT_EVENTS, self._events)
+        batch.add(PUT_EVENTS, [self._sealed(row) for row in self._events])
         moved = [(run, head.seq, head.mac) for run in self._moved - self._decided if (head := self._heads[run])]
         if moved:
             batch.add(MOVE_HEADS, moved)
@@ -248,6 +254,14 @@ class JournalPart:
         name = hashlib.sha256(row.body).hexdigest()
         self._blobs.gather(row.tenant, name, row.body, stored_us=to_us(self._clock.now()))
         return (place, *row[:9], None, *row[10:], name)
+
+    def _sealed(self, row: tuple[object, ...]) -> tuple[object, ...]:
+        body = row[10]
+        if not self._sealer.is_on or not isinstance(body, bytes):
+            return (*row, 0)
+        _, run, seq, _, tenant = row[:5]
+        data, version = self._sealer.seal(str(tenant), event_place(str(tenant), str(run), int(str(seq))), body)
+        return (*row[:10], data, *row[11:], version)
 
 
 def _reservation(appends: Iterable[Append]) -> list[tuple[object, ...]]:

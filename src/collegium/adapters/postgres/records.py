@@ -8,25 +8,30 @@ from typing import Any, Final
 import msgspec
 from psycopg.types.json import Jsonb
 
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.postgres.blobs import BlobPart
 from collegium.adapters.postgres.reader import Reader, Row
 from collegium.adapters.postgres.writer import Item, Writer
 from collegium.adapters.record_rules import check, kind_of, version_conflict
 from collegium.adapters.rows import require_text
+from collegium.adapters.sealed import meets_all, opened_record, sealed_record, split
+from collegium.domain.envelope import SEALED_FIELD
 from collegium.domain.record import Condition, Record
+from collegium.ports import Sealer
 
 GET: Final = "SELECT version, value FROM records WHERE kind = %s AND tenant = %s AND key = %s"
 _PUT: Final = """
-INSERT INTO records (kind, tenant, key, version, value, fields) VALUES (%s, %s, %s, 1, %s, %s)
+INSERT INTO records (kind, tenant, key, version, value, fields, key_version) VALUES (%s, %s, %s, 1, %s, %s, %s)
 ON CONFLICT (kind, tenant, key) DO UPDATE
-SET version = records.version + 1, value = excluded.value, fields = excluded.fields RETURNING version
+SET version = records.version + 1, value = excluded.value, fields = excluded.fields,
+    key_version = excluded.key_version RETURNING version
 """
 _PUT_NEW: Final = """
-INSERT INTO records (kind, tenant, key, version, value, fields) VALUES (%s, %s, %s, 1, %s, %s)
+INSERT INTO records (kind, tenant, key, version, value, fields, key_version) VALUES (%s, %s, %s, 1, %s, %s, %s)
 ON CONFLICT (kind, tenant, key) DO NOTHING RETURNING version
 """
 _PUT_OVER: Final = """
-UPDATE records SET version = version + 1, value = %s, fields = %s
+UPDATE records SET version = version + 1, value = %s, fields = %s, key_version = %s
 WHERE kind = %s AND tenant = %s AND key = %s AND version = %s RETURNING version
 """
 _DELETE: Final = "DELETE FROM records WHERE kind = %s AND tenant = %s AND key = %s"
@@ -36,7 +41,8 @@ _TYPES: Final = {"null": "null", "bool": "boolean", "number": "number", "text": 
 class PostgresRecords:
     """Implements ``Records``; made by ``open_store``. What returned is durable."""
 
-    def __init__(self, writer: Writer, reader: Reader, blobs: BlobPart) -> None:
+    def __init__(self, writer: Writer, reader: Reader, blobs: BlobPart, sealer: Sealer = PLAIN) -> None:
+        self._sealer = sealer
         self._writer = writer
         self._reader = reader
         self._blobs = blobs
@@ -44,23 +50,24 @@ class PostgresRecords:
     async def get(self, kind: str, tenant: str, key: str) -> Record | None:
         """The record or None."""
         row = await self._reader.row(GET, (kind, tenant, key))
-        return None if row is None else _record(kind, tenant, (key, *row))
+        return None if row is None else self._record(kind, tenant, (key, *row))
 
     async def put(self, record: Record, *, expected: int | None = None) -> Record:
         """Stores ``record.value``; returns it with its new version. Raises ``Conflict`` or ``StoreError``."""
         key = _checked_key(record.kind, record.tenant, record.key)
-        value, fields = msgspec.json.encode(record.value), Jsonb(fields_of(record.value))
+        value = msgspec.json.encode(record.value)
         if not self._writer.is_idle:  # the blobs that it names were put before it
             barrier = Item()
             self._writer.put(barrier)
             await self._writer.settled(barrier)
         self._blobs.check(record.tenant, [value])
+        stored = self._stored(record, value)
         if expected is None:
-            row = await self._reader.change(_PUT, (*key, value, fields))
+            row = await self._reader.change(_PUT, (*key, *stored))
         elif expected == 0:
-            row = await self._reader.change(_PUT_NEW, (*key, value, fields))
+            row = await self._reader.change(_PUT_NEW, (*key, *stored))
         else:
-            row = await self._reader.change(_PUT_OVER, (value, fields, *key, expected))
+            row = await self._reader.change(_PUT_OVER, (*stored, *key, expected))
         if row is None:
             raise version_conflict(record.kind, record.key, expected or 0, await self._version(key))
         return msgspec.structs.replace(record, version=row[0])
@@ -81,9 +88,32 @@ class PostgresRecords:
         self, kind: str, tenant: str, conditions: Sequence[Condition] = (), *, after: str = "", limit: int = 100
     ) -> tuple[Record, ...]:
         """Records that meet all conditions, by key, with ``key > after``. Raises ValueError for a wrong condition."""
-        sql, values = find_statement(conditions)
-        rows = await self._reader.rows(sql, (kind, tenant, after, *values, max(0, limit)))
-        return tuple(_record(kind, tenant, row) for row in rows)
+        for condition in conditions:
+            check(condition)
+        here, other = split(self._sealer, kind, conditions)
+        sql, values = find_statement(here)
+        found: list[Record] = []
+        while len(found) < limit:
+            rows = await self._reader.rows(sql, (kind, tenant, after, *values, limit))
+            records = [self._record(kind, tenant, row) for row in rows]
+            found += [record for record in records if meets_all(record.value, other)]
+            if len(rows) < limit:
+                break
+            after = rows[-1][0]
+        return tuple(found[:limit])
+
+    def _stored(self, record: Record, value: bytes) -> tuple[bytes, Jsonb, int]:
+        """What is written: the value, the fields that can be looked for, the version of the key."""
+        if not self._sealer.is_on:
+            return value, Jsonb(fields_of(record.value)), 0
+        self._sealer.require(record.tenant)
+        sealed, version = sealed_record(self._sealer, record.kind, record.tenant, record.key, value)
+        return sealed, Jsonb(fields_of(msgspec.json.decode(sealed))), version
+
+    def _record(self, kind: str, tenant: str, row: Row) -> Record:
+        key, version, value = row
+        plain = opened_record(self._sealer, kind, tenant, key, value)
+        return Record(kind=kind, tenant=tenant, key=key, value=msgspec.json.decode(plain), version=version)
 
     async def _version(self, key: tuple[str, str, str]) -> int:
         row = await self._reader.row(GET, key)
@@ -100,7 +130,10 @@ def fields_of(value: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: field
         for name, field in value.items()
-        if kind_of(field) is not None and "\0" not in name and not (isinstance(field, str) and "\0" in field)
+        if kind_of(field) is not None
+        and name != SEALED_FIELD
+        and "\0" not in name
+        and not (isinstance(field, str) and "\0" in field)
     }
 
 
@@ -130,7 +163,3 @@ def find_statement(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
     sql = f"SELECT key, version, value FROM records WHERE {' AND '.join(where)} ORDER BY key LIMIT %s"  # noqa: S608 bound
     return sql, values
 
-
-def _record(kind: str, tenant: str, row: Row) -> Record:
-    key, version, value = row
-    return Record(kind=kind, tenant=tenant, key=key, value=msgspec.json.decode(value), version=version)

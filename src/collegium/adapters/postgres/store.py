@@ -11,6 +11,7 @@ from typing import Final
 import psycopg
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.postgres.archive import PostgresArchive
 from collegium.adapters.postgres.blobs import BlobPart, PostgresBlobs
 from collegium.adapters.postgres.checkpoints import PostgresCheckpoints
@@ -25,7 +26,7 @@ from collegium.adapters.postgres.writer import Writer
 from collegium.adapters.rows import Entropy
 from collegium.domain.chain import PUBLIC_KEY
 from collegium.domain.errors import StoreError
-from collegium.ports import Clock
+from collegium.ports import Clock, Sealer
 
 _PARTITIONS_S: Final = 6 * 3_600.0
 _log = logging.getLogger("collegium.postgres")
@@ -49,6 +50,7 @@ class PostgresStore:
         clock: Clock,
         chain_key: bytes,
         entropy: Entropy,
+        sealer: Sealer = PLAIN,
     ) -> None:
         self.place = place_of(url)
         self.meta = meta
@@ -56,16 +58,16 @@ class PostgresStore:
         self._url = url
         self._reader = reader
         self._partitions_s = asyncio.get_running_loop().time() - _PARTITIONS_S
-        blobs = BlobPart()
-        events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy)
+        blobs = BlobPart(sealer)
+        events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy, sealer=sealer)
         # Blobs first: an append in the same transaction may name them.
         writer.join(blobs)
         writer.join(events)
         checkpoints = PostgresCheckpoints(writer, reader, chain_key=chain_key, chore=self._look_ahead)
-        self.journal = PostgresJournal(writer, reader, events, chain_key=chain_key)
-        self.records = PostgresRecords(writer, reader, blobs)
-        self.blobs = PostgresBlobs(writer, reader, blobs, clock=clock)
-        self.archive = PostgresArchive(writer, reader, checkpoints, chain_key=chain_key)
+        self.journal = PostgresJournal(writer, reader, events, chain_key=chain_key, sealer=sealer)
+        self.records = PostgresRecords(writer, reader, blobs, sealer)
+        self.blobs = PostgresBlobs(writer, reader, blobs, clock=clock, sealer=sealer)
+        self.archive = PostgresArchive(writer, reader, checkpoints, chain_key=chain_key, sealer=sealer)
 
     @property
     def commits(self) -> tuple[int, int]:
@@ -104,6 +106,7 @@ async def open_store(
     pool: int = 4,
     may_upgrade: bool = False,
     is_filling: bool = False,
+    sealer: Sealer = PLAIN,
 ) -> PostgresStore:
     """Opens the store in the database at ``url``; its tables are made if there are none.
 
@@ -117,6 +120,7 @@ async def open_store(
         pool: Connections for reading; one more writes.
         may_upgrade: Whether older tables are brought up to date here; else that is an error.
         is_filling: Whether this is the transfer that fills it, which others have to wait for.
+        sealer: Encrypts what is stored.
 
     Raises:
         UsageError: the URL is none.
@@ -135,7 +139,9 @@ async def open_store(
         await first.close()
     reader = Reader(url, size=pool, wait_s=patience_s)
     writer = Writer(partial(_connect_writer, url), place=place, linger_s=linger_s, patience_s=patience_s)
-    return PostgresStore(url, meta, writer=writer, reader=reader, clock=clock, chain_key=chain_key, entropy=entropy)
+    return PostgresStore(
+        url, meta, writer=writer, reader=reader, clock=clock, chain_key=chain_key, entropy=entropy, sealer=sealer
+    )
 
 
 async def _connect_writer(url: str) -> Connection:
