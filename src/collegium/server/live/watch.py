@@ -24,11 +24,11 @@ SOON_S: Final = 0.2
 PAGE: Final = 200
 KEPT: Final = 1_000
 KEPT_BYTES: Final = 2 * 1024 * 1024
-TAKEN_BYTES: Final = 256 * 1024
+TAKEN_BYTES: Final = 64 * 1024
 """What is handed out at once has as many bytes at most, unless one event has more."""
-PACE_S: Final = 0.2
+PACE_S: Final = 0.15
 """Many followers are told that often at most."""
-SHARE_S: Final = 0.0002
+SHARE_S: Final = 0.00012
 """The time that it takes to tell one of them."""
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 _log = logging.getLogger("collegium.live")
