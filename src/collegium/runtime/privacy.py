@@ -147,7 +147,7 @@ class Privacy:
         own = {subject, *(f"schedule:{key}" for key in records["schedules"])}
         if subject.startswith("key:"):
             records["keys"] = tuple(dict.fromkeys((*records["keys"], subject.removeprefix("key:"))))
-        runs = {}
+        runs: dict[str, str] = {}
         async for head in heads_of(self._stores.journal, HeadQuery(tenant=tenant, limit=_PAGE)):
             first = await self._first(head)
             if first is not None and _asked_by(first) in own:
@@ -183,6 +183,7 @@ class Privacy:
             named = ", ".join(found.going[:_MOST_NAMED])
             raise Conflict(f"{len(found.going)} runs of {subject} go on: cancel them first ({named})", runs=found.going)
         given = [f for run in found.runs async for event in self._events(run) for f in _files(event)]
+        given += await self._uploaded(tenant, subject)
         # The runs go last: as long as they are there, the next time finds all that belongs to them.
         records = await self._remove_records(tenant, found)
         gone = await self._unnamed(tenant, given, but=found.runs)
@@ -228,6 +229,16 @@ class Privacy:
             if not events:
                 return
             after = events[-1].seq
+
+    async def _uploaded(self, tenant: str, subject: str) -> list[InputFile]:
+        """What was handed over for goals to come."""
+        found = []
+        for held in HELD:
+            if held.name == "uploads":
+                async for record in self._records(held, tenant, subject):
+                    sha256 = str(_at(record.value, "sha256") or "")
+                    found.append(InputFile(path=record.key, sha256=sha256, size_bytes=0))
+        return found
 
     async def _content(self, tenant: str, file: InputFile) -> str | None:
         try:
