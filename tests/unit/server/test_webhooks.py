@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,10 +15,12 @@ from aiohttp import web
 from collegium.adapters.webhooks import HttpSender
 from collegium.app import Collegium
 from collegium.domain.chat import Json
-from collegium.domain.errors import NotAuthenticated
+from collegium.domain.errors import NotAuthenticated, StoreUnavailable
 from collegium.domain.ids import Ids
 from collegium.domain.principal import Principal, scopes_of
+from collegium.domain.record import Record
 from collegium.domain.webhook import MAX_ATTEMPTS, verify_webhook
+from collegium.ports import Records
 from collegium.runtime.courier import DISABLE_AFTER, KEPT, LEASE_S, Courier
 from collegium.runtime.webhooks import Webhooks
 from collegium.testing.clock import FakeClock
@@ -194,6 +197,49 @@ async def test_a_message_is_sent_until_it_arrives_and_a_restart_loses_nothing(se
         await clock.advance((KEPT + timedelta(hours=1)).total_seconds())
         await swept(courier(app, clock, name="always the same"))
         assert (await served.http.get(f"/v1/webhooks/{hook}/deliveries")).json()["items"] == []
+
+
+class Failing:
+    """Records of which the put number ``at`` fails, as if the process had ended there."""
+
+    def __init__(self, records: Records, at: int) -> None:
+        self._records = records
+        self._left = at
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._records, name)
+
+    async def put(self, record: Record, *, expected: int | None = None) -> Record:
+        self._left -= 1
+        if self._left == 0:
+            raise StoreUnavailable("gone")
+        return await self._records.put(record, expected=expected)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+async def test_wherever_a_courier_ends_the_next_one_tells_the_rest(serve: Serve, receiver: Receiver, at: int):
+    async with team(working()) as app:
+        served, clock = await serve(app), ahead()
+        await made(served, receiver.url, types=["run.submitted", "run.finished"])
+        await done(app)
+        ids = Ids(lambda: 0)
+        failing: Any = Failing(app.stores.records, at)
+        ending = Courier(
+            "first",
+            Webhooks(failing, now=clock.now, ids=ids),
+            HttpSender(LOOPBACK),
+            journal=app.stores.journal,
+            records=failing,
+            clock=clock,
+            random=lambda: 0.5,
+        )
+        with suppress(StoreUnavailable):
+            await ending.sweep()
+        await ending.settled()
+        await clock.advance(3_600)
+        await swept(courier(app, clock, name="second"))
+        assert set(receiver.types) == {"run.submitted", "run.finished"}
+        assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 2
 
 
 async def test_what_was_given_up_is_seen_and_sent_again(serve: Serve, receiver: Receiver):
