@@ -14,13 +14,11 @@ from collegium.domain.errors import NotAllowed, NotAuthenticated, StoreUnavailab
 from collegium.domain.principal import Principal, local
 from collegium.ports import Clock
 from collegium.runtime.keys import Keys
-from collegium.server.access.deeds import noted
 from collegium.server.auth.cookies import Cookies
 from collegium.server.auth.login import Login
 from collegium.server.auth.oidc import MAX_TOKEN_CHARS, Oidc
 from collegium.server.auth.origin import check_sender
 from collegium.server.auth.slips import NewSlip, Slips
-from collegium.server.caller import Opened
 
 TICKET_S: Final = 30.0
 _SHOW: Final = "show an API key or a token: `Authorization: Bearer ...`; `collegium keys create` makes a key"
@@ -65,7 +63,7 @@ class Doorkeeper:
     """Implements ``Authenticator``.
 
     Args:
-        opened: The Collegium in whose stores keys are kept, once they answer.
+        opened: Gives the Collegium in whose stores keys are kept, once they answer.
         policy: Who may come in.
         secrets: What credentials are kept with.
         clock: Tells what has expired.
@@ -75,7 +73,7 @@ class Doorkeeper:
 
     def __init__(
         self,
-        opened: Opened,
+        opened: Callable[[], Collegium | None],
         policy: DoorPolicy,
         *,
         secrets: Secrets,
@@ -139,10 +137,8 @@ class Doorkeeper:
         return kind != "key" or await self.keys.principal(name) is not None
 
     async def open_session(self, principal: Principal) -> NewSlip:
-        """A session of the console for ``principal``; the log of its tenant says so."""
-        made = await self._desk.sessions.make(principal, self.policy.session_s)
-        await noted(self._desk.app, principal, "sessions.opened", made.digest[:16], rule="authenticated")
-        return made
+        """A session of the console for ``principal``."""
+        return await self._desk.sessions.make(principal, self.policy.session_s)
 
     async def by_session(self, text: str) -> Principal:
         """Whoever has this session. Raises ``NotAuthenticated``."""

@@ -16,10 +16,12 @@ from starlette.routing import Route
 from collegium.domain.api_key import MAX_KEY_CHARS
 from collegium.domain.errors import NotAllowed, NotFound, UsageError
 from collegium.domain.principal import Principal
+from collegium.server.access.deeds import noted
 from collegium.server.auth.cookies import LOGIN
 from collegium.server.auth.doorkeeper import Doorkeeper
 from collegium.server.auth.login import LIFE_S, Login
 from collegium.server.auth.origin import check_next, check_sender, is_own
+from collegium.server.auth.slips import NewSlip
 from collegium.server.rest.answer import NO_STORE, answer, gives
 from collegium.server.rest.openapi import Lean
 
@@ -61,7 +63,7 @@ async def log_in_with_key(wanted: KeyLogin, request: Request) -> Response:
     if is_own(request, door.policy.public_url) is False:
         raise NotAllowed("pages of other sites log nobody in here")
     principal = await door.keys.identify(wanted.key)
-    made = await door.open_session(principal)
+    made = await _opened(request, door, principal)
     token = door.cookies.token(made.text)
     response = answer(_shown(principal, made.slip.expires_at, token), 201)
     door.cookies.open(request, response, made)
@@ -118,13 +120,21 @@ async def _callback(request: LeanRequest) -> Response:
         code=asked.get("code", ""),
         issuer=asked.get("iss"),
     )
-    made = await door.open_session(principal)
+    made = await _opened(request, door, principal)
     # A page that goes on by itself: for a redirect the browser would still come from another site, and leave the
     # session's cookie, which is strict, behind.
     response = HTMLResponse(_GO_ON.format(html.escape(check_next(next_path))), headers=NO_STORE)
     door.cookies.write(request, response, LOGIN, "", 0, same_site="lax")
     door.cookies.open(request, response, made)
     return response
+
+
+async def _opened(request: LeanRequest, door: Doorkeeper, principal: Principal) -> NewSlip:
+    """A session for ``principal``, of which the log of its tenant says that it was opened."""
+    made = await door.open_session(principal)
+    app = request.app.state.opened()
+    await noted(app, principal, "sessions.opened", made.digest[:16], rule="authenticated")
+    return made
 
 
 def _door(request: LeanRequest) -> Doorkeeper:
