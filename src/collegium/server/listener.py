@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,19 +43,21 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, *, is_tls: bool = False) -> str:
     """Where the socket is reached."""
+    scheme = "https" if is_tls else "http"
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Listener:
     """Serves ``app`` on a listening socket, which it closes at its end. Signals are for others to handle."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
+            log_level="warning",  # it tells of every socket, with its ticket
             access_log=False,
             lifespan="off",
             server_header=False,
@@ -65,6 +68,9 @@ class Listener:
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,
         )
+        if tls is not None:
+            config.load()
+            config.ssl = tls
         self._server = _Server(config)
         self._socket = listening
         self._serving: asyncio.Task[None] | None = None

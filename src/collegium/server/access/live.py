@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
@@ -37,7 +37,7 @@ class LiveAccess:
         """How many sockets and streams there are in this process."""
         return self._hub.audience
 
-    async def follow(self, run: str, *, after: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, run: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
         """Events of a run with ``seq > after`` in order, each once: those that are there, then those that come.
 
         It ends when the run has ended and all is delivered; a run that waits for a person is waited for. Raises
@@ -54,7 +54,7 @@ class LiveAccess:
                 if follower.is_up:
                     await news.wait()
 
-    async def changes(self, *topics: str) -> AsyncIterator[Change]:
+    async def changes(self, *topics: str) -> AsyncGenerator[Change, None]:
         """Changes of lists and topics from now on, the latest state of each thing; of lists first what is there now.
 
         Topics: ``runs``, ``approvals``, ``workers`` (lists), ``runs.<id>.deltas`` (what models are saying),

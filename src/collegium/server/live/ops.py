@@ -85,7 +85,7 @@ def parse(text: str) -> AnyOp:
     if len(text) > MAX_CHARS:
         raise UsageError(f"a message has at most {MAX_CHARS:,} characters, this one has {len(text):,}")
     try:
-        op = _DECODER.decode(text)
+        op: AnyOp = _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise UsageError(f"this is no message that is understood here: {str(error)[:300]}") from error
     return op
