@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from collegium.config.auth import AuthSection, OidcSection
+from collegium.config.encryption import EncryptionSection
 from collegium.config.rates import RatesSection
 from collegium.config.sections import (
     AccountSection,
@@ -58,6 +59,7 @@ __all__ = [
     "ApprovalsSection",
     "AuthSection",
     "BusSection",
+    "EncryptionSection",
     "InputsSection",
     "JournalSection",
     "LimitsSection",
@@ -88,7 +90,16 @@ PREFIX = "COLLEGIUM_"
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "OPENAI_COMPATIBLE_API_KEY")
 KEY_VARIABLES = (*_KEYS, *(f"{k}_FILE" for k in _KEYS))
 """Environment variables that hold a provider's keys, or name the file that does; shown masked, never stored."""
-_BY_NAME = ("models.prices", "models.profiles", "models.rates", "limits.tasks_of", "bus.weights", "auth.oidc.roles")
+_BY_NAME = (
+    "models.prices", "models.profiles", "models.rates", "limits.tasks_of", "bus.weights", "auth.oidc.roles",
+    "encryption.kms_options",
+)  # fmt: skip
+
+_PATHS = (
+    (("agents",), "files"), (("journal",), "chain_key_file"), (("auth",), "pepper_file"),
+    (("auth", "oidc"), "client_secret_file"), (("encryption",), "kek_file"), (("encryption",), "previous_kek_files"),
+    (("server",), "tls_cert"), (("server",), "tls_key"), (("server",), "tls_client_ca"),
+)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -131,6 +142,7 @@ class Settings(BaseSettings):
     rates: RatesSection = RatesSection()
     webhooks: WebhooksSection = WebhooksSection()
     auth: AuthSection = AuthSection()
+    encryption: EncryptionSection = EncryptionSection()
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     _keys: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -288,16 +300,14 @@ def _rebased(table: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     if "data_dir" in table:
         table["data_dir"] = rebase(table["data_dir"])
-    agents, journal = table.get("agents"), table.get("journal")
-    if isinstance(agents, dict) and isinstance(agents.get("files"), list):
-        agents["files"] = [rebase(f) for f in agents["files"]]
-    if isinstance(journal, dict) and "chain_key_file" in journal:
-        journal["chain_key_file"] = rebase(journal["chain_key_file"])
-    auth = table.get("auth")
-    oidc = auth.get("oidc") if isinstance(auth, dict) else None
-    for section, name in ((auth, "pepper_file"), (oidc, "client_secret_file")):
-        if isinstance(section, dict) and name in section:
-            section[name] = rebase(section[name])
+    for section, name in _PATHS:
+        place = table
+        for part in section:
+            place = place[part] if isinstance(place.get(part), dict) else {}
+        if isinstance(place.get(name), list):
+            place[name] = [rebase(f) for f in place[name]]
+        elif name in place:
+            place[name] = rebase(place[name])
     return table
 
 

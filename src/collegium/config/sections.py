@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Section(BaseModel):
@@ -71,6 +71,19 @@ class ServerSection(_Section):
         default=False,
         description="Answer /healthz, /readyz and /metrics only: needs no keys, also beyond this machine.",
     )
+    tls_cert: Path | None = Field(
+        default=None, description="Certificate and its chain (PEM): `serve` then answers https alone."
+    )
+    tls_key: Path | None = Field(default=None, description="Private key of `tls_cert` (PEM).")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Authorities (PEM), by one of which every client has to be certified (mTLS)."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ServerSection:
+        if (self.tls_cert is None) != (self.tls_key is None) or (self.tls_client_ca and self.tls_cert is None):
+            raise ValueError("tls_cert and tls_key go together, and tls_client_ca needs both")
+        return self
 
 
 class ShardSetting(_Section):

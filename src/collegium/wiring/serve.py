@@ -20,6 +20,7 @@ from collegium.server.auth.doorkeeper import Doorkeeper
 from collegium.server.listener import Listener, listen, url_of
 from collegium.server.metrics import Metrics
 from collegium.server.readiness import Away, Readiness
+from collegium.server.tls import Certificates
 from collegium.telemetry import Reading, merged, teach_logs
 from collegium.wiring import check_capabilities
 from collegium.wiring.auth import check_exposure, require_keys
@@ -77,15 +78,16 @@ async def serve(
         return (*counted, *await patience.shared_readings())
 
     shown = faces(settings, patience, clock=clock)
+    tls = _certificates(settings)
     socket = listen(settings.server.host, settings.server.port)
     served = build(settings.server.host, readiness, Metrics(figures, clock=clock), faces=shown)
     served.state.redactor = redactor_of(settings, os.environ)
     teach_logs(served.state.redactor)
-    listener = Listener(served, socket)
+    listener = Listener(served, socket, tls=None if tls is None else tls.context)
     ending.before_exit.append(supervisor.kill)
     listener.start()
     supervisor.start()
-    listening(url_of(socket))
+    listening(url_of(socket, is_tls=tls is not None))
     courier: Courier | None = None
     opening = asyncio.ensure_future(patience.open())
     waiting = asyncio.ensure_future(ending.told.wait())
@@ -113,6 +115,13 @@ async def serve(
         await patience.aclose()
     _log.info("ended")
     return is_clean
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    wanted = settings.server
+    if wanted.tls_cert is None or wanted.tls_key is None:
+        return None
+    return Certificates(wanted.tls_cert, wanted.tls_key, wanted.tls_client_ca)
 
 
 async def _workers_away(supervisor: Supervisor) -> Sequence[Away]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
 from collegium.adapters.directory_files import FileDirectory
+from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.memory.bus import MemoryBus
 from collegium.adapters.memory.quota import MemoryQuota
 from collegium.adapters.presence import FilePresence
@@ -18,13 +19,15 @@ from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.adapters.stand_in_bus import StandInBus
 from collegium.app import Scope, Stores
-from collegium.config import Settings
+from collegium.config import Settings, shown_url
 from collegium.domain.errors import MissingExtra, StoreError, UsageError
-from collegium.ports import Bus, Cache, Clock, Directory, Quota
+from collegium.ports import Bus, Cache, Clock, Directory, Quota, Sealer
+from collegium.wiring.encryption import check_plain, sealer_of
 from collegium.wiring.shards import Spread, Store, spread
 
 if TYPE_CHECKING:
     from collegium.adapters.postgres.store import PostgresStore
+    from collegium.adapters.sqlite.store import SqliteStore
 
 
 @asynccontextmanager
@@ -33,8 +36,12 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """The stores that ``settings`` name, open. Raises ``UsageError`` and ``StoreError``."""
     async with AsyncExitStack() as stack:
-        opening = Opening(settings, scope, clock, chain_key, entropy, stack)
-        yield await (_postgres(opening) if is_postgres(settings.store) else _sqlite(opening))
+        sealer = stack.enter_context(sealer_of(settings, entropy=entropy))
+        opening = Opening(settings, scope, clock, chain_key, entropy, stack, sealer)
+        stores = await (_postgres(opening) if is_postgres(settings.store) else _sqlite(opening))
+        if not sealer.is_on:
+            await check_plain(stores.records, shown_url(settings.store))
+        yield stores
 
 
 class Opening(NamedTuple):
@@ -46,6 +53,7 @@ class Opening(NamedTuple):
     chain_key: bytes
     entropy: Entropy
     stack: AsyncExitStack
+    sealer: Sealer = PLAIN
 
 
 class Shared(NamedTuple):
@@ -58,10 +66,8 @@ class Shared(NamedTuple):
 
 
 async def _sqlite(opening: Opening) -> Stores:
-    from collegium.adapters.sqlite.store import open_store
-
     settings, clock = opening.settings, opening.clock
-    store = open_store(sqlite_path(settings.store), clock=clock, chain_key=opening.chain_key, entropy=opening.entropy)
+    store = _open_sqlite(opening, settings.store)
     opening.stack.push_async_callback(store.aclose)
     held = await _spread(opening, store)
     shared = _shared(opening, store.meta, is_local=True)
@@ -75,7 +81,7 @@ async def _sqlite(opening: Opening) -> Stores:
         presence=FilePresence(settings.data_dir / "workers", clock=clock, lease_s=settings.worker.lease_s),
         bus=shared.bus,
         quota=shared.quota,
-        cache=shared.cache,
+        cache=_cache(opening, shared),
         directory=shared.directory or FileDirectory(settings.data_dir / "workers", clock),
         commits=held.commits,
     )
@@ -101,7 +107,7 @@ async def _postgres(opening: Opening) -> Stores:
         presence=presence,
         bus=shared.bus,
         quota=shared.quota,
-        cache=shared.cache,
+        cache=_cache(opening, shared),
         directory=shared.directory or RecordDirectory(store.records, clock),
         commits=held.commits,
     )
@@ -121,7 +127,31 @@ async def _open_postgres(opening: Opening, url: str) -> PostgresStore:
         patience_s=wanted.patience_s,
         pool=wanted.pool,
         may_upgrade=wanted.migrate == "start",
+        sealer=opening.sealer,
     )
+
+
+def _open_sqlite(opening: Opening, url: str) -> SqliteStore:
+    from collegium.adapters.sqlite.store import open_store
+
+    return open_store(
+        sqlite_path(url),
+        clock=opening.clock,
+        chain_key=opening.chain_key,
+        entropy=opening.entropy,
+        sealer=opening.sealer,
+    )
+
+
+def _cache(opening: Opening, shared: Shared) -> Cache | None:
+    """The cache of what models answered, sealed as everything else; None for one that is as it ever was."""
+    if not opening.sealer.is_on or not opening.settings.models.cache:
+        return shared.cache
+    from collegium.adapters.encryption.cache import SealedCache
+    from collegium.adapters.sqlite.cache import SqliteCache
+
+    cache = shared.cache or SqliteCache(opening.settings.data_dir / "cache.db", opening.clock)
+    return SealedCache(cache, opening.sealer)
 
 
 async def _spread(opening: Opening, catalogue: Store) -> Spread:
@@ -130,9 +160,7 @@ async def _spread(opening: Opening, catalogue: Store) -> Spread:
     async def open_one(url: str) -> Store:
         if is_postgres(url):
             return await _open_postgres(opening, url)
-        from collegium.adapters.sqlite.store import open_store
-
-        return open_store(sqlite_path(url), clock=opening.clock, chain_key=opening.chain_key, entropy=opening.entropy)
+        return _open_sqlite(opening, url)
 
     return await spread(catalogue, opening.settings, open_store=open_one, clock=opening.clock, stack=opening.stack)
 

@@ -43,6 +43,7 @@ from collegium.domain.errors import Conflict, StoreCorrupt, UsageError
 from collegium.ports import Archive, Journal, Presence
 from collegium.runtime.audit import Damage, verify_all
 from collegium.wiring import chain_key
+from collegium.wiring.encryption import sealer_of
 from collegium.wiring.stores import is_postgres, sqlite_path
 
 NOT_MOVED: Final = {
@@ -337,20 +338,21 @@ async def _tenants(store: End) -> list[str]:
 async def _opened(settings: Settings, url: str) -> AsyncIterator[tuple[Journal, Archive]]:
     """Journal and archive of the target, as those who will work on it open them."""
     key = chain_key(settings)
-    if is_postgres(url):
-        from collegium.adapters.postgres.store import open_store
+    with sealer_of(settings, url=url) as sealer:
+        if is_postgres(url):
+            from collegium.adapters.postgres.store import open_store
 
-        store = await open_store(url, chain_key=key, is_filling=True)
-        try:
-            yield store.journal, store.archive
-        finally:
-            await store.aclose()
-    else:
-        file = sqlite.open_store(sqlite_path(url), chain_key=key, is_filling=True)
-        try:
-            yield file.journal, file.archive
-        finally:
-            await file.aclose()
+            store = await open_store(url, chain_key=key, is_filling=True, sealer=sealer)
+            try:
+                yield store.journal, store.archive
+            finally:
+                await store.aclose()
+        else:
+            file = sqlite.open_store(sqlite_path(url), chain_key=key, is_filling=True, sealer=sealer)
+            try:
+                yield file.journal, file.archive
+            finally:
+                await file.aclose()
 
 
 def _shown(url: str) -> str:

@@ -113,5 +113,3 @@ def check_key(key: bytes, source: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise UsageError(f"{source} gave a key of {len(key)} bytes and {KEY_BYTES} are needed", source=source)
     return key
-
-

@@ -142,7 +142,9 @@ class PostgresArchive:
         stale = take_readings([(t, k, b) for t, k, b in await self._reader.rows(_READINGS)], named)
         if not old - named and not stale:
             return 0
-        item = _Collect(sorted(old - named - await elsewhere()), stale, horizon=horizon, cutoff=cutoff, sealer=self._sealer)
+        item = _Collect(
+            sorted(old - named - await elsewhere()), stale, horizon=horizon, cutoff=cutoff, sealer=self._sealer
+        )
         self._writer.put(item)
         await self._writer.settled(item)
         return item.count

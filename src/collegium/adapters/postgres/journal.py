@@ -163,4 +163,3 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
 
 def _head(row: Row) -> Head:
     return to_head(row[0], HeadRow(*row[1:]))
-

@@ -162,4 +162,3 @@ def find_statement(conditions: Sequence[Condition]) -> tuple[str, list[object]]:
         where.append(f"({' OR '.join(tests) or 'false'})")
     sql = f"SELECT key, version, value FROM records WHERE {' AND '.join(where)} ORDER BY key LIMIT %s"  # noqa: S608 bound
     return sql, values
-

@@ -53,9 +53,7 @@ class BlobPart(Gathered):
 class SqliteBlobs:
     """Implements ``Blobs``; made by ``open_store``."""
 
-    def __init__(
-        self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock, sealer: Sealer = PLAIN
-    ) -> None:
+    def __init__(self, writer: Writer, reader: Reader, part: BlobPart, *, clock: Clock, sealer: Sealer = PLAIN) -> None:
         self._sealer = sealer
         self._writer = writer
         self._reader = reader

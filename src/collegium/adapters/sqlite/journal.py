@@ -132,7 +132,6 @@ class SqliteJournal:
 
         return await self._reader.far(check)
 
-
     def _whole(self, row: Sequence[object]) -> EventRow:
         if not isinstance(row[9], bytes) or not isinstance(row[12], bytes):
             raise StoreCorrupt(

@@ -21,8 +21,7 @@ _MAX_CACHED = 8_192
 HEAD = "SELECT tenant, status, seq, mac, deciding_seq, wake_at FROM heads WHERE run = ?"
 FENCE = "SELECT attempt, worker, open FROM fences WHERE run = ? AND task = ?"
 _PUT_EVENTS = (
-    "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob, "
-    "key_version)"
+    "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob, key_version)"
 )
 _PUT_HEADS = "INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at)"
 # Recording appends leave the indexed columns alone, so that only the row itself is written.

@@ -1,0 +1,52 @@
+"""``collegium shred``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from collegium.cli.options import command
+from collegium.cli.session import Session, pass_session
+from collegium.domain.errors import UsageError
+
+
+@command("shred")
+@click.argument("tenant")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+@pass_session
+def shred(session: Session, tenant: str, is_sure: bool) -> int:
+    """Destroy the data keys of TENANT: what is encrypted of it can never be read again, in no copy with these keys.
+
+    Nobody can undo it. Its chains still verify, and other tenants notice nothing. What is not encrypted stays: see
+    docs/how-to/encryption.md. Backups keep the keys they hold, so those have to go as well.
+    """
+    if not tenant or tenant.startswith("~") or "\0" in tenant:
+        raise UsageError(f"{tenant!r} is no tenant of yours: what begins with ~ belongs to the installation")
+    if not is_sure:
+        if session.is_json or not sys.stdin.isatty():
+            raise UsageError(f"shred destroys everything of {tenant!r} for good: say --yes where nobody can be asked")
+        if click.prompt(f"Everything of {tenant!r} is lost for good. Its name once more", err=True) != tenant:
+            raise UsageError("that is another name: nothing was done")
+    return session.execute(_shred(session, tenant))
+
+
+async def _shred(session: Session, tenant: str) -> int:
+    import asyncio
+
+    from collegium.cli.deeds import note
+    from collegium.domain.head import LIVE, HeadQuery
+    from collegium.wiring.encryption import destroy_data_keys
+
+    async with session.open() as app:
+        live = await app.stores.journal.heads(HeadQuery(tenant=tenant, statuses=LIVE, limit=100))
+        if run := next((head.run for head in live if head.run.startswith("run_")), None):
+            raise UsageError(f"{run} of {tenant!r} is not over: cancel what goes on first", run=run)
+        count = await asyncio.to_thread(destroy_data_keys, session.settings, tenant)
+        await note(app, "encryption.shred", tenant, count=count)
+    if session.is_json:
+        session.emit({"tenant": tenant, "destroyed": count})
+    else:
+        wait_s = session.settings.encryption.refresh_s
+        print(f"{count} data keys of {tenant} are destroyed; within {wait_s:g} s nobody reads it any more")
+    return 0

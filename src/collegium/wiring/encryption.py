@@ -1,0 +1,136 @@
+"""Settings to what encrypts the stores, and the deeds that are done to their keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from collegium.adapters.encryption.plain import PLAIN
+from collegium.adapters.rows import Entropy
+from collegium.adapters.sealed import DATA_KEY
+from collegium.config import Settings
+from collegium.domain.errors import MissingExtra, UsageError
+from collegium.ports import KeyEncryption, KeyShelf, Records, Sealer
+
+if TYPE_CHECKING:
+    from collegium.adapters.encryption.keys import KeyRing
+    from collegium.adapters.encryption.rotation import Progress, Rotated, Rows
+
+MARK: Final = "~"
+# wiring.stores opens with what is made here, and knows the URLs: it is imported where it is needed.
+
+
+@contextmanager
+def sealer_of(settings: Settings, *, url: str | None = None, entropy: Entropy = os.urandom) -> Iterator[Sealer]:
+    """What seals the values of the store at ``url``, by default that of the settings. Raises ``UsageError``."""
+    if not settings.encryption.is_on:
+        yield PLAIN
+        return
+    with key_ring(settings, url=url, entropy=entropy) as ring:
+        yield ring
+
+
+@contextmanager
+def key_ring(settings: Settings, *, url: str | None = None, entropy: Entropy = os.urandom) -> Iterator[KeyRing]:
+    """The data keys of a store. Raises ``UsageError`` without a key of keys, or with one that cannot be."""
+    wanted = settings.encryption
+    if not wanted.is_on:
+        raise UsageError("nothing is encrypted: set [encryption] kek_file, kek_variable or kms first")
+    if find_spec("cryptography") is None:
+        raise MissingExtra("encryption needs the extra [encryption]: pip install 'collegium[encryption]'")
+    from collegium.adapters.encryption.kek_environment import kek_from_environment
+    from collegium.adapters.encryption.kek_file import kek_from_file
+    from collegium.adapters.encryption.keys import KeyRing
+
+    previous: list[KeyEncryption] = [kek_from_file(path) for path in wanted.previous_kek_files]
+    previous += [kek_from_environment(name, os.environ) for name in wanted.previous_kek_variables]
+    ring = KeyRing(
+        _kek(settings),
+        _shelf(url or settings.store),
+        previous=previous,
+        entropy=entropy,
+        refresh_s=wanted.refresh_s,
+    )
+    try:
+        yield ring
+    finally:
+        ring.close()
+
+
+async def check_plain(records: Records, place: str) -> None:
+    """Raises ``UsageError`` where no key is configured for a store that has data keys."""
+    if await records.get(DATA_KEY, MARK, "on") is not None:
+        raise UsageError(
+            f"{place} is encrypted, and no key is configured: set [encryption] kek_file, kek_variable or kms as where "
+            "it was written",
+            store=place,
+        )
+
+
+def rotate_data_keys(settings: Settings, tenant: str | None, progress: Progress) -> Rotated:
+    """Seals everything of one or all tenants with new data keys. Blocks. Raises ``UsageError``, ``StoreError``."""
+    from collegium.adapters.encryption.rotation import Rotation
+    from collegium.wiring.migrate import urls_of
+
+    with ExitStack() as stack:
+        ring = stack.enter_context(key_ring(settings))
+        stores = [_rows(url) for url in urls_of(settings)]
+        for store in stores:
+            stack.callback(store.close)
+        return Rotation(ring, stores).run(tenant, progress)
+
+
+def rewrap_data_keys(settings: Settings) -> int:
+    """Wraps all data keys with the configured key; how many were not. Blocks. Raises ``UsageError``, ``StoreError``."""
+    from collegium.adapters.encryption.rotation import rewrap
+
+    with key_ring(settings) as ring:
+        return rewrap(ring)
+
+
+def destroy_data_keys(settings: Settings, tenant: str) -> int:
+    """Destroys the data keys of a tenant, for good. Blocks. Raises ``NotFound``, ``UsageError``, ``StoreError``."""
+    from collegium.adapters.encryption.rotation import shred
+
+    with key_ring(settings) as ring:
+        return shred(ring, tenant)
+
+
+def _kek(settings: Settings) -> KeyEncryption:
+    from collegium.adapters.encryption.kek_environment import kek_from_environment
+    from collegium.adapters.encryption.kek_file import kek_from_file
+    from collegium.adapters.encryption.kms import kek_from_plugin
+
+    wanted = settings.encryption
+    if wanted.kek_file is not None:
+        return kek_from_file(wanted.kek_file)
+    if wanted.kek_variable is not None:
+        return kek_from_environment(wanted.kek_variable, os.environ)
+    return kek_from_plugin(str(wanted.kms), wanted.kms_options)
+
+
+def _shelf(url: str) -> KeyShelf:
+    from collegium.wiring.stores import is_postgres, sqlite_path
+
+    if is_postgres(url):
+        from collegium.adapters.postgres.key_shelf import PostgresKeyShelf
+
+        return PostgresKeyShelf(url)
+    from collegium.adapters.sqlite.key_shelf import SqliteKeyShelf
+
+    return SqliteKeyShelf(sqlite_path(url))
+
+
+def _rows(url: str) -> Rows:
+    from collegium.wiring.stores import is_postgres, sqlite_path
+
+    if is_postgres(url):
+        from collegium.adapters.postgres.reseal import PostgresRows
+
+        return PostgresRows(url)
+    from collegium.adapters.sqlite.reseal import SqliteRows
+
+    return SqliteRows(sqlite_path(url))
