@@ -31,14 +31,20 @@ async def note(
     *,
     tenant: str = TENANT,
     reason: str = "",
-    actor: str = ACTOR,
+    actor: str | None = None,
     **details: Any,
 ) -> Deed:
-    """Writes a line about a command of the host into the administrative log of ``tenant``, durably."""
+    """Writes a line about a command of the host into the administrative log of ``tenant``, durably.
+
+    Without ``actor`` it was the user of this machine who called the command.
+    """
+    from collegium.cli.person import user
     from collegium.domain.deed import LogNoted
     from collegium.runtime.admin_log import AdminLog
 
-    line = LogNoted(actor=actor, action=action, object=object, rule="host", reason=reason, details=details)
+    line = LogNoted(
+        actor=actor or user(None), action=action, object=object, rule="host", reason=reason, details=details
+    )
     (deed,) = await AdminLog(app.stores.journal, now=app.now).note(tenant, line)
     return deed
 

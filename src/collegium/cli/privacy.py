@@ -19,7 +19,7 @@ _TENANT = click.option("--tenant", metavar="T", default="default", help="Whose p
 
 privacy = LazyGroup(
     "privacy",
-    help="""Export and erase what is held of a principal: user:NAME, key:ID, or local.
+    help="""Export and erase what is held of a principal: user:NAME, key:ID, or a user of this machine.
 
     That is the runs it asked for with all they said and were given, and the records under its name. The administrative
     log keeps who did what.""",

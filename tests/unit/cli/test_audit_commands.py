@@ -13,6 +13,7 @@ import pytest
 
 from collegium.cli import entry
 from collegium.cli.deeds import note
+from collegium.cli.person import user
 from collegium.config import load_settings
 from collegium.wiring import open_collegium
 
@@ -150,7 +151,7 @@ def test_the_log_is_listed_exported_line_by_line_and_verified_against_that(
 ) -> None:
     asyncio.run(_log("key:1", "key:2", "key:3"))
     code, told = call(capsys, "audit", "ls", "--action", "keys.*")
-    assert (code, "key:3" in told, "local" in told) == (0, True, True)
+    assert (code, "key:3" in told, user(None) in told) == (0, True, True)
     code, found = document(capsys, "audit", "ls", "--limit", "2")
     assert [one["object"] for one in found["items"]] == ["key:3", "key:2"]
     assert call(capsys, "audit", "ls", "--since", "2126-01-01")[1].startswith("There is no such line")
