@@ -31,7 +31,7 @@ MARK = "heliotrope"
 NAMES = re.compile(r"{(\w+)}")
 METHODS = ("get", "post", "put", "patch", "delete")
 SHARED = frozenset({"agent", "tool", "model", "kind", "name", "topic", "worker"})
-"""Parameters that are no ids of a tenant: names of what the installation has, or that a tenant gives."""
+"""Parameters that are no ids: names of what the installation has, or that everybody gives for themselves."""
 
 
 class Estate(NamedTuple):
@@ -70,6 +70,10 @@ async def estate(serve: Serve, folder: Path) -> AsyncIterator[Estate]:
         ids["hook"] = hook.webhook.id
         served = await serve(app, authenticator=keeper)
         document = (await served.http.get("/openapi.json")).json()
+        if "/v1/uploads" in document["paths"]:
+            mine_too = {**bearer(mine.text), "content-type": "application/octet-stream"}
+            made = await served.http.post(f"/v1/uploads?name={MARK}.txt", content=MARK.encode(), headers=mine_too)
+            ids["upload"] = made.json()["id"]
         yield Estate(ids, mine.text, theirs.text, served.http, document, keeper)
 
 
@@ -137,15 +141,16 @@ async def test_no_id_of_another_tenant_leads_anywhere(serve: Serve, tmp_path: Pa
         tried: list[str] = []
         for method, path, operation in endpoints(found.document):
             names = NAMES.findall(path)
-            if not names or set(names) & SHARED:
+            if not names:
                 continue
             for values in itertools.product(found.ids.values(), repeat=len(names)):
                 filled = path
                 for name, value in zip(names, values, strict=True):
                     filled = filled.replace(f"{{{name}}}", value)
                 reply = await ask(found, found.theirs, method, filled, **body(found.document, operation))
-                assert reply.status_code == 404, f"{method} {filled}: {reply.status_code} {reply.text[:300]}"
-                assert MARK not in reply.text.replace(filled, "")
+                told = f"{method} {filled}: {reply.status_code} {reply.text[:300]}"
+                assert reply.status_code < 500 if set(names) & SHARED else reply.status_code == 404, told
+                assert MARK not in reply.text.replace(filled, ""), told
                 tried.append(f"{method} {path}")
         assert len(set(tried)) >= 10
         await unharmed(found)
@@ -156,6 +161,8 @@ async def unharmed(found: Estate) -> None:
     assert (await ask(found, found.mine, "get", f"/v1/runs/{found.ids['run']}")).json()["status"] == "succeeded"
     assert (await ask(found, found.mine, "get", f"/v1/runs/{found.ids['waiting']}")).json()["status"] == "waiting"
     assert (await ask(found, found.mine, "get", f"/v1/keys/{found.ids['key']}")).json()["status"] == "holds"
+    if "upload" in found.ids:
+        assert (await ask(found, found.mine, "get", f"/v1/uploads/{found.ids['upload']}")).status_code == 200
     hook = await ask(found, found.mine, "get", f"/v1/webhooks/{found.ids['hook']}")
     assert (hook.status_code, MARK in hook.text) == (200, True)
 
@@ -198,9 +205,8 @@ async def test_no_id_in_a_body_leads_anywhere(serve: Serve, tmp_path: Path):
             if NAMES.findall(path) or path.startswith("/auth"):
                 continue
             given = body(found.document, operation)
-            texts = [name for name, _ in _texts(found.document, operation)]
-            for name, id_ in itertools.product(texts, found.ids.values()):
-                changed = {**given, "json": {**given["json"], name: id_}}
+            for (name, is_list), id_ in itertools.product(_texts(found.document, operation), found.ids.values()):
+                changed = {**given, "json": {**given["json"], name: [id_] if is_list else id_}}
                 reply = await ask(found, found.theirs, method, path, **changed)
                 assert reply.status_code < 500, f"{method} {path} {name}: {reply.text[:300]}"
                 assert MARK not in reply.text, f"{method} {path} {name}={id_}"
@@ -216,15 +222,17 @@ async def test_no_id_in_a_body_leads_anywhere(serve: Serve, tmp_path: Path):
         await unharmed(found)
 
 
-def _texts(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The properties of a body that take a text."""
+def _texts(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The properties of a body that take a text, and whether they take a list of them."""
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     while "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     for name, one in schema.get("properties", {}).items():
-        kinds = [one, *one.get("anyOf", ())]
-        if any(k.get("type") == "string" and "enum" not in k and "const" not in k for k in kinds):
-            yield name, one
+        for kind in (one, *one.get("anyOf", ())):
+            if kind.get("type") == "string" and "enum" not in kind and "const" not in kind:
+                yield name, False
+            elif kind.get("type") == "array" and kind.get("items", {}).get("type") == "string":
+                yield name, True
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "approver"])
