@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-PREFIXES: Final = frozenset({"run", "evt", "msg", "apr", "wrk", "mem", "doc", "acct", "sch", "whk"})
+PREFIXES: Final = frozenset({"run", "evt", "msg", "apr", "wrk", "mem", "doc", "acct", "sch", "upl", "whk"})
 _RUN = re.compile(r"run_[0-9a-f]{34}\Z")
 
 

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from collegium.domain.errors import CollegiumError
 from collegium.server.access.privacy import PrivacyOf
 from collegium.server.audit import Auditing, RefusalLog
+from collegium.server.body_cap import BodyCap
 from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.headers import SecurityHeaders
@@ -25,7 +26,7 @@ from collegium.server.problem import from_error, problem
 from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter, Limits, Refusals
 from collegium.server.readiness import Readiness
-from collegium.server.rest.api import lean_routes, make_api
+from collegium.server.rest.api import BODY_CAPS, MAX_BODY_BYTES, lean_routes, make_api
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -102,6 +103,7 @@ def _gates(faces: Faces, refusals: RefusalLog) -> list[Middleware]:
         *slowing,
         Middleware(Authentication, authenticator=faces.authenticator),
         *counting,
+        Middleware(BodyCap, usual=MAX_BODY_BYTES, others=BODY_CAPS),
     ]
 
 
@@ -134,7 +136,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such path, no such method."""
     if not isinstance(error, HTTPException):
         raise error
-    codes = {404: "not_found", 405: "method_not_allowed"}
+    codes = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
     detail = f"there is no {request.url.path}" if error.status_code == 404 else error.detail
     return problem(request, error.status_code, codes.get(error.status_code, "http"), detail, headers=error.headers)
 

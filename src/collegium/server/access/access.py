@@ -15,6 +15,7 @@ from collegium.server.access.live import LiveAccess
 from collegium.server.access.privacy import PrivacyAccess, PrivacyOf
 from collegium.server.access.questions import QuestionAccess
 from collegium.server.access.runs import RunAccess
+from collegium.server.access.uploads import UploadAccess
 from collegium.server.access.webhooks import WebhookAccess
 from collegium.server.live.hub import Hub
 
@@ -45,6 +46,11 @@ class Access:
     def runs(self) -> RunAccess:
         """Runs: submit, look, stop."""
         return RunAccess(self._app, self.principal)
+
+    @cached_property
+    def uploads(self) -> UploadAccess:
+        """Files that were handed over for goals to come."""
+        return UploadAccess(self._app, self.principal)
 
     @cached_property
     def audit(self) -> AuditAccess:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
 
 import msgspec
 
 from collegium.app import Collegium
+from collegium.domain.body import FeedbackGiven
 from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
-from collegium.domain.event import Event
+from collegium.domain.errors import NotFound, UsageError
+from collegium.domain.event import Draft, Event
 from collegium.domain.head import HeadQuery, RunStatus
+from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan
 from collegium.domain.principal import Principal
 from collegium.domain.report import RunReport, report
 from collegium.domain.run import RunState
+from collegium.domain.tool import Artifact
 from collegium.domain.usage import Limits
+from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +62,11 @@ class RunAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of goals that bring none."""
+        return self._app.limits
 
     async def submit(self, wanted: Submission, *, key: str | None = None) -> str:
         """The id of the run that was accepted; the same key again gives the same. See ``Collegium.submit``."""
@@ -108,10 +121,86 @@ class RunAccess:
         await self.state(run)
         return await self._app.stores.journal.read(run, after, limit)
 
-    async def cancel(self, run: str, *, reason: str = "") -> None:
-        """Asks for its end."""
+    async def cancel(self, run: str, *, reason: str = "") -> RunState:
+        """Asks for its end; the run as it stands then."""
         self._principal.require("runs:write")
         await self._app.cancel(run, reason=reason, principal=self._principal.id, tenant=self._principal.tenant)
+        await noted(self._app, self._principal, "runs.cancelled", run, rule="runs:write", reason=reason)
+        return await self._state(run)
+
+    async def resume(self, run: str, *, outcome: str | None = None, reason: str = "") -> RunState:
+        """Sets a run going that was stopped half way.
+
+        Args:
+            run: Its id.
+            outcome: What became of calls that may or may not have taken place: ``done``, ``not-done``, ``retry``. That
+                is a decision, and needs the right to decide.
+            reason: For the journal, and for the agents.
+        """
+        self._principal.require("runs:write")
+        tenant = self._principal.tenant
+        if outcome is not None:
+            self._principal.require("approvals:decide")
+            await self._app.inbox.settle(run, outcome, principal=self._principal.id, tenant=tenant, reason=reason)
+        await self._app.resume(run, tenant=tenant)
+        return await self._state(run)
+
+    async def fork(
+        self,
+        run: str,
+        *,
+        at: int,
+        model: str | None = None,
+        plan: Plan | None = None,
+        effects: Literal["ask", "allow"] = "ask",
+    ) -> str:
+        """The id of a new run that goes on from event ``at`` of this one.
+
+        To let it write again without being asked is a decision, and needs the right to decide.
+        """
+        self._principal.require("runs:write")
+        if effects == "allow":
+            self._principal.require("approvals:decide")
+        made = await self._app.fork(
+            run, at=at, model=model, plan=plan, effects=effects, tenant=self._principal.tenant,
+            principal=self._principal.id,
+        )  # fmt: skip
+        return made.id
+
+    async def say(self, run: str, text: str) -> RunState:
+        """Adds to what is wanted of a run that goes on."""
+        self._principal.require("runs:write")
+        return await self._app.inbox.say(run, text, principal=self._principal.id, tenant=self._principal.tenant)
+
+    async def feedback(self, run: str, *, is_good: bool, note: str = "") -> None:
+        """Keeps what the principal thinks of a run that has ended, durably."""
+        self._principal.require("runs:write")
+        state = await self._state(run)
+        if state.finished is None:
+            raise UsageError(f"{run} goes on: say what you think of it once it has ended", run=run)
+        draft = Draft(
+            id=Ids(lambda: (self._app.now() - _EPOCH) // timedelta(milliseconds=1)).new("evt"),
+            tenant=self._principal.tenant,
+            at=self._app.now(),
+            body=FeedbackGiven(is_good=is_good, principal=self._principal.id, note=note),
+        )
+        await self._app.stores.journal.append(run, [draft]).durable()
+
+    async def files(self, run: str) -> tuple[Artifact, ...]:
+        """What the run wrote so far, by path."""
+        state = await self.state(run)
+        found = {a.path: a for t in state.tasks.values() if t.result is not None for a in t.result.artifacts}
+        return tuple(found[path] for path in sorted(found))
+
+    async def file(self, run: str, path: str) -> bytes:
+        """The bytes of a file that the run wrote. Raises ``NotFound``."""
+        for artifact in await self.files(run):
+            if artifact.path == path:
+                return await self._app.stores.blobs.get(self._principal.tenant, artifact.sha256)
+        raise NotFound(f"{run} has written no file {path[:200]!r}", run=run, path=path[:200])
+
+    async def _state(self, run: str) -> RunState:
+        return await self._app.state(run, tenant=self._principal.tenant)
 
 
 def _summary(state: RunState, now: datetime) -> RunSummary:

@@ -11,11 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium.server.problem import problem
-from collegium.server.rest import audit, keys, privacy, runs, sessions, webhooks
+from collegium.server.rest import audit, files, keys, privacy, runs, sessions, steering, uploads, webhooks
 from collegium.server.rest.openapi import document
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-_MODULES: Final = (runs, audit, privacy, keys, sessions, webhooks)
+BODY_CAPS: Final = {"/v1/uploads": uploads.MAX_BYTES + uploads.MORE_BYTES}
+"""Most bytes of a body, by path, where it is not ``MAX_BODY_BYTES``."""
+_MODULES: Final = (runs, steering, files, uploads, audit, privacy, keys, sessions, webhooks)
 
 
 def lean_routes() -> list[Route]:
@@ -34,7 +36,6 @@ def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
         summary="Teams of agents that can be trusted with real work.",
         exception_handlers={RequestValidationError: _invalid, **handlers},
         redoc_url=None,
-        max_body_size=MAX_BODY_BYTES,
     )
     lean = [one for module in _MODULES for one in module.LEAN]
     types = [kind for module in _MODULES for kind in module.TYPES]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Header
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from collegium.domain.errors import InvalidPlan, UsageError
 from collegium.domain.event import Event
 from collegium.domain.goal import MAX_GOAL_CHARS
 from collegium.domain.message import PRIORITIES
+from collegium.domain.plan import Plan
 from collegium.domain.report import RunReport
+from collegium.domain.usage import Limits
+from collegium.runtime.uploads import MOST_FILES
+from collegium.server.access.access import Access
 from collegium.server.access.page import MOST
 from collegium.server.access.runs import RunSummary, Submission
 from collegium.server.caller import Caller, access
@@ -24,6 +30,12 @@ from collegium.server.rest.openapi import Lean
 from collegium.server.rest.query import number, optional, several
 
 ROUTER: Final = APIRouter(prefix="/v1/runs", tags=["runs"])
+Count = Annotated[int | None, Field(ge=1, le=10**12)]
+PlanGiven = Annotated[
+    dict[str, Any] | None,
+    Field(description="Follow this plan instead of making one."),
+    WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/Plan"}, {"type": "null"}]}),
+]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200, min_length=1)]
 
 
@@ -33,17 +45,76 @@ class RunAccepted(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
 
 
+class RunLimits(BaseModel):
+    """Caps that hold before each call; what is left out is as the server's settings say."""
+
+    model_config = ConfigDict(extra="forbid")
+    cost_usd: Annotated[Decimal | None, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = None
+    tokens: Count = None
+    input_tokens: Count = None
+    output_tokens: Count = None
+    tool_calls: Count = None
+    parallel: Annotated[int | None, Field(ge=1, le=10_000)] = None
+    tasks: Annotated[int | None, Field(ge=1, le=1_000)] = None
+    steps_per_task: Annotated[int | None, Field(ge=1, le=1_000)] = None
+    deadline_s: Annotated[float | None, Field(gt=0, le=10_000_000, allow_inf_nan=False)] = None
+
+    def over(self, usual: Limits) -> Limits:
+        """``usual`` with what is given in its place."""
+        return msgspec.structs.replace(usual, **self.model_dump(exclude_none=True))
+
+
 class NewRun(BaseModel):
     """A goal, and how it is to be reached."""
 
     model_config = ConfigDict(extra="forbid")
     goal: Annotated[str, Field(min_length=1, max_length=MAX_GOAL_CHARS, examples=["Which clauses changed?"])]
-    model: Annotated[str | None, Field(max_length=300)] = None
+    files: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]],
+        Field(max_length=MOST_FILES, description="Ids of uploads."),
+    ] = []
+    model: Annotated[str | None, Field(max_length=300, examples=["openai:gpt-5-mini"])] = None
     priority: Literal["urgent", "high", "normal", "low"] = "normal"
-    plan_only: bool = False
-    review_plan: bool = False
-    continues: Annotated[str | None, Field(max_length=100)] = None
-    tools: Annotated[list[str], Field(max_length=100)] = []
+    limits: RunLimits | None = None
+    plan: PlanGiven = None
+    plan_only: Annotated[bool, Field(description="Make the plan and end.")] = False
+    review_plan: Annotated[bool, Field(description="Ask a person before the plan is followed.")] = False
+    output_schema: Annotated[
+        dict[str, Any] | None, Field(description="JSON Schema (an object) that the answer has to satisfy.")
+    ] = None
+    continues: Annotated[str | None, Field(max_length=100, description="A run to ask on from.")] = None
+    tools: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=200)]],
+        Field(max_length=100, description="Tools that every agent of the run may use beside its own."),
+    ] = []
+
+    async def submission(self, caller: Access) -> Submission:
+        """It as the caller hands it on. Raises ``UsageError`` and ``InvalidPlan``."""
+        if self.plan_only and self.review_plan:
+            raise UsageError("plan_only and review_plan exclude each other: the first ends with the plan")
+        return Submission(
+            goal=self.goal,
+            files=await caller.uploads.files(self.files),
+            model=self.model,
+            limits=None if self.limits is None else self.limits.over(caller.runs.limits),
+            priority=PRIORITIES[self.priority],
+            plan=plan_of(self.plan),
+            is_plan_only=self.plan_only,
+            is_plan_reviewed=self.review_plan,
+            output_schema=self.output_schema,
+            continues=self.continues,
+            tools=tuple(self.tools),
+        )
+
+
+def plan_of(given: dict[str, Any] | None) -> Plan | None:
+    """The plan in a request. Raises ``InvalidPlan`` for what is none."""
+    if given is None:
+        return None
+    try:
+        return msgspec.convert(given, Plan)
+    except msgspec.ValidationError as error:
+        raise InvalidPlan((str(error),)) from error
 
 
 @ROUTER.post("", status_code=202, responses=gives(RunAccepted, "Accepted.", status=202), response_class=Response)
@@ -52,16 +123,7 @@ async def submit(wanted: NewRun, caller: Caller, idempotency_key: Key = None) ->
 
     Once this has answered, the run is never lost. The same `Idempotency-Key` with the same body gives the same run.
     """
-    submission = Submission(
-        goal=wanted.goal,
-        model=wanted.model,
-        priority=PRIORITIES[wanted.priority],
-        is_plan_only=wanted.plan_only,
-        is_plan_reviewed=wanted.review_plan,
-        continues=wanted.continues,
-        tools=tuple(wanted.tools),
-    )
-    run = await caller.runs.submit(submission, key=idempotency_key)
+    run = await caller.runs.submit(await wanted.submission(caller), key=idempotency_key)
     return answer(RunAccepted(run_id=run), 202, {"location": f"/v1/runs/{run}"})
 
 
@@ -145,4 +207,4 @@ LEAN: Final = (
         },
     ),
 )
-TYPES: Final = (RunAccepted, RunSummary, RunReport, Event)
+TYPES: Final = (RunAccepted, RunSummary, RunReport, Event, Plan)

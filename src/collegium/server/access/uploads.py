@@ -1,0 +1,54 @@
+"""Uploads as one principal may make and use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from collegium.app import Collegium
+from collegium.domain.document import GivenFile
+from collegium.domain.ids import Ids
+from collegium.domain.principal import Principal
+from collegium.runtime.uploads import Upload, Uploads
+from collegium.server.access.page import Page, cursor, place
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UploadAccess:
+    """The uploads of the principal's tenant; those of others are not there (``NotFound``)."""
+
+    def __init__(self, app: Collegium, principal: Principal) -> None:
+        self._principal = principal
+        stores = app.stores
+        ids = Ids(lambda: (app.now() - _EPOCH) // timedelta(milliseconds=1))
+        self._uploads = Uploads(stores.records, stores.blobs, tenant=principal.tenant, now=app.now, ids=ids)
+
+    async def add(self, name: str, data: bytes) -> Upload:
+        """Keeps a file for a goal to come."""
+        self._principal.require("runs:write")
+        return await self._uploads.add(name, data, principal=self._principal.id)
+
+    async def show(self, upload: str) -> Upload:
+        """What was handed over."""
+        self._principal.require("runs:read")
+        return await self._uploads.show(upload)
+
+    async def page(self, *, after: str | None = None, limit: int = 50) -> Page[Upload]:
+        """Uploads by id, the oldest first. Raises ``UsageError`` for a cursor that is none."""
+        self._principal.require("runs:read")
+        behind = place("uploads", after)
+        found = await self._uploads.page(after="" if behind is None else str(behind[0]), limit=limit + 1)
+        shown = found[:limit]
+        return Page(items=shown, next=cursor("uploads", shown[-1].id) if len(found) > limit else None)
+
+    async def remove(self, upload: str) -> None:
+        """Forgets an upload."""
+        self._principal.require("runs:write")
+        await self._uploads.remove(upload)
+
+    async def files(self, uploads: Sequence[str]) -> tuple[GivenFile, ...]:
+        """The files as a goal is given them."""
+        self._principal.require("runs:write")
+        return await self._uploads.files(uploads)
