@@ -88,3 +88,7 @@ def test_the_schedule_example_adds_one_and_pauses_it(tmp_path: Path) -> None:
 def test_the_example_of_messages_answers_an_order(tmp_path: Path) -> None:
     out = run_example("messages.py", tmp_path).splitlines()
     assert "{'stored': 19}" in out
+
+
+def test_the_receiver_of_webhooks_takes_a_message_once_and_no_forgery(tmp_path: Path) -> None:
+    assert run_example("webhook_receiver.py", tmp_path).splitlines() == ["run.finished", "204 204 401"]
