@@ -63,11 +63,11 @@ def opened_row(sealer: Sealer, row: Sequence[Any]) -> EventRow:
     body = row[9]
     if is_sealed(body):
         plain = opened_body(sealer, row[3], row[0], row[1], blob=row[13], body=body)
-        return EventRow(*row[:9], plain, *row[10:13])
+        return EventRow(*(*row[:9], plain, *row[10:13]))
     return EventRow(*row[:13])
 
 
-def readable(whole: Callable[[Sequence[Any]], EventRow], rows: Iterable[Sequence[Any]]) -> tuple[Event, ...]:
+def readable(whole: Callable[[tuple[Any, ...]], EventRow], rows: Iterable[tuple[Any, ...]]) -> tuple[Event, ...]:
     """The events of those rows whose keys were not destroyed; ``whole`` gives the opened row of one."""
     events = []
     for row in rows:

@@ -1,0 +1,1 @@
+"""What is stored is encrypted: envelopes, data keys, and the keys that encrypt those."""
