@@ -151,13 +151,12 @@ class Auditing:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        connection = HTTPConnection(scope)
-        origin = Origin(connection)
+        origin = Origin(scope)
 
         async def seen(message: Message) -> None:
             status = _status(message)
             if status in REFUSED:
-                self._note(connection, origin, status)
+                self._note(HTTPConnection(scope), origin, status)
             await send(message)
 
         token = ORIGIN.set(origin)

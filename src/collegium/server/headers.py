@@ -19,6 +19,8 @@ _ALWAYS: Final = (
 )
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _POLICY: Final = b"content-security-policy"
+_OF_DATA: Final = (*_ALWAYS, (_POLICY, _DATA_POLICY))
+_NAMES: Final = frozenset({*(name for name, _ in _OF_DATA), _HSTS[0]})
 
 
 class SecurityHeaders:
@@ -50,6 +52,10 @@ class SecurityHeaders:
 
 
 def _with(headers: list[tuple[bytes, bytes]], *, is_tls: bool) -> list[tuple[bytes, bytes]]:
+    is_plain = not is_tls and (b"content-type", b"application/json") in headers
+    if is_plain and _NAMES.isdisjoint([name for name, _ in headers]):  # nearly all answers
+        headers.extend(_OF_DATA)
+        return headers
     names = {name.lower(): value for name, value in headers}
     headers += [one for one in _ALWAYS if one[0] not in names]
     if is_tls and _HSTS[0] not in names:

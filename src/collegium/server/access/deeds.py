@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from collegium.app import Collegium
 from collegium.domain.chat import Json
@@ -25,19 +26,19 @@ from collegium.server.problem import trace_id
 class Origin:
     """Where a request came from, and under which id logs and traces have it; looked up when somebody asks."""
 
-    def __init__(self, connection: HTTPConnection | None = None) -> None:
-        self._connection = connection
+    def __init__(self, scope: Scope | None = None) -> None:
+        self._scope = scope
 
     @property
     def address(self) -> str:
         """The address at the other end: of whoever asks, or of a proxy before this server."""
-        client = None if self._connection is None else self._connection.client
-        return "" if client is None else client.host
+        client = None if self._scope is None else self._scope.get("client")
+        return "" if client is None else str(client[0])
 
     @property
     def trace(self) -> str:
         """The id of the request."""
-        return "" if self._connection is None else trace_id(self._connection)
+        return "" if self._scope is None else trace_id(HTTPConnection(self._scope))
 
 
 ORIGIN: Final[ContextVar[Origin]] = ContextVar("origin")
