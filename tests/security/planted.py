@@ -233,8 +233,8 @@ class Listening(ScriptedModel):
 
 
 async def _worked(planted: Planted) -> dict[str, str]:
-    """A team whose tools print every secret of the installation: what models, journals and exports get of them."""
-    own = planted.of("provider", "store", "key", "webhook", "pepper")
+    """A team whose tools print every secret: what models, journals and exports get of them."""
+    own = planted.secrets
 
     @tool(effect="read")
     def environment() -> dict[str, object]:

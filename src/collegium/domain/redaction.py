@@ -19,11 +19,11 @@ from urllib.parse import quote
 MASK: Final = "[redacted]"
 LEAST_CHARS: Final = 8
 """Shorter values are no secrets that could be told from words."""
-_OWN_HINTS: Final = ("clg", "whsec_", "Y2xnX", "d2hzZWNf")
+_OWN_HINTS: Final = ("clg", "whsec_", "Y2xn", "d2hzZWNf")
 _OWN_SHAPES: Final = (
     r"clg[a-z]?_[A-Za-z0-9_\-]{16,512}",  # keys of the API, tickets, sessions
     r"whsec_[A-Za-z0-9+/=_\-]{16,512}",  # secrets of webhooks
-    r"(?:Y2xnX|d2hzZWNf)[A-Za-z0-9+/=_\-]{16,700}",  # both of them in Base64
+    r"(?:Y2xn|d2hzZWNf)[A-Za-z0-9+/=_\-]{20,700}",  # both of them in Base64
 )
 _SHAPES: Final = (
     *_OWN_SHAPES,
@@ -63,7 +63,7 @@ _NAMED: Final = re.compile(
     re.I,
 )
 _HINTS: Final = (
-    "clg", "whsec_", "y2xnx", "d2hzzwnf", "k-", "k_", "aiza", "gh", "github", "glpat", "akia", "asia", "xox", "hf_",
+    "clg", "whsec_", "y2xn", "d2hzzwnf", "k-", "k_", "aiza", "gh", "github", "glpat", "akia", "asia", "xox", "hf_",
     "eyj", "-----begin", "://",
     "authorization", "bearer", "basic ", "cookie", "passw", "passphrase", "pwd", "secret", "token", "key", "pepper",
     "credential", "session", "ticket",
