@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from collegium.domain.event import Event
 from collegium.domain.head import FINISHED
@@ -25,8 +25,8 @@ async def until_it_rests(access: Access, run: str, *, within_s: float, is_end_on
     rests = {"run.finished"} if is_end_only else {"run.finished", "approval.requested"}
     if state.status not in FINISHED and (is_end_only or not state.open_approvals):
         with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                async for event in access.live.follow(run, after=state.seq):
+            async with asyncio.timeout(within_s), _left(access.live.follow(run, after=state.seq)) as events:
+                async for event in events:
                     if event.type in rests:
                         break
     return await access.runs.report(run)
@@ -34,35 +34,45 @@ async def until_it_rests(access: Access, run: str, *, within_s: float, is_end_on
 
 async def while_valid(
     access: Access, authenticator: Authenticator, run: str, *, after: int
-) -> AsyncIterator[Event | None]:
+) -> AsyncGenerator[Event | None, None]:
     """Events of ``run`` with ``seq > after``, None now and then while there is none.
 
     It ends when the run has, and where the caller's credentials hold no more.
     """
-    follower = access.live.follow(run, after=after)
     coming: asyncio.Future[Event | None] | None = None
     loop = asyncio.get_running_loop()
     check_at_s = loop.time() + CHECK_S
-    try:
-        while True:
-            coming = coming or asyncio.ensure_future(_next(follower))
-            await asyncio.wait((coming,), timeout=max(0.0, check_at_s - loop.time()))
-            if loop.time() >= check_at_s:
-                check_at_s = loop.time() + CHECK_S
-                if not await authenticator.still_valid(access.principal):
+    async with _left(access.live.follow(run, after=after)) as events:
+        try:
+            while True:
+                coming = coming or asyncio.ensure_future(_next(events))
+                await asyncio.wait((coming,), timeout=max(0.0, check_at_s - loop.time()))
+                if loop.time() >= check_at_s:
+                    check_at_s = loop.time() + CHECK_S
+                    if not await authenticator.still_valid(access.principal):
+                        return
+                if not coming.done():
+                    yield None
+                    continue
+                event, coming = coming.result(), None
+                if event is None:
                     return
-            if not coming.done():
-                yield None
-                continue
-            event, coming = coming.result(), None
-            if event is None:
-                return
-            yield event
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+                yield event
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
 
 
 async def _next(follower: AsyncIterator[Event]) -> Event | None:
     return await anext(follower, None)
+
+
+@asynccontextmanager
+async def _left(events: AsyncIterator[Event]) -> AsyncIterator[AsyncIterator[Event]]:
+    """``events``, whose place among those who look on is given back at once when the block is left."""
+    try:
+        yield events
+    finally:
+        if isinstance(events, AsyncGenerator):
+            await events.aclose()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Final, NoReturn
 
 from a2a.server.context import ServerCallContext
@@ -125,8 +125,10 @@ class A2aHandler(RequestHandler):
         with _told():
             access = access_of(context)
             run = await _accept(access, params)
-            async for event in _follow(context, await access.runs.state(run), history=_history(params)):
-                yield event
+            state = await access.runs.state(run)
+            async with aclosing(_follow(context, state, history=_history(params))) as events:
+                async for event in events:
+                    yield event
 
     @validate_request_params
     async def on_subscribe_to_task(
@@ -138,8 +140,9 @@ class A2aHandler(RequestHandler):
             state = await access.runs.state(params.id)
             if tasks.task_state(state) in tasks.TERMINAL:
                 raise UnsupportedOperationError(f"{state.id} has ended: nothing of it will change")
-            async for event in _follow(context, state):
-                yield event
+            async with aclosing(_follow(context, state)) as events:
+                async for event in events:
+                    yield event
 
     @validate_request_params
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task | None:
@@ -231,7 +234,7 @@ async def _task(access: Access, state: RunState, *, history: int | None = None, 
 
 async def _follow(
     call: ServerCallContext, state: RunState, *, history: int | None = None
-) -> AsyncIterator[StreamEvent]:
+) -> AsyncGenerator[StreamEvent, None]:
     """The task as it stands, then its changes until it has ended or asks something."""
     access = access_of(call)
     context = await access.conversations.name(state)
@@ -239,23 +242,24 @@ async def _follow(
     before = tasks.task_state(state)
     if before in tasks.TERMINAL or before == TaskState.TASK_STATE_INPUT_REQUIRED:
         return
-    async for event in while_valid(access, call.state["authenticator"], state.id, after=state.seq):
-        if event is None:
-            continue
-        state = apply(state, event)
-        now = tasks.task_state(state)
-        if now in tasks.TERMINAL and (answer := tasks.artifact(state)) is not None:
-            yield TaskArtifactUpdateEvent(task_id=state.id, context_id=context, artifact=answer, last_chunk=True)
-        line = _progress(state, event) if now == TaskState.TASK_STATE_WORKING else None
-        if now != before or line is not None:
-            told = tasks.status(state, context)
-            told.timestamp.FromDatetime(event.at)
-            if line is not None:
-                told.message.CopyFrom(tasks.said(state, context, line, number=event.seq))
-            yield TaskStatusUpdateEvent(task_id=state.id, context_id=context, status=told)
-        if now in tasks.TERMINAL or now == TaskState.TASK_STATE_INPUT_REQUIRED:
-            return
-        before = now
+    async with aclosing(while_valid(access, call.state["authenticator"], state.id, after=state.seq)) as events:
+        async for event in events:
+            if event is None:
+                continue
+            state = apply(state, event)
+            now = tasks.task_state(state)
+            if now in tasks.TERMINAL and (answer := tasks.artifact(state)) is not None:
+                yield TaskArtifactUpdateEvent(task_id=state.id, context_id=context, artifact=answer, last_chunk=True)
+            line = _progress(state, event) if now == TaskState.TASK_STATE_WORKING else None
+            if now != before or line is not None:
+                told = tasks.status(state, context)
+                told.timestamp.FromDatetime(event.at)
+                if line is not None:
+                    told.message.CopyFrom(tasks.said(state, context, line, number=event.seq))
+                yield TaskStatusUpdateEvent(task_id=state.id, context_id=context, status=told)
+            if now in tasks.TERMINAL or now == TaskState.TASK_STATE_INPUT_REQUIRED:
+                return
+            before = now
     raise InvalidRequestError("not_authenticated: the credentials hold no more: subscribe again with new ones")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Final
 
 from ag_ui.core import BaseEvent, RunAgentInput
@@ -83,8 +83,9 @@ async def _resumed(caller: Access, asked: RunAgentInput) -> RunState:
 async def _texts(caller: Access, authenticator: Authenticator, state: RunState, told: Translator) -> AsyncIterator[str]:
     """The stream's text; whoever leaves it leaves the run as it is."""
     try:
-        async for one in _told(caller, authenticator, state, told):
-            yield ": nothing new\n\n" if one is None else _ENCODER.encode(one)
+        async with aclosing(_told(caller, authenticator, state, told)) as events:
+            async for one in events:
+                yield ": nothing new\n\n" if one is None else _ENCODER.encode(one)
     except CollegiumError as error:
         yield _ENCODER.encode(told.failed(error.code, error.message))
     except Exception:  # noqa: BLE001  the server's edge: the answer has begun, so that it has to say what happened
@@ -95,18 +96,19 @@ async def _texts(caller: Access, authenticator: Authenticator, state: RunState, 
 
 async def _told(
     caller: Access, authenticator: Authenticator, state: RunState, told: Translator
-) -> AsyncIterator[BaseEvent | None]:
+) -> AsyncGenerator[BaseEvent | None, None]:
     """The events of the stream, up to its last one; None now and then, while there is nothing."""
     for one in told.start():
         yield one
     if told.is_over():
         return
-    async for event in while_valid(caller, authenticator, state.id, after=state.seq):
-        if event is None:
-            yield None
-            continue
-        for one in told.take(event):
-            yield one
-        if told.is_over():
-            return
+    async with aclosing(while_valid(caller, authenticator, state.id, after=state.seq)) as events:
+        async for event in events:
+            if event is None:
+                yield None
+                continue
+            for one in told.take(event):
+                yield one
+            if told.is_over():
+                return
     yield told.failed("expired", "the credentials hold no more: ask again with new ones")
