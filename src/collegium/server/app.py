@@ -20,6 +20,7 @@ from collegium.server.body_cap import BodyCap
 from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.headers import SecurityHeaders
+from collegium.server.idempotency import Idempotency
 from collegium.server.live.websocket import live_routes
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
@@ -104,6 +105,7 @@ def _gates(faces: Faces, refusals: RefusalLog) -> list[Middleware]:
         Middleware(Authentication, authenticator=faces.authenticator),
         *counting,
         Middleware(BodyCap, usual=MAX_BODY_BYTES, others=BODY_CAPS),
+        Middleware(Idempotency, opened=faces.opened),
     ]
 
 

@@ -129,7 +129,8 @@ async def test_several_goals_at_once_stand_each_for_itself(serve: Serve):
 async def test_what_a_run_wrote_is_handed_out_to_be_saved(serve: Serve):
     async with team(working()) as app:
         http = (await serve(app)).http
-        plan = {"tasks": [{**PLAN["tasks"][0], "save_as": "out/a b.html"}]}
+        writing = {"id": "w", "title": "Write", "capability": "write", "depends_on": ["one"], "save_as": "out/a b.html"}
+        plan = {"tasks": [PLAN["tasks"][0], writing]}
         run = await submitted(http, plan=plan)
         await app.result(run)
         listed = (await http.get(f"/v1/runs/{run}/files")).json()["items"]
