@@ -218,6 +218,8 @@ async def test_a_login_at_the_provider(serve: Serve, secret: str | None):
         reply = await found.http.get("/auth/callback", params=back, headers=from_there)
         assert reply.status_code == 200, reply.text
         assert 'url=/runs?a=1&amp;b=2"' in reply.text
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "sandbox" not in reply.headers["content-security-policy"], "in one, no page goes on by itself"
         assert ("authorization" in found.idp.forms[0]) is True
         assert bool(found.idp.forms[0]["authorization"]) == (secret is not None)
         shown = (await found.http.get("/auth/session")).json()

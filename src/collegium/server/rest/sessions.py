@@ -26,6 +26,8 @@ from collegium.server.rest.answer import NO_STORE, answer, gives
 from collegium.server.rest.openapi import Lean
 
 ROUTER: Final = APIRouter(tags=["sessions"])
+_POLICY: Final = {"content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"}
+"""A page without scripts; one in a sandbox would not go on by itself."""
 _GO_ON: Final = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={0}"><title>.</title>'
 
 
@@ -123,7 +125,7 @@ async def _callback(request: LeanRequest) -> Response:
     made = await _opened(request, door, principal)
     # A page that goes on by itself: for a redirect the browser would still come from another site, and leave the
     # session's cookie, which is strict, behind.
-    response = HTMLResponse(_GO_ON.format(html.escape(check_next(next_path))), headers=NO_STORE)
+    response = HTMLResponse(_GO_ON.format(html.escape(check_next(next_path))), headers={**NO_STORE, **_POLICY})
     door.cookies.write(request, response, LOGIN, "", 0, same_site="lax")
     door.cookies.open(request, response, made)
     return response
