@@ -13,7 +13,7 @@ from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve
 from tests.unit.stores.moved import Hanging, working
 
-PLAN = {
+PLAN: dict[str, list[dict[str, Any]]] = {
     "tasks": [
         {"id": "one", "title": "One", "capability": "operate", "instructions": "Do one."},
         {"id": "two", "title": "Two", "capability": "operate", "instructions": "Do two.", "depends_on": ["one"]},
