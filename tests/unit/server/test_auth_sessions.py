@@ -164,6 +164,17 @@ async def test_a_session_ends_with_its_time_and_with_its_key(serve: Serve):
         assert (await found.http.get("/v1/runs")).status_code == 401
 
 
+async def test_a_key_that_is_made_in_a_session_does_not_end_with_it(serve: Serve):
+    async with console(serve) as found:
+        _, _, token = await logged_in(found)
+        reply = await found.http.post("/v1/keys", json={"roles": ["viewer"]}, headers=found.own(token))
+        assert (reply.status_code, reply.json()["shown"]["expires_at"]) == (201, None)
+        until = found.clock.now() + timedelta(days=400)
+        _, _, token = await logged_in(found, expires_at=until)
+        reply = await found.http.post("/v1/keys", json={"roles": ["viewer"]}, headers=found.own(token))
+        assert reply.json()["shown"]["expires_at"] == until.isoformat().replace("+00:00", "Z")
+
+
 async def test_the_store_holds_no_session_that_could_be_shown(serve: Serve):
     async with console(serve) as found:
         await logged_in(found)

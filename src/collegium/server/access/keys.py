@@ -69,9 +69,9 @@ class KeyAccess:
         self._principal.require("keys:write")
         now = self._app.now()
         expires_at = None if expires_s is None else now + timedelta(seconds=expires_s)
-        if expires_at is None and self._principal.kind == "key":
-            expires_at = self._principal.expires_at
-        self._check(scopes_of(roles, scopes), expires_at)
+        until = await self._until()
+        expires_at = until if expires_at is None else expires_at
+        self._check(scopes_of(roles, scopes), expires_at, until)
         issued = await self._keys.create(
             tenant=self._tenant(tenant),
             created_by=self._principal.id,
@@ -111,7 +111,7 @@ class KeyAccess:
         self._principal.require("keys:write")
         of = self._tenant(tenant)
         before = await self._keys.get(key, tenant=of)
-        self._check(scopes_of(before.roles, before.scopes), before.expires_at)
+        self._check(scopes_of(before.roles, before.scopes), before.expires_at, await self._until())
         rotated = await self._keys.rotate(key, tenant=of, grace_s=grace_s)
         await self._note("rotated", rotated.key)
         return self._issued(rotated)
@@ -128,12 +128,20 @@ class KeyAccess:
             self._principal.require(HOST)
         return tenant or self._principal.tenant
 
-    def _check(self, scopes: frozenset[str], expires_at: datetime | None) -> None:
+    async def _until(self) -> datetime | None:
+        """When the key ends by which the principal came; None for one that does not, or for none."""
+        principal = self._principal
+        if principal.kind != "key" or not principal.session:
+            return principal.expires_at if principal.kind == "key" else None
+        # The session ends sooner than the key that it was opened with.
+        key = await self._keys.principal(principal.credential.partition(":")[2])
+        return principal.expires_at if key is None else key.expires_at
+
+    def _check(self, scopes: frozenset[str], expires_at: datetime | None, until: datetime | None) -> None:
         more = sorted(scopes - self._principal.scopes)
         if more:
             raise NotAllowed(f"{self._principal.id} cannot give away what it has not: {', '.join(more)}", scopes=more)
-        until = self._principal.expires_at
-        if self._principal.kind == "key" and until is not None and (expires_at is None or expires_at > until):
+        if until is not None and (expires_at is None or expires_at > until):
             raise NotAllowed(
                 f"{self._principal.id} cannot hand out a key that outlives it: it ends {until.isoformat()}"
             )
