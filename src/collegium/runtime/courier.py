@@ -177,11 +177,10 @@ class Courier:
                     if hook.wants(event):
                         at = self._clock.now()
                         await self._hooks.keep(delivery(hook, event.id, event.type, message(event), at=at))
-            if cursor != before:
-                place = Record(kind="webhook_cursor", tenant=TENANT, key="cursor", value={"cursor": cursor})
-                await self._records.put(place, expected=0 if record is None else record.version)
-            if len(events) < _PAGE:
+            if cursor == before:
                 return
+            place = Record(kind="webhook_cursor", tenant=TENANT, key="cursor", value={"cursor": cursor})
+            await self._records.put(place, expected=0 if record is None else record.version)
 
     async def _serve(self, hook: Webhook) -> None:
         """Sends what is due to ``hook``, a few at once, until nothing is."""
