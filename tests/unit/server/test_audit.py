@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
 
-from collegium.domain.deed import INSTALLATION
-from collegium.domain.errors import NotAuthenticated
+from collegium.domain.deed import INSTALLATION, Deed
+from collegium.domain.errors import NotAuthenticated, StoreUnavailable
 from collegium.domain.principal import ROLES, SCOPES, Principal, local
+from collegium.runtime.admin_log import AdminLog
 from collegium.server.access.deeds import Origin, log_of, noted
-from collegium.server.audit import MOST_LINES, WINDOW_S, Kind, RefusalLog
+from collegium.server.audit import MOST_LINES, WINDOW_S, Auditing, Kind, RefusalLog
 from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.drafts import eventually
 from collegium.testing.harness import team
@@ -115,3 +118,42 @@ async def test_what_is_refused_before_the_stores_answer_is_written_once_they_do(
         there.pop(0)
         await refusals.aclose()
         assert len((await log_of(app).page("acme")).deeds) == 1
+
+
+async def test_a_change_is_not_answered_before_its_line_is_durable(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with team(working()) as app:
+        served = await serve(app, authenticator=Door())
+        run = await app.submit("Do both.", principal="user:ada")
+        await run.result()
+        url, who = f"/v1/runs/{run.id}/cancel", {"who": "admin"}
+        assert (await served.http.post(url, json={"reason": "enough"}, headers=who)).status_code < 300
+        (deed,) = (await log_of(app).page("default")).deeds
+        assert (deed.action, deed.object, deed.reason, deed.rule) == ("runs.cancelled", run.id, "enough", "runs:write")
+        assert (deed.actor, deed.address, len(deed.trace)) == ("local", "127.0.0.1", 32)
+
+        async def away(*given: object) -> tuple[Deed, ...]:
+            raise StoreUnavailable("the store is away")
+
+        monkeypatch.setattr(AdminLog, "note", away)
+        assert (await served.http.post(url, json={"reason": "enough"}, headers=who)).status_code == 503
+
+
+async def test_a_socket_that_is_closed_for_want_of_rights_is_written_too() -> None:
+    async with team(working()) as app:
+
+        async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["state"]["principal"] = Door().known["viewer"]
+            await send({"type": "websocket.close", "code": 1008})
+
+        async def nothing(message: object = None) -> dict[str, object]:
+            return {}
+
+        refusals = RefusalLog(lambda: app)
+        scope = {"type": "websocket", "path": "/v1/ws", "headers": [], "client": ("::1", 1), "state": {}}
+        scope |= {"query_string": b"", "server": ("h", 1), "scheme": "ws"}
+        await Auditing(closing, refusals=refusals)(scope, nothing, nothing)  # type: ignore[arg-type]
+        await refusals.aclose()
+        (deed,) = (await log_of(app).page("default")).deeds
+        assert (deed.actor, deed.object, deed.address) == ("key:v", "WEBSOCKET /v1/ws", "::1")
