@@ -91,10 +91,10 @@ async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, 
         (
             (short_id(one.run_id), "cyan"),
             (one.status, _STYLES.get(one.status, "")),
-            (ago(one.submitted_at, session.now()), "dim"),
+            ("" if one.submitted_at is None else ago(one.submitted_at, session.now()), "dim"),
             (seconds(one.seconds) if one.finished_at is not None else "", "dim"),
             (usd(one.cost_usd), "dim"),
-            one.goal,
+            "(pruned)" if one.is_pruned else one.goal,
         )
         for one in page.items
     ]

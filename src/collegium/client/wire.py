@@ -32,10 +32,11 @@ class RunSummary(msgspec.Struct, frozen=True):
     run_id: str
     status: RunStatus
     goal: str
-    submitted_at: datetime
+    submitted_at: datetime | None
     finished_at: datetime | None
     seconds: float
     cost_usd: float
+    is_pruned: bool = False
 
 
 class Upload(msgspec.Struct, frozen=True):

@@ -8,14 +8,20 @@ from collegium.app import Collegium
 from collegium.domain.principal import Principal
 from collegium.runtime.keys import Keys
 from collegium.server.access.audit import AuditAccess
+from collegium.server.access.collections import CollectionAccess
 from collegium.server.access.conversations import ConversationAccess
 from collegium.server.access.documents import DocumentAccess
+from collegium.server.access.installation import InstallationAccess, SettingsOf
 from collegium.server.access.keys import KeyAccess
 from collegium.server.access.live import LiveAccess
 from collegium.server.access.privacy import PrivacyAccess, PrivacyOf
 from collegium.server.access.questions import QuestionAccess
 from collegium.server.access.runs import RunAccess
+from collegium.server.access.schedules import ScheduleAccess
+from collegium.server.access.stops import StopAccess
+from collegium.server.access.topics import TopicAccess
 from collegium.server.access.uploads import UploadAccess
+from collegium.server.access.usage import UsageAccess
 from collegium.server.access.webhooks import WebhookAccess
 from collegium.server.live.hub import Hub
 
@@ -35,17 +41,19 @@ class Access:
         keys: Keys | None = None,
         hub: Hub | None = None,
         privacy_of: PrivacyOf | None = None,
+        settings_of: SettingsOf | None = None,
     ) -> None:
         self._app = app
         self.principal = principal
         self._keys = keys
         self._privacy_of = privacy_of
+        self._settings_of = settings_of
         self._hub = hub
 
     @cached_property
     def runs(self) -> RunAccess:
         """Runs: submit, look, stop."""
-        return RunAccess(self._app, self.principal)
+        return RunAccess(self._app, self.principal, None if self._hub is None else self._hub.snapshots)
 
     @cached_property
     def uploads(self) -> UploadAccess:
@@ -91,3 +99,33 @@ class Access:
     def webhooks(self) -> WebhookAccess:
         """Addresses that are told of events."""
         return WebhookAccess(self._app, self.principal)
+
+    @cached_property
+    def schedules(self) -> ScheduleAccess:
+        """Goals that come again."""
+        return ScheduleAccess(self._app, self.principal)
+
+    @cached_property
+    def stops(self) -> StopAccess:
+        """Kill switches."""
+        return StopAccess(self._app, self.principal)
+
+    @cached_property
+    def topics(self) -> TopicAccess:
+        """Messages on the bus, and those that nobody could deal with."""
+        return TopicAccess(self._app, self.principal)
+
+    @cached_property
+    def installation(self) -> InstallationAccess:
+        """Workers, agents, tools and settings."""
+        return InstallationAccess(self._app, self.principal, self._settings_of)
+
+    @cached_property
+    def usage(self) -> UsageAccess:
+        """What was used."""
+        return UsageAccess(self._app, self.principal)
+
+    @cached_property
+    def collections(self) -> CollectionAccess:
+        """Documents and their search."""
+        return CollectionAccess(self._app, self.principal)

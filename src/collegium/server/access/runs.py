@@ -14,7 +14,7 @@ from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import NotFound, UsageError
 from collegium.domain.event import Draft, Event
-from collegium.domain.head import HeadQuery, RunStatus
+from collegium.domain.head import HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan
 from collegium.domain.principal import Principal
@@ -24,20 +24,9 @@ from collegium.domain.tool import Artifact
 from collegium.domain.usage import Limits
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.snapshots import RunSummary, Snapshot, Snapshots
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as lists show it."""
-
-    run_id: str
-    status: RunStatus
-    goal: str
-    submitted_at: datetime
-    finished_at: datetime | None
-    seconds: float
-    cost_usd: float
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +48,10 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 class RunAccess:
     """The runs of the principal's tenant; those of others are not there (``NotFound``)."""
 
-    def __init__(self, app: Collegium, principal: Principal) -> None:
+    def __init__(self, app: Collegium, principal: Principal, snapshots: Snapshots | None = None) -> None:
         self._app = app
         self._principal = principal
+        self._snapshots = snapshots or Snapshots(app)
 
     @property
     def limits(self) -> Limits:
@@ -93,6 +83,26 @@ class RunAccess:
         self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
     ) -> Page[RunSummary]:
         """Runs, the newest first. Raises ``UsageError`` for a cursor that is none."""
+        found, following = await self._found(statuses, after, limit)
+        return Page(items=[one.summary for one in found], next=following)
+
+    async def page_document(
+        self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
+    ) -> bytes:
+        """The same as the document that is sent."""
+        found, following = await self._found(statuses, after, limit)
+        end = b"null" if following is None else msgspec.json.encode(following)
+        return b"".join((b'{"items":[', b",".join([one.line for one in found]), b'],"next":', end, b"}"))
+
+    async def document(self, run: str) -> tuple[int, bytes]:
+        """Number of its last event, and the run's report as it is sent."""
+        self._principal.require("runs:read")
+        found = await self._snapshots.one(run, self._principal.tenant)
+        return found.seq, found.report or b"null"
+
+    async def _found(
+        self, statuses: Collection[str], after: str | None, limit: int
+    ) -> tuple[list[Snapshot], str | None]:
         self._principal.require("runs:read")
         behind = place("runs", after)
         query = HeadQuery(
@@ -104,8 +114,8 @@ class RunAccess:
         )
         heads = await self._app.runs(query)
         shown = heads[:limit]
-        items = [_summary(await self._app.state(h.run, tenant=self._principal.tenant), self._app.now()) for h in shown]
-        return Page(items=items, next=cursor("runs", shown[-1].run) if len(heads) > limit else None)
+        found = [await self._snapshots.of(head) for head in shown]
+        return found, cursor("runs", shown[-1].run) if len(heads) > limit else None
 
     async def state(self, run: str) -> RunState:
         """A run as it is stored."""
@@ -201,16 +211,3 @@ class RunAccess:
 
     async def _state(self, run: str) -> RunState:
         return await self._app.state(run, tenant=self._principal.tenant)
-
-
-def _summary(state: RunState, now: datetime) -> RunSummary:
-    end = state.finished_at or now
-    return RunSummary(
-        run_id=state.id,
-        status=state.status,
-        goal=state.goal.text,
-        submitted_at=state.submitted_at,
-        finished_at=state.finished_at,
-        seconds=round((end - state.submitted_at).total_seconds(), 3),
-        cost_usd=float(state.usage.cost_usd),
-    )

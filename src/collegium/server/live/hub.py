@@ -13,6 +13,7 @@ from collegium.domain.errors import CollegiumError, StoreUnavailable
 from collegium.domain.head import Head
 from collegium.runtime.hints import hear
 from collegium.runtime.wishes import COUNTS_S, wish
+from collegium.server.access.snapshots import Snapshots
 from collegium.server.live.audience import Audience
 from collegium.server.live.change import Taker
 from collegium.server.live.feed import Feed, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
@@ -32,6 +33,7 @@ class Hub:
 
     Attributes:
         audience: How many sockets and streams there are.
+        snapshots: Runs as they stood when they were last looked at.
     """
 
     def __init__(self, app: Collegium) -> None:
@@ -44,6 +46,7 @@ class Hub:
         self._wished = 0
         self._ending: set[asyncio.Task[None]] = set()
         self.audience = Audience()
+        self.snapshots = Snapshots(app)
 
     @property
     def watched(self) -> int:

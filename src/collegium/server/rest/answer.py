@@ -23,6 +23,11 @@ def answer(document: object, status: int = 200, headers: Mapping[str, str] | Non
     return Response(_ENCODER.encode(document), status, {**NO_STORE, **(headers or {})}, media_type="application/json")
 
 
+def encoded(document: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """A document that is JSON already."""
+    return Response(document, 200, {**NO_STORE, **(headers or {})}, media_type="application/json")
+
+
 def ref(kind: type) -> dict[str, str]:
     """The place of the schema of ``kind`` in the document; the module lists the type in its ``TYPES``."""
     return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -22,10 +22,11 @@ from collegium.domain.usage import Limits
 from collegium.runtime.uploads import MOST_FILES
 from collegium.server.access.access import Access
 from collegium.server.access.page import MOST
-from collegium.server.access.runs import RunSummary, Submission
+from collegium.server.access.runs import Submission
+from collegium.server.access.snapshots import RunSummary
 from collegium.server.caller import Caller, access
 from collegium.server.live.sse import is_stream_wanted, stream
-from collegium.server.rest.answer import answer, gives, gives_page, ref
+from collegium.server.rest.answer import NO_STORE, answer, encoded, gives, gives_page, ref
 from collegium.server.rest.openapi import Lean
 from collegium.server.rest.query import number, optional, several
 
@@ -129,14 +130,19 @@ async def submit(wanted: NewRun, caller: Caller, idempotency_key: Key = None) ->
 
 async def _page(request: Request) -> Response:
     asked = request.query_params
-    page = await access(request).runs.page(
+    page = await access(request).runs.page_document(
         statuses=several(asked, "status"), after=optional(asked, "after"), limit=number(asked, "limit", 50, most=MOST)
     )
-    return answer(page)
+    return encoded(page)
 
 
 async def _show(request: Request) -> Response:
-    return answer(await access(request).runs.report(request.path_params["run"]))
+    seq, document = await access(request).runs.document(request.path_params["run"])
+    # Weak: of a run that goes on, the seconds so far change without an event.
+    tag = f'W/"{seq}"'
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": tag, **NO_STORE})
+    return encoded(document, {"etag": tag})
 
 
 async def _events(request: Request) -> Response:

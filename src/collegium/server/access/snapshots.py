@@ -1,0 +1,139 @@
+"""Snapshots: runs as they stood when they were last looked at, ready to be sent.
+
+A run is folded from its journal, which takes as long as the journal is. As long as its head has not moved, what was
+made of it then is what would be made now.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+
+from collegium.app import Collegium
+from collegium.domain.errors import NotFound, StoreCorrupt
+from collegium.domain.head import FINISHED, Head, RunStatus
+from collegium.domain.report import report
+from collegium.domain.run import RunState
+
+MOST: Final = 2_000
+MOST_BYTES: Final = 64 * 1024 * 1024
+FRESH: Final = timedelta(seconds=1)
+"""The seconds that a run has taken so far are believed for so long."""
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as lists show it; of one that was pruned there is no goal, nor what it cost."""
+
+    run_id: str
+    status: RunStatus
+    goal: str
+    submitted_at: datetime | None
+    finished_at: datetime | None
+    seconds: float
+    cost_usd: float
+    is_pruned: bool = False
+
+
+class Snapshot(NamedTuple):
+    """A run as it stood at ``seq``.
+
+    Attributes:
+        seq: Number of its last event then.
+        tenant: Whose it is.
+        made_at: When it was made; None when it stays as it is.
+        summary: As lists show it.
+        line: The same, encoded.
+        report: Its report, encoded; None of a run that cannot be read or was pruned.
+    """
+
+    seq: int
+    tenant: str
+    made_at: datetime | None
+    summary: RunSummary
+    line: bytes
+    report: bytes | None
+
+
+class Snapshots:
+    """The snapshots of one process: the newest looked at, so many and so large at most."""
+
+    def __init__(self, app: Collegium) -> None:
+        self._app = app
+        self._kept: OrderedDict[str, Snapshot] = OrderedDict()
+        self._size = 0
+
+    async def one(self, run: str, tenant: str) -> Snapshot:
+        """The run as it stands. Raises ``NotFound``, also for another tenant's; of a pruned one with what is left."""
+        head = await self._app.stores.journal.head(run)
+        if head is None or head.tenant != tenant:
+            raise NotFound(f"there is no run {run}", run=run)
+        found = await self.of(head)
+        if found.report is None:
+            await self._app.state(run, tenant=tenant)  # says why
+        return found
+
+    async def of(self, head: Head) -> Snapshot:
+        """The run of ``head`` as it stands."""
+        found = self._kept.get(head.run)
+        if found is not None and found.seq == head.seq and self._is_fresh(found):
+            self._kept.move_to_end(head.run)
+            return found
+        made = await self._make(head)
+        self._keep(head.run, made)
+        return made
+
+    def _is_fresh(self, found: Snapshot) -> bool:
+        return found.made_at is None or abs(self._app.now() - found.made_at) < FRESH
+
+    async def _make(self, head: Head) -> Snapshot:
+        now = self._app.now()
+        made_at = None if head.status in FINISHED else now
+        try:
+            state = await self._app.state(head.run, tenant=head.tenant)
+        except (NotFound, StoreCorrupt):
+            summary = await self._remains(head)
+            return Snapshot(head.seq, head.tenant, made_at, summary, _ENCODER.encode(summary), None)
+        summary = _summary(state, now)
+        return Snapshot(
+            head.seq, head.tenant, made_at, summary, _ENCODER.encode(summary), _ENCODER.encode(report(state, now))
+        )
+
+    async def _remains(self, head: Head) -> RunSummary:
+        """What is to be told of a run that was pruned, or that this version cannot read."""
+        archive = self._app.stores.archive
+        left = None if archive is None else await archive.tombstone(head.run)
+        submitted_at = None if left is None else left.submitted_at
+        finished_at = None if left is None else left.finished_at
+        took = (finished_at - submitted_at).total_seconds() if submitted_at and finished_at else 0.0
+        return RunSummary(
+            run_id=head.run, status=head.status, goal="", submitted_at=submitted_at, finished_at=finished_at,
+            seconds=round(took, 3), cost_usd=0.0, is_pruned=left is not None,
+        )  # fmt: skip
+
+    def _keep(self, run: str, made: Snapshot) -> None:
+        before = self._kept.pop(run, None)
+        self._size += _size(made) - (0 if before is None else _size(before))
+        self._kept[run] = made
+        while len(self._kept) > MOST or (self._size > MOST_BYTES and len(self._kept) > 1):
+            self._size -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(snapshot: Snapshot) -> int:
+    return 2 * len(snapshot.line) + len(snapshot.report or b"")
+
+
+def _summary(state: RunState, now: datetime) -> RunSummary:
+    end = state.finished_at or now
+    return RunSummary(
+        run_id=state.id,
+        status=state.status,
+        goal=state.goal.text,
+        submitted_at=state.submitted_at,
+        finished_at=state.finished_at,
+        seconds=round((end - state.submitted_at).total_seconds(), 3),
+        cost_usd=float(state.usage.cost_usd),
+    )
