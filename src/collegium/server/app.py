@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from collegium.domain.errors import CollegiumError
+from collegium.server.access.installation import SettingsOf
 from collegium.server.access.privacy import PrivacyOf
 from collegium.server.audit import Auditing, RefusalLog
 from collegium.server.body_cap import BodyCap
@@ -21,13 +22,13 @@ from collegium.server.caller import Authentication, Authenticator, Opened
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.headers import SecurityHeaders
 from collegium.server.idempotency import Idempotency
-from collegium.server.live.websocket import live_routes
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
 from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter, Limits, Refusals
 from collegium.server.readiness import Readiness
 from collegium.server.rest.api import BODY_CAPS, MAX_BODY_BYTES, lean_routes, make_api
+from collegium.server.sockets.websocket import live_routes
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -41,6 +42,7 @@ class Faces(NamedTuple):
         version: Of collegium, for the API's document.
         limiter: Counts requests; without one there is no limit.
         privacy_of: Gives what exports and erases; without it that is done on the host alone.
+        settings_of: Gives the settings in force, secrets masked; without it the API shows none.
     """
 
     opened: Opened
@@ -48,6 +50,7 @@ class Faces(NamedTuple):
     version: str = "0"
     limiter: Limiter | None = None
     privacy_of: PrivacyOf | None = None
+    settings_of: SettingsOf | None = None
 
 
 def build(
@@ -87,6 +90,7 @@ def build(
         app.state.authenticator = faces.authenticator
         app.state.refusals = refusals
         app.state.privacy_of = faces.privacy_of
+        app.state.settings_of = faces.settings_of
         api.state = app.state
     app.state.readiness = readiness
     app.state.metrics = metrics

@@ -19,7 +19,7 @@ from collegium.server.access.live import LiveAccess
 from collegium.server.live import watch
 from collegium.server.live.change import Token
 from collegium.server.live.hub import Hub
-from collegium.server.live.viewer import Viewer
+from collegium.server.sockets.viewer import Viewer
 from collegium.testing.conformance.drafts import noted, running, submitted
 from collegium.testing.harness import team
 from collegium.testing.scripted import SCRIPTED_PROFILE

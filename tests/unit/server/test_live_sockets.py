@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from collegium.domain.errors import NotAuthenticated
 from collegium.domain.principal import OPERATE, READ, Principal, local
-from collegium.server.live import ops, websocket
+from collegium.server.sockets import ops, websocket
 from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve, Served
 from tests.unit.stores.moved import Hanging, working

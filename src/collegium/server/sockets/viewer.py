@@ -10,8 +10,8 @@ from typing import Final
 from collegium.domain.errors import CollegiumError, LimitReached, UsageError
 from collegium.server.access.live import LiveAccess
 from collegium.server.live.change import Taker
-from collegium.server.live.ops import MAX_TOPICS, refused, told
 from collegium.server.live.watch import Follower
+from collegium.server.sockets.ops import MAX_TOPICS, refused, told
 
 Send = Callable[[str], Awaitable[None]]
 _EVENTS: Final = ".events"

@@ -14,8 +14,8 @@ from collegium.domain.principal import Principal
 from collegium.server.access.access import Access
 from collegium.server.auth.origin import is_own
 from collegium.server.caller import SOCKET, Authenticator, access, hub_of
-from collegium.server.live import ops
-from collegium.server.live.viewer import Viewer
+from collegium.server.sockets import ops
+from collegium.server.sockets.viewer import Viewer
 
 PROTOCOL: Final = "collegium.v1"
 EXPIRED, IDLE, CROWDED, LATE = 4401, 4408, 4429, 4400

@@ -1,0 +1,1 @@
+"""Sockets: one connection over which topics are looked at and commands given."""
