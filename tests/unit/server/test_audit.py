@@ -11,6 +11,7 @@ from collegium.domain.errors import NotAuthenticated, StoreUnavailable
 from collegium.domain.principal import ROLES, SCOPES, Principal, local
 from collegium.runtime.admin_log import AdminLog
 from collegium.server.access.deeds import Origin, log_of, noted
+from collegium.server.access.page import cursor
 from collegium.server.audit import MOST_LINES, WINDOW_S, Auditing, Kind, RefusalLog
 from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.drafts import eventually
@@ -63,6 +64,10 @@ async def test_the_log_is_read_in_pages_by_those_who_may_and_shows_no_other_tena
             ("viewer", "/v1/audit/verify", 403),
             ("eve", "/v1/audit?installation=true", 403),
             ("admin", "/v1/audit?after=nonsense", 400),
+            ("admin", f"/v1/audit?after={cursor('audit')}", 400),
+            ("admin", f"/v1/audit?after={cursor('audit', 'log_default_202611', 'x')}", 400),
+            ("admin", f"/v1/audit?after={cursor('audit', 'log_default_202611', -7)}", 200),
+            ("admin", f"/v1/audit?after={cursor('audit', 'zzz', 2**62)}", 200),
             ("admin", "/v1/audit?limit=0", 422),
             ("admin", "/v1/audit?since=yesterday", 422),
             ("nobody", "/v1/audit", 401),

@@ -8,6 +8,7 @@ import msgspec
 
 from collegium.app import Collegium
 from collegium.domain.deed import INSTALLATION, Deed, log_tenant
+from collegium.domain.errors import UsageError
 from collegium.domain.principal import HOST, Principal
 from collegium.runtime.admin_log import Wanted
 from collegium.runtime.audit import Damage, verify_stores
@@ -54,8 +55,14 @@ class AuditAccess:
     ) -> Page[Deed]:
         """Lines, the newest first; a page may be short and still have a next one. Raises ``UsageError``."""
         tenant = self._tenant(is_installation)
-        behind = place("audit", after)
-        before = None if behind is None else (str(behind[0]), int(behind[1]))
+        before: tuple[str, int] | None = None
+        match place("audit", after):
+            case None:
+                pass
+            case [str(log), int(seq)]:
+                before = log, seq
+            case _:
+                raise UsageError("this is no cursor of the log: take `next` of the page before, or leave it out")
         page = await log_of(self._app).page(tenant, wanted, before=before, limit=limit)
         return Page(items=page.deeds, next=None if page.next is None else cursor("audit", *page.next))
 

@@ -37,7 +37,7 @@ def place(kind: str, cursor: str | None) -> list[str | int] | None:
         found = msgspec.json.decode(data, type=list[str | int])
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         found = []
-    if not found or found[0] != kind:
+    if len(found) < 2 or found[0] != kind:  # a cursor with no place in it was not made here
         raise UsageError(
             f"{cursor[:80]!r} is no cursor of this list: take `next` of the page before, or leave it out",
             cursor=cursor[:80],
