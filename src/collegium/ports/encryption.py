@@ -56,7 +56,10 @@ class KeyShelf(Protocol):
         """Replaces a row that is there."""
 
     def drop(self, tenant: str, keep: str, value: dict[str, Any]) -> int:
-        """Leaves of the tenant's rows only ``keep`` with ``value``, at once and for good; how many were removed."""
+        """Leaves of the tenant's rows only ``keep`` with ``value``, at once and for good; how many were removed.
+
+        Records of the tenant that are sealed, which nobody can read any more, go with them.
+        """
 
     def close(self) -> None:
         """Gives its connections back; twice is harmless."""

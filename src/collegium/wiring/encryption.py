@@ -93,9 +93,21 @@ def rewrap_data_keys(settings: Settings) -> int:
 
 def destroy_data_keys(settings: Settings, tenant: str) -> int:
     """Destroys the data keys of a tenant, for good. Blocks. Raises ``NotFound``, ``UsageError``, ``StoreError``."""
-    from collegium.adapters.encryption.rotation import shred
+    from collegium.adapters.encryption.rotation import plain_rows, shred
+    from collegium.wiring.migrate import urls_of
 
-    with key_ring(settings) as ring:
+    with ExitStack() as stack:
+        ring = stack.enter_context(key_ring(settings))
+        stores = [_rows(url) for url in urls_of(settings)]
+        for store in stores:
+            stack.callback(store.close)
+        if plain := plain_rows(stores, tenant):
+            raise UsageError(
+                f"{plain} rows of {tenant!r} are not encrypted and would stay: `collegium rotate-dek --tenant {tenant}` "
+                "first",
+                tenant=tenant,
+                rows=plain,
+            )
         return shred(ring, tenant)
 
 

@@ -151,6 +151,9 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("worker",): (["--capabilities", "resarch"], 2),
     ("workers", "ls"): (["--config", "none.toml"], 2),
     ("workers", "drain"): (["wrk_none"], 2),
+    ("rotate-kek",): ([], 2),
+    ("rotate-dek",): ([], 2),
+    ("shred",): (["acme"], 2),
     ("models", "ls"): (["--config", "none.toml"], 2),
     ("models", "pull"): (["nothing-like-it"], 2),
     ("models", "test"): (["opnai:x"], 2),
@@ -163,9 +166,12 @@ BAD: dict[tuple[str, ...], tuple[list[str], int]] = {
 STAYING = {("serve",), ("worker",), ("workers", "drain")}
 """Tried in tests/e2e/test_serve.py: they end when they are told to."""
 
+ENCRYPTING = {("rotate-kek",), ("rotate-dek",), ("shred",)}
+"""Tried in test_encryption_commands.py: they need a key."""
+
 
 def test_every_command_is_tried():
-    assert set(ALL) == set(GOOD) | STAYING | {("models", "pull")}
+    assert set(ALL) == set(GOOD) | STAYING | ENCRYPTING | {("models", "pull")}
     assert set(ALL) == set(BAD) | {("doctor",)}
 
 

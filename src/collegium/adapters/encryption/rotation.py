@@ -207,6 +207,18 @@ def rewrap(ring: KeyRing) -> int:
     return count
 
 
+def plain_rows(stores: Sequence[Rows], tenant: str) -> int:
+    """How many rows of a tenant are stored in plain."""
+    count = 0
+    for store in stores:
+        for table in TABLES:
+            after: tuple[Any, ...] | None = None
+            while page := store.places(table, after, PAGE, tenant):
+                after = page[-1].key
+                count += sum(place.version == 0 and place.key[0] != DATA_KEY for place in page)
+    return count
+
+
 def shred(ring: KeyRing, tenant: str) -> int:
     """Destroys the data keys of a tenant; how many there were. Nobody can undo it.
 

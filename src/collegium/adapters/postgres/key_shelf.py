@@ -21,6 +21,7 @@ _ADD: Final = (
 )
 _CHANGE: Final = "UPDATE records SET value = %s, version = version + 1 WHERE kind = %s AND tenant = %s AND key = %s"
 _DROP: Final = "DELETE FROM records WHERE kind = %s AND tenant = %s"
+_DROP_SEALED: Final = "DELETE FROM records WHERE tenant = %s AND key_version > 0"
 
 
 class PostgresKeyShelf:
@@ -53,11 +54,12 @@ class PostgresKeyShelf:
             c.execute(_CHANGE, (msgspec.json.encode(value), DATA_KEY, tenant, key))
 
     def drop(self, tenant: str, keep: str, value: dict[str, Any]) -> int:
-        """Leaves only ``keep``. The server keeps what was removed until it vacuums, and in its log and backups."""
+        """Leaves only ``keep``, and no record that is sealed. The server keeps what was removed until it vacuums, and in its log and backups."""
         with self._connection() as c:
             with c.transaction():
                 count = c.execute(_DROP, (DATA_KEY, tenant)).rowcount
                 c.execute(_ADD, (DATA_KEY, tenant, keep, msgspec.json.encode(value)))
+                c.execute(_DROP_SEALED, (tenant,))
             with suppress(psycopg.Error):  # for the owner of the table alone
                 c.execute("VACUUM records")
         return count

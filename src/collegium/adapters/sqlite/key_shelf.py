@@ -20,6 +20,7 @@ _TENANTS = "SELECT DISTINCT tenant FROM records WHERE kind = ? AND tenant <> '~'
 _ADD = "INSERT INTO records (kind, tenant, key, version, value) VALUES (?, ?, ?, 1, ?) ON CONFLICT DO NOTHING"
 _CHANGE = "UPDATE records SET value = ?, version = version + 1 WHERE kind = ? AND tenant = ? AND key = ?"
 _DROP = "DELETE FROM records WHERE kind = ? AND tenant = ?"
+_DROP_SEALED = "DELETE FROM records WHERE tenant = ? AND key_version > 0"
 
 
 class SqliteKeyShelf:
@@ -52,13 +53,14 @@ class SqliteKeyShelf:
             c.execute(_CHANGE, (_text(value), DATA_KEY, tenant, key))
 
     def drop(self, tenant: str, keep: str, value: dict[str, Any]) -> int:
-        """Leaves only ``keep``. What is removed is overwritten in the file, and in the log beside it."""
+        """Leaves only ``keep``, and no record that is sealed. What is removed is overwritten in the file, and in the log beside it."""
         with self._connection() as c:
             c.execute("PRAGMA secure_delete=ON")
             c.execute("BEGIN IMMEDIATE")
             try:
                 count = c.execute(_DROP, (DATA_KEY, tenant)).rowcount
                 c.execute(_ADD, (DATA_KEY, tenant, keep, _text(value)))
+                c.execute(_DROP_SEALED, (tenant,))
                 c.execute("COMMIT")
             finally:
                 if c.in_transaction:
