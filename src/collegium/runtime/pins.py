@@ -65,6 +65,11 @@ class Pins:
         }
         """What a run that is submitted now keeps to."""
 
+    @property
+    def tools(self) -> tuple[ToolDefinition, ...]:
+        """The tools that there are now."""
+        return tuple(self._tools.values())
+
     async def keep(self, tenant: str, models: Mapping[str, ModelProfile] | None = None) -> dict[str, str]:
         """Sees to it that all that is present can be found again, durably, and returns the pins of a new run.
 

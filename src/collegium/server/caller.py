@@ -99,8 +99,15 @@ def _says_later(connection: HTTPConnection, error: CollegiumError) -> bool:
 def access(connection: HTTPConnection) -> Access:
     """What the caller may see and do. Raises ``StoreUnavailable`` as long as the stores have not answered."""
     hub, keys = hub_of(connection), getattr(connection.app.state.authenticator, "keys", None)
-    privacy_of = connection.app.state.privacy_of
-    return Access(hub.app, connection.state.principal, keys=keys, hub=hub, privacy_of=privacy_of)
+    state = connection.app.state
+    return Access(
+        hub.app,
+        connection.state.principal,
+        keys=keys,
+        hub=hub,
+        privacy_of=state.privacy_of,
+        settings_of=state.settings_of,
+    )
 
 
 def hub_of(connection: HTTPConnection) -> Hub:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collegium import __version__
-from collegium.config import Settings
+from collegium.config import Settings, explain
 from collegium.domain.rate import Rate, per_minute
 from collegium.ports import Clock, Quota
+from collegium.server.access.installation import SettingShown
 from collegium.server.app import Faces
 from collegium.server.rates.limiter import Limiter
 from collegium.server.rates.policy import RatePolicy
@@ -28,6 +29,7 @@ def faces(settings: Settings, patience: Patience, *, clock: Clock) -> Faces | No
         version=__version__,
         limiter=Limiter(rate_policy(settings), quota=quota, clock=clock),
         privacy_of=lambda app: privacy(app, settings),
+        settings_of=lambda: [SettingShown(key=s.key, value=s.value, source=s.source) for s in explain(settings)],
     )
 
 

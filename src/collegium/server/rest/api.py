@@ -11,13 +11,33 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium.server.problem import problem
-from collegium.server.rest import audit, files, keys, privacy, runs, sessions, steering, uploads, webhooks
+from collegium.server.rest import (
+    approvals,
+    audit,
+    collections,
+    files,
+    installation,
+    keys,
+    privacy,
+    runs,
+    schedules,
+    sessions,
+    steering,
+    stops,
+    topics,
+    uploads,
+    usage,
+    webhooks,
+)
 from collegium.server.rest.openapi import document
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 BODY_CAPS: Final = {"/v1/uploads": uploads.MAX_BYTES + uploads.MORE_BYTES}
 """Most bytes of a body, by path, where it is not ``MAX_BODY_BYTES``."""
-_MODULES: Final = (runs, steering, files, uploads, audit, privacy, keys, sessions, webhooks)
+_MODULES: Final = (
+    runs, steering, files, uploads, approvals, schedules, stops, topics, usage, collections, installation, audit,
+    privacy, keys, sessions, webhooks,
+)  # fmt: skip
 
 
 def lean_routes() -> list[Route]:
