@@ -24,7 +24,7 @@ from collegium.domain.tool import Artifact
 from collegium.domain.usage import Limits
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
-from collegium.server.access.snapshots import RunSummary, Snapshot, Snapshots
+from collegium.server.live.snapshots import RunSummary, Snapshot, Snapshots
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -13,10 +13,10 @@ from collegium.domain.errors import CollegiumError, StoreUnavailable
 from collegium.domain.head import Head
 from collegium.runtime.hints import hear
 from collegium.runtime.wishes import COUNTS_S, wish
-from collegium.server.access.snapshots import Snapshots
 from collegium.server.live.audience import Audience
 from collegium.server.live.change import Taker
 from collegium.server.live.feed import Feed, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
+from collegium.server.live.snapshots import Snapshots
 from collegium.server.live.watch import Follower, Watch
 
 AWAY_S: Final = 1.0

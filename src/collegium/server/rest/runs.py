@@ -23,8 +23,8 @@ from collegium.runtime.uploads import MOST_FILES
 from collegium.server.access.access import Access
 from collegium.server.access.page import MOST
 from collegium.server.access.runs import Submission
-from collegium.server.access.snapshots import RunSummary
 from collegium.server.caller import Caller, access
+from collegium.server.live.snapshots import RunSummary
 from collegium.server.rest.answer import NO_STORE, answer, encoded, gives, gives_page, ref
 from collegium.server.rest.event_stream import is_stream_wanted, stream
 from collegium.server.rest.openapi import Lean
