@@ -83,13 +83,14 @@ def test_a_key_service_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.Mon
         sealed, _ = _sealed(ring)
     with closing(KeyRing(vault, SqliteKeyShelf(path))) as ring:
         assert ring.open("acme", PLACE, sealed) == b"{}"
-    for name, options, said in (
+    wrong: list[tuple[str, dict[str, str], str]] = [
         ("vault_for_test", {}, "module:factory"),
         ("no_such_module:x", {}, "cannot be loaded"),
         ("vault_for_test:none", {}, "cannot be loaded"),
         ("vault_for_test:Vault", {}, "does not take the options"),
         ("vault_for_test:nothing", {}, "has no id, wrap and unwrap"),
-    ):
+    ]
+    for name, options, said in wrong:
         with pytest.raises(UsageError, match=said):
             kek_from_plugin(name, options)
     sys.modules.pop("vault_for_test")

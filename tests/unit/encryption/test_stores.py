@@ -77,8 +77,8 @@ async def test_records_are_found_by_any_field(place: Place) -> None:
         assert [r.key for r in await store.records.find("schedule", "acme", due)] == ["t0", "t1", "t2", "t3"]
         goal = [Condition(field="goal", op="=", value=SECRET), *due]
         assert [r.key for r in await store.records.find("schedule", "acme", goal, limit=2)] == ["t0", "t1"]
-        n = [Condition(field="n", op="=", value=1)]
-        assert [r.key for r in await store.records.find("note", "acme", n)] == ["a"]
+        one = [Condition(field="n", op="=", value=1)]
+        assert [r.key for r in await store.records.find("note", "acme", one)] == ["a"]
     assert '"due_us":3' in shown(place), "the fields that are searched are in plain, which the docs say"
 
 
@@ -200,7 +200,7 @@ async def test_a_shredded_tenant_is_erased_and_others_are_not(place: Place) -> N
         assert [link.body for link in await store.archive.links("run_a")] == [None] * 3
         assert await store.archive.verify("run_a") is None, "the chain holds without what it says"
         assert await store.archive.verify("run_b") is None
-        assert (await store.archive.covered("acme")).flaw is None  # type: ignore[attr-defined]
+        assert (await store.archive.covered("acme")).flaw is None
 
 
 async def test_what_is_missing_is_not_called_erased(place: Place) -> None:
