@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from collegium.adapters.clock import SystemClock
 from collegium.domain.event import Event
 from collegium.domain.principal import Principal, local, scopes_of
 from collegium.domain.run import fold
 from collegium.oversight.approvals import ApprovalPolicy
+from collegium.runtime.wishes import Wishes
 from collegium.server import waiting
 from collegium.server.agui.outbound import Translator
 from collegium.testing.harness import team
@@ -223,6 +225,46 @@ async def test_who_leaves_the_stream_leaves_the_run_as_it_is(serve: Serve):
         await model.asked.wait()
         (head,) = await app.runs()
         assert (await app.state(head.run)).status == "running"
+
+
+class Saying:
+    """On whose behalf a model speaks."""
+
+    tenant, number = "default", 1
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+
+
+async def test_what_models_say_is_told_between_the_events(serve: Serve):
+    model = Hanging()
+    async with team(model) as app:
+        deltas = app.worker.deltas
+        deltas.start(Wishes(app.stores.bus, clock=SystemClock()))
+        served = await serve(app)
+
+        async def speak() -> str:
+            await model.asked.wait()
+            (head,) = await app.runs()
+            async with asyncio.timeout(20):
+                while not deltas.is_wanted(head.run):  # noqa: ASYNC110 - the bus is waited for
+                    await asyncio.sleep(0.01)
+            await deltas.publish(Saying(head.run), "plan", 1, 0, "Once ")
+            return head.run
+
+        speaking = asyncio.ensure_future(speak())
+        events = []
+        async with served.http.stream("POST", "/agui", json=asking()) as reply:
+            async for line in reply.aiter_lines():
+                if line.startswith("data: "):
+                    events.append(EVENT.validate_python(json.loads(line.removeprefix("data: "))))
+                    if events[-1].type == EventType.CUSTOM:
+                        await app.cancel(await speaking)
+        check_rules(events)
+        (said,) = [one for one in events if one.type == EventType.CUSTOM]
+        assert said.name == "collegium.token"
+        assert (said.value["task"], said.value["text"]) == ("plan", "Once ")
+        assert events[-1].outcome.type == "cancelled"
 
 
 async def test_a_stream_ends_with_the_credentials(serve: Serve, monkeypatch: pytest.MonkeyPatch):

@@ -19,7 +19,9 @@ from collegium.domain.run import RunState, fold
 from collegium.server.access.access import Access
 from collegium.server.agui import inbound
 from collegium.server.agui.outbound import Translator
+from collegium.server.agui.pieces import with_pieces
 from collegium.server.caller import Authenticator, access
+from collegium.server.live.change import Token
 from collegium.server.problem import problem
 from collegium.server.waiting import while_valid
 
@@ -102,13 +104,18 @@ async def _told(
         yield one
     if told.is_over():
         return
-    async with aclosing(while_valid(caller, authenticator, state.id, after=state.seq)) as events:
-        async for event in events:
+    async with (
+        aclosing(while_valid(caller, authenticator, state.id, after=state.seq)) as events,
+        aclosing(with_pieces(caller, state.id, events)) as happening,
+    ):
+        async for event in happening:
             if event is None:
                 yield None
-                continue
-            for one in told.take(event):
-                yield one
+            elif isinstance(event, Token):
+                yield told.say(event)
+            else:
+                for one in told.take(event):
+                    yield one
             if told.is_over():
                 return
     yield told.failed("expired", "the credentials hold no more: ask again with new ones")

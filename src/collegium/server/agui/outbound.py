@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from ag_ui.core import (
     BaseEvent,
+    CustomEvent,
     Interrupt,
     RunErrorEvent,
     RunFinishedCancelledOutcome,
@@ -39,7 +40,9 @@ from collegium.domain.event import Event
 from collegium.domain.report import report
 from collegium.domain.run import Approval, RunState, apply
 from collegium.runtime.inbox import WORDS, YES_NO
+from collegium.server.live.change import Token
 
+PIECE: Final = "collegium.token"
 CHUNK_CHARS: Final = 4_000
 MAX_RESULT_CHARS: Final = 20_000
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
@@ -83,6 +86,14 @@ class Translator:
             one.timestamp = self._at_ms
             yield one
         yield from self._end_if_at_rest()
+
+    def say(self, token: Token) -> BaseEvent:
+        """A piece of what a model is saying: an event of our own, which the protocol has no rule for.
+
+        The answer is what TEXT_MESSAGE_CONTENT brings in the end: what a model says before may be refused, or be meant
+        for colleagues.
+        """
+        return CustomEvent(name=PIECE, value=_plain(token))
 
     def failed(self, code: str, message: str) -> BaseEvent:
         """The last event where the stream cannot go on; the run itself does."""
