@@ -116,15 +116,22 @@ def smallest(document: dict[str, Any], schema: dict[str, Any], name: str = "") -
 
 
 def body(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a request that fits the operation."""
+    """Arguments of a request that fits the operation: its body, and the parameters that it cannot do without."""
+    needed = [p for p in operation.get("parameters", ()) if p["in"] == "query" and p.get("required")]
+    found: dict[str, Any] = {"params": {p["name"]: _needed(document, p["schema"]) for p in needed}} if needed else {}
     content = operation.get("requestBody", {}).get("content", {})
     if "application/json" in content:
-        return {"json": smallest(document, content["application/json"]["schema"])}
+        return {**found, "json": smallest(document, content["application/json"]["schema"])}
     for kind in content:
         if kind.startswith("multipart/"):
-            return {"files": {"file": ("a.txt", b"a")}}
-        return {"content": b"a", "headers": {"content-type": kind}}
-    return {}
+            return {**found, "files": {"file": ("a.txt", b"a")}}
+        return {**found, "content": b"a", "headers": {"content-type": kind}}
+    return found
+
+
+def _needed(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    """What is asked for, where something has to be."""
+    return MARK if schema.get("type") == "string" and "enum" not in schema else smallest(document, schema)
 
 
 async def ask(found: Estate, key: str, method: str, path: str, **more: Any) -> httpx.Response:
@@ -174,8 +181,9 @@ async def test_every_id_leads_somewhere_for_its_own_tenant(serve: Serve, tmp_pat
             names = NAMES.findall(path)
             if method != "get" or len(names) != 1 or set(names) & SHARED:
                 continue
+            given = body(found.document, operation)
             replies = [
-                (await ask(found, found.mine, method, path.replace(f"{{{names[0]}}}", value))).status_code
+                (await ask(found, found.mine, method, path.replace(f"{{{names[0]}}}", value), **given)).status_code
                 for value in found.ids.values()
             ]
             assert any(status < 300 for status in replies), f"give the first tenant something for {path}: {operation}"
