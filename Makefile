@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs python3 (>= 3.11) and make; `make setup` does the rest.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench chaos docs lock clean
+.PHONY: help setup demo test check bench chaos fuzz docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -50,6 +50,9 @@ else
 	$(PYTEST) tests/e2e/test_killed.py tests/unit/stores/test_processes.py tests/unit/stores/test_failures.py
 	$(KEYLESS) $(BIN)/python -m tests.chaos --quick --lanes 2 $(ARGS)
 endif
+
+fuzz: setup ## Fuzz the API of a real server by its own document; ARGS="--examples 100" for longer.
+	$(KEYLESS) $(BIN)/python -m tests.api_fuzz $(ARGS)
 
 docs: setup ## Check links and run the snippets of the docs.
 	$(PYTEST) -q $(DOCS_TESTS)

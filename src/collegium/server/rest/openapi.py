@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import Route
 
+from collegium.server.rest.links import put_links
+
 SECURITY: Final = {
     "bearer": {
         "type": "http",
@@ -59,6 +61,7 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
             responses = operation["responses"]
             responses.pop("422", None)  # FastAPI's own form of it, which is not what is sent
             responses |= {"4XX": _PROBLEM, "503": _PROBLEM}
+    put_links(paths)
     components = made.setdefault("components", {})
     schemas: dict[str, Any] = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -67,7 +70,7 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
     clash = schemas.keys() & found.keys()
     if clash:
         raise ValueError(f"two types are called {', '.join(sorted(clash))}: a request and an answer")
-    schemas |= found | {"Problem": _MEMBERS}
+    schemas |= {name: _as_sent(one) for name, one in found.items()} | {"Problem": _MEMBERS}
     components["securitySchemes"] = SECURITY
     made["security"] = [{"bearer": []}, {}]
     return made
@@ -76,3 +79,15 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
 def _any(kind: type) -> dict[str, Any]:
     """The schema of a type that can hold anything."""
     return {"description": "Any JSON value."}
+
+
+def _as_sent(schema: Any) -> Any:
+    """``schema`` with exact decimals as the numbers that answers have."""
+    if isinstance(schema, list):
+        return [_as_sent(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("format") == "decimal":
+        others = {key: value for key, value in schema.items() if key not in ("type", "format", "default")}
+        return {**others, "type": "number", **({"default": float(schema["default"])} if "default" in schema else {})}
+    return {key: _as_sent(value) for key, value in schema.items()}

@@ -33,7 +33,7 @@ class ScheduleWanted(BaseModel):
     name: Annotated[str, Field(max_length=80)] = ""
     missed: Literal["skip", "once", "all"] = "once"
     overlap: Literal["skip", "allow", "queue"] = "skip"
-    jitter_s: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
+    jitter_s: Annotated[float, Field(strict=True, ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
     files: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]],
         Field(max_length=MOST_FILES, description="Ids of uploads."),

@@ -45,7 +45,7 @@ class NewMessage(BaseModel):
         ),
     ] = None
     priority: Literal["urgent", "high", "normal", "low"] = "normal"
-    delay_s: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
+    delay_s: Annotated[float, Field(strict=True, ge=0, le=31_536_000, allow_inf_nan=False)] = 0.0
 
 
 class Revival(BaseModel):
