@@ -1,4 +1,4 @@
-"""The protocols of the ecosystem beside our own API: MCP, A2A, AG-UI. Each needs a package that may not be there."""
+"""The protocols of the ecosystem beside our own API: GraphQL, MCP, A2A, AG-UI. Each needs a package that may not be there."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def protocol_routes(version: str) -> list[BaseRoute]:
         *_or_missing(lambda: _mcp(version), "/mcp"),
         *_or_missing(lambda: _a2a(version), "/a2a", "/.well-known/agent-card.json"),
         *_or_missing(_agui, "/agui"),
+        *_or_missing(_graphql, "/graphql"),
     ]
 
 
@@ -38,6 +39,12 @@ def _agui() -> Sequence[BaseRoute]:
     from collegium.server.agui.endpoint import MAX_BODY_BYTES, run_agent
 
     return [Route("/agui", run_agent, methods=["POST"], max_body_size=MAX_BODY_BYTES)]
+
+
+def _graphql() -> Sequence[BaseRoute]:
+    from collegium.server.graphql.view import graphql_routes
+
+    return graphql_routes()
 
 
 def _or_missing(make: Callable[[], Sequence[BaseRoute]], *paths: str) -> Sequence[BaseRoute]:

@@ -122,6 +122,17 @@ class RunAccess:
         self._principal.require("runs:read")
         return await self._app.state(run, tenant=self._principal.tenant)
 
+    async def states(
+        self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
+    ) -> Page[RunState]:
+        """Runs as they are stored, in the order and with the cursors of ``page``."""
+        found, following = await self._found(statuses, after, limit)
+        return Page(items=[await self._state(one.summary.run_id) for one in found], next=following)
+
+    def shown(self, state: RunState) -> RunReport:
+        """``state`` as it stands now."""
+        return report(state, self._app.now())
+
     async def report(self, run: str) -> RunReport:
         """A run as it stands now."""
         return report(await self.state(run), self._app.now())
