@@ -25,9 +25,7 @@ async def main(name: str) -> None:
     settings = load_settings(None, os.environ, {})
     reads = writes = 0
     errors: list[str] = []
-    async with open_stores(
-        settings, "none", clock=SystemClock(), chain_key=PUBLIC_KEY, entropy=os.urandom
-    ) as stores:
+    async with open_stores(settings, "none", clock=SystemClock(), chain_key=PUBLIC_KEY, entropy=os.urandom) as stores:
         runs: list[str] = []
         while not told.is_set():
             n = writes

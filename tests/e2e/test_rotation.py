@@ -49,9 +49,7 @@ def environ(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 async def fill(environ: dict[str, str]) -> None:
     settings = load_settings(None, environ, {})
-    async with open_stores(
-        settings, "none", clock=SystemClock(), chain_key=PUBLIC_KEY, entropy=os.urandom
-    ) as stores:
+    async with open_stores(settings, "none", clock=SystemClock(), chain_key=PUBLIC_KEY, entropy=os.urandom) as stores:
         await begin(stores.journal, "run_first_000000", notes=3)
         value = {"text": TEXT, "n": 0}
         await stores.records.put(Record(kind="note", tenant="acme", key="run_first_000000", value=value))

@@ -149,12 +149,12 @@ async def test_a_broken_renewal_leaves_what_was_there(files: Files) -> None:
 
 
 def test_files_that_will_not_do_are_named(files: Files, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="tls_cert = .* cannot be read"):
+    with pytest.raises(UsageError, match=r"tls_cert = .* cannot be read"):
         Certificates(tmp_path / "none.pem", files.key)
     (tmp_path / "text.pem").write_text("no certificate")
-    with pytest.raises(UsageError, match="tls_cert = .* cannot be used"):
+    with pytest.raises(UsageError, match=r"tls_cert = .* cannot be used"):
         Certificates(tmp_path / "text.pem", files.key)
-    with pytest.raises(UsageError, match="tls_client_ca = .* cannot be used"):
+    with pytest.raises(UsageError, match=r"tls_client_ca = .* cannot be used"):
         Certificates(files.cert, files.key, tmp_path / "text.pem")
     other = trustme.CA().issue_cert("127.0.0.1")
     other.private_key_pem.write_to_path(tmp_path / "other.pem")

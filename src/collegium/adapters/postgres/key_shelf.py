@@ -54,7 +54,10 @@ class PostgresKeyShelf:
             c.execute(_CHANGE, (msgspec.json.encode(value), DATA_KEY, tenant, key))
 
     def drop(self, tenant: str, keep: str, value: dict[str, Any]) -> int:
-        """Leaves only ``keep``, and no record that is sealed. The server keeps what was removed until it vacuums, and in its log and backups."""
+        """Leaves only ``keep``, and no record that is sealed.
+
+        The server keeps what was removed until it vacuums, and in its log and backups.
+        """
         with self._connection() as c:
             with c.transaction():
                 count = c.execute(_DROP, (DATA_KEY, tenant)).rowcount

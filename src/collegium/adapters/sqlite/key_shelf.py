@@ -53,7 +53,10 @@ class SqliteKeyShelf:
             c.execute(_CHANGE, (_text(value), DATA_KEY, tenant, key))
 
     def drop(self, tenant: str, keep: str, value: dict[str, Any]) -> int:
-        """Leaves only ``keep``, and no record that is sealed. What is removed is overwritten in the file, and in the log beside it."""
+        """Leaves only ``keep``, and no record that is sealed.
+
+        What is removed is overwritten in the file, and in the log beside it.
+        """
         with self._connection() as c:
             c.execute("PRAGMA secure_delete=ON")
             c.execute("BEGIN IMMEDIATE")
