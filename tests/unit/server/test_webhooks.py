@@ -6,15 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, get_args
 
 import pytest
 from aiohttp import web
 
 from collegium.adapters.webhooks import HttpSender
-from collegium.app import Collegium
-from collegium.domain.chat import Json
 from collegium.domain.errors import NotAuthenticated, StoreUnavailable
 from collegium.domain.ids import Ids
 from collegium.domain.principal import Principal, scopes_of
@@ -26,38 +24,10 @@ from collegium.runtime.webhooks import Webhooks
 from collegium.server.rest.webhooks import EventType
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
-from tests.unit.server.conftest import Serve, Served
+from tests.unit.server.conftest import Serve
 from tests.unit.server.people import Somebody
+from tests.unit.server.receivers import LOOPBACK, Receiver, ahead, courier, done, made, swept
 from tests.unit.stores.moved import PLAN, working
-
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-
-
-class Receiver:
-    """A server that takes messages and answers with ``status``."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.headers: dict[str, str] = {}
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.url = ""
-        self.hold: asyncio.Event | None = None
-        self.came = asyncio.Event()
-
-    async def take(self, request: web.Request) -> web.Response:
-        self.got.append((dict(request.headers), await request.read()))
-        self.came.set()
-        if self.hold is not None:
-            await self.hold.wait()
-        return web.Response(status=self.status, headers=self.headers, body=b"x" * 100_000)
-
-    @property
-    def told(self) -> list[Json]:
-        return [json.loads(body) for _, body in self.got]
-
-    @property
-    def types(self) -> list[str]:
-        return [one["type"] for one in self.told]
 
 
 @pytest.fixture
@@ -76,42 +46,6 @@ async def receiver() -> AsyncIterator[Receiver]:
     if made.hold is not None:
         made.hold.set()
     await runner.cleanup()
-
-
-def courier(app: Collegium, clock: FakeClock, *, name: str = "one", networks: tuple[str, ...] = LOOPBACK) -> Courier:
-    ids = Ids(lambda: int(clock.now().timestamp() * 1_000))
-    return Courier(
-        name,
-        Webhooks(app.stores.records, now=clock.now, ids=ids),
-        HttpSender(networks, timeout_s=5.0),
-        journal=app.stores.journal,
-        records=app.stores.records,
-        clock=clock,
-        random=lambda: 0.5,
-    )
-
-
-async def swept(one: Courier) -> None:
-    assert await one.sweep()
-    await one.settled()
-
-
-def ahead() -> FakeClock:
-    """A clock that is a little ahead of the real one, by which runs and hooks are made."""
-    return FakeClock(datetime.now(UTC) + timedelta(seconds=60))
-
-
-async def made(served: Served, url: str, **fields: object) -> tuple[str, str]:
-    reply = await served.http.post("/v1/webhooks", json={"url": url, **fields})
-    assert reply.status_code == 201, reply.text
-    found = reply.json()
-    return found["webhook"]["id"], found["secret"]
-
-
-async def done(app: Collegium, **fields: object) -> str:
-    run = await app.submit("Do both: it is confidential.", plan=PLAN)
-    await run.result()
-    return run.id
 
 
 async def test_a_receiver_is_told_what_has_happened_and_can_tell_that_it_is_us(serve: Serve, receiver: Receiver):
