@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from collegium.domain.errors import UsageError
+from collegium.server.head_cap import CappedHttp
 
 END_S = 3.0
 """Answers under way may take so long at the end."""
@@ -60,6 +61,7 @@ class Listener:
             log_level="warning",  # it tells of every socket, with its ticket
             access_log=False,
             lifespan="off",
+            http=CappedHttp,
             server_header=False,
             date_header=True,
             timeout_graceful_shutdown=int(END_S),

@@ -1,0 +1,119 @@
+"""A cap on what stands before a request's body: its line and its headers, how large they are and how slowly they come.
+
+The parser keeps whatever comes until a header ends, and waits for it as long as the connection lasts. Both are bounded
+here, where bytes come in: no application ever sees such a request.
+
+Source: RFC 6585, section 5 (431); RFC 9110, section 15.5.9 (408).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Of the request's line and its headers together."""
+HEAD_S: Final = 20.0
+"""A head has to have come within so many seconds, however many pieces it comes in."""
+_OVERHEAD: Final = 4
+"""What stands around a header's name and value."""
+
+
+class CappedHttp(HttpToolsProtocol):
+    """Answers 431 to heads that are too large, 408 to those that do not end, and 400 to what is no HTTP."""
+
+    _is_head = True
+    _head_bytes = 0
+    _refusal = (400, "invalid_request", "this is no HTTP request")
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begins to wait for a head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no more."""
+        self._rest()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes in; those of a head that has not ended are counted."""
+        super().data_received(data)
+        if self not in self.connections or self.transport.is_closing():
+            return  # it is a WebSocket now, or was refused
+        if self._is_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "too_large", _TOO_LARGE)
+                return
+        if self._timer is None and (self._is_head or self._is_answered() is True):
+            self._wait()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._is_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """The head has ended."""
+        size = len(self.url) + sum(len(name) + len(value) + _OVERHEAD for name, value in self.headers)
+        self._is_head = False
+        self._rest()
+        if size > MAX_HEAD_BYTES:
+            self._refusal = (431, "too_large", _TOO_LARGE)
+            raise ValueError(_TOO_LARGE)  # the parser ends with it, and the request is refused
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what the parser could not take."""
+        self._refuse(*self._refusal)
+
+    def _wait(self) -> None:
+        self._timer = self.loop.call_later(HEAD_S, self._late)
+
+    def _rest(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_answered(self) -> bool | None:
+        """Whether the last request was answered; None before the first."""
+        found: bool | None = getattr(self.cycle, "response_complete", None)
+        return found
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._is_answered() is False:
+            self._wait()  # the request before is still being answered
+        elif self._head_bytes:
+            self._refuse(408, "too_slow", f"the request's headers did not end within {HEAD_S:g} seconds")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        self._rest()
+        phrase = HTTPStatus(status).phrase
+        document = {
+            "type": "about:blank",
+            "title": phrase,
+            "status": status,
+            "detail": detail,
+            "code": code,
+            "trace_id": secrets.token_hex(16),
+        }
+        body = msgspec.json.encode(document)
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n"
+            f"x-content-type-options: nosniff\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+_TOO_LARGE: Final = f"the request's line and headers have more than {MAX_HEAD_BYTES:,} bytes, which is the most"
