@@ -164,12 +164,12 @@ async def list_questions(session: Session) -> int:
     async with client(session) as server:
         questions = await server.approvals()
     if session.is_json:
-        session.emit({"items": msgspec.to_builtins(questions)})
+        session.emit({"items": [{"approval": q.approval_id, **msgspec.to_builtins(q)} for q in questions]})
         return 0
     if not questions:
         print("Nobody is asked anything.")
     for one in questions:
-        print(f"{short_question(one.approval)}  {one.kind}, run {short_id(one.run_id)}")
+        print(f"{short_question(one.approval_id)}  {one.kind}, run {short_id(one.run_id)}")
         print(f"  {one_line(one.question)}")
     return 0
 
@@ -179,16 +179,16 @@ async def answer(session: Session, text: str, word: str, reason: str, plan: Plan
     async with client(session) as server:
         questions = await server.approvals()
         wanted = text.removeprefix("apr_").removeprefix("run_")
-        found = [q for q in questions if wanted in (q.approval, q.run_id) or wanted in q.approval or wanted in q.run_id]
+        found = [q for q in questions if wanted in q.approval_id or wanted in q.run_id]
         if len(found) != 1:
             what = "nothing is asked" if not found else f"{count(len(found), 'question')} are asked"
             raise UsageError(f"{what} under {text!r}: `collegium approvals ls` lists what is", approval=text)
-        await server.answer(found[0].approval, word, reason=reason, plan=plan)
+        await server.answer(found[0].approval_id, word, reason=reason, plan=plan)
         status = (await server.report(found[0].run_id)).status
     if session.is_json:
-        session.emit({"approval": found[0].approval, "answer": word, "run_id": found[0].run_id, "status": status})
+        session.emit({"approval": found[0].approval_id, "answer": word, "run_id": found[0].run_id, "status": status})
     else:
-        print(f"{short_question(found[0].approval)}: {word}")
+        print(f"{short_question(found[0].approval_id)}: {word}")
     return 0
 
 

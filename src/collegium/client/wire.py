@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from collegium.domain.chat import Json
 from collegium.domain.event import VERSIONS, Event, decode_body
 from collegium.domain.head import RunStatus
 
@@ -46,12 +47,16 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class OpenQuestion(msgspec.Struct, frozen=True):
-    """A question that waits for an answer."""
+    """A question that waits for an answer; ``answers`` are the words that may be said."""
 
-    approval: str
+    approval_id: str
     run_id: str
     kind: str
     question: str
+    answers: tuple[str, ...] = ()
+    goal: str = ""
+    tool: str | None = None
+    arguments: Json | None = None
 
 
 class SentEvent(msgspec.Struct, frozen=True):

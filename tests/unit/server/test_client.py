@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from collegium.client import Client
+from collegium.client.wire import OpenQuestion, RunSummary
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import InvalidPlan, NotAuthenticated, NotFound, StoreUnavailable, UsageError
 from collegium.domain.plan import Plan, Task
@@ -96,13 +97,13 @@ async def test_what_the_client_calls_is_in_the_document(serve: Serve):
     calls = {
         ("post", "/v1/runs"), ("get", "/v1/runs"), ("get", "/v1/runs/{run}"), ("get", "/v1/runs/{run}/events"),
         ("post", "/v1/runs/{run}/cancel"), ("post", "/v1/runs/{run}/say"), ("get", "/v1/runs/{run}/files/{path}"),
-        ("post", "/v1/uploads"),
+        ("post", "/v1/uploads"), ("get", "/v1/approvals"), ("post", "/v1/approvals/{approval}/answer"),
     }  # fmt: skip
     async with team(working()) as app:
         document = (await (await serve(app)).http.get("/openapi.json")).json()
     known = {(method, path) for path, found in document["paths"].items() for method in found}
     assert calls <= known
     summary = document["components"]["schemas"]["RunSummary"]["properties"]
-    from collegium.client.wire import RunSummary
-
     assert set(RunSummary.__struct_fields__) == set(summary)
+    asked = document["components"]["schemas"]["ApprovalShown"]["properties"]
+    assert set(OpenQuestion.__struct_fields__) <= set(asked)
