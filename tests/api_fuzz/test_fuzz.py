@@ -16,7 +16,7 @@ __all__ = ["serve"]
 WAIT_S = 120.0
 
 
-async def test_no_answer_is_a_fault_or_another_than_the_document_says(serve: Serve, tmp_path: Path) -> None:  # noqa: F811
+async def test_no_answer_is_a_fault_or_another_than_the_document_says(serve: Serve, tmp_path: Path) -> None:
     async with team(working()) as app:
         keeper = door(app, SystemClock())
         key = await keeper.keys.create(tenant="acme", roles=["admin"], scopes=["host"], created_by="test")

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, compile_path
 
 from collegium.domain.errors import CollegiumError
 from collegium.server.access.installation import SettingsOf
@@ -91,6 +92,7 @@ def build(
         app.state.refusals = refusals
         app.state.privacy_of = faces.privacy_of
         app.state.settings_of = faces.settings_of
+        app.state.api = api
         api.state = app.state
     app.state.readiness = readiness
     app.state.metrics = metrics
@@ -144,7 +146,20 @@ async def _refused(request: Request, error: Exception) -> Response:
         raise error
     codes = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
     detail = f"there is no {request.url.path}" if error.status_code == 404 else error.detail
-    return problem(request, error.status_code, codes.get(error.status_code, "http"), detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (allowed := _allowed(request)):
+        headers = {"allow": allowed}
+    return problem(request, error.status_code, codes.get(error.status_code, "http"), detail, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path, though they are routes of their own. Source: RFC 9110, section 10.2.1."""
+    api: FastAPI | None = getattr(request.app.state, "api", None)
+    paths = {} if api is None else api.openapi()["paths"]
+    asked = request.url.path
+    named = [asked] if asked in paths else [path for path in paths if compile_path(path)[0].match(asked)]
+    found = {method.upper() for path in named for method in paths[path]}
+    return ", ".join(sorted(found))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -234,3 +234,13 @@ async def test_cursors_of_other_lists_and_hostile_ids_are_refused(serve: Serve, 
             reply = await http.get(f"/v1/{resource}/{id_}")
             assert 400 <= reply.status_code < 500, (resource, id_[:20])
     assert place("x", None) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/keys", "GET, POST"), ("/v1/runs", "GET, POST"), ("/v1/runs/batch", "POST"), ("/v1/keys/x", "DELETE, GET")],
+)
+async def test_a_method_that_a_path_has_not_is_refused_with_those_it_has(serve: Serve, path: str, allowed: str):
+    async with team(working()) as app:
+        reply = await (await serve(app)).http.request("OPTIONS", path)
+        assert (reply.status_code, reply.headers["allow"]) == (405, allowed)

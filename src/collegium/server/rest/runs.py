@@ -78,8 +78,8 @@ class NewRun(BaseModel):
     priority: Literal["urgent", "high", "normal", "low"] = "normal"
     limits: RunLimits | None = None
     plan: PlanGiven = None
-    plan_only: Annotated[bool, Field(description="Make the plan and end.")] = False
-    review_plan: Annotated[bool, Field(description="Ask a person before the plan is followed.")] = False
+    plan_only: Annotated[bool, Field(strict=True, description="Make the plan and end.")] = False
+    review_plan: Annotated[bool, Field(strict=True, description="Ask a person before the plan is followed.")] = False
     output_schema: Annotated[
         dict[str, Any] | None, Field(description="JSON Schema (an object) that the answer has to satisfy.")
     ] = None
