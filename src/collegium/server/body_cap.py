@@ -30,7 +30,7 @@ class BodyCap:
     Args:
         app: What comes behind.
         usual: Most bytes of a body.
-        others: The same by path, where it is another.
+        others: The same by the beginning of the path, where it is another.
     """
 
     def __init__(self, app: ASGIApp, *, usual: int, others: Mapping[str, int]) -> None:
@@ -43,7 +43,8 @@ class BodyCap:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        most = self._others.get(scope["path"], self._usual)
+        path: str = scope["path"]
+        most = next((cap for begin, cap in self._others.items() if path.startswith(begin)), self._usual)
         told = dict(scope["headers"]).get(b"content-length", b"")
         if told.isdigit() and int(told[:20]) > most:
             is_drained = int(told) <= most + DRAINED_BYTES and await _drained(receive)

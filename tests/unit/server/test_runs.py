@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve
 from tests.unit.stores.moved import working
@@ -56,3 +58,13 @@ async def test_the_document_describes_all_of_it(serve: Serve):
         assert found["openapi"].startswith("3.1")
         assert set(found["paths"]["/v1/runs"]) == {"get", "post"}
         assert "RunReport" in found["components"]["schemas"]
+
+
+async def test_the_manual_is_one_page_that_loads_nothing(serve: Serve):
+    async with team(working()) as app:
+        reply = await (await serve(app)).http.get("/docs")
+        assert reply.headers["content-type"].startswith("text/html")
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "/v1/runs/{run}/cancel" in reply.text
+        assert "<script" not in reply.text
+        assert re.findall(r"(?:src|href)=[\"']?([^\"'> ]+)", reply.text) == ["/openapi.json"]

@@ -22,6 +22,7 @@ from collegium.server.rates.policy import Bound, RatePolicy, bounds
 
 SOON_S: Final = 0.25
 """Whoever meets the cap on requests at the same time tries again this soon."""
+_STREAMING: Final = ("/mcp", "/a2a", "/agui")
 _WHAT: Final = {
     "key": "requests with this key",
     "tenant": "requests of this tenant",
@@ -128,7 +129,7 @@ class Limits:
             await self._app(scope, receive, send)
             return
         # Sockets and streams stay: only their opening is counted here.
-        is_short = scope["type"] == "http" and b"text/event-stream" not in dict(scope["headers"]).get(b"accept", b"")
+        is_short = scope["type"] == "http" and not _is_stream(scope)
         try:
             stood = await self._limiter.take(principal, scope.get("method", "GET"), scope["path"])
             if is_short:
@@ -141,6 +142,12 @@ class Limits:
         finally:
             if is_short:
                 self._limiter.leave(principal.tenant)
+
+
+def _is_stream(scope: Scope) -> bool:
+    """Whether the answer may last as long as a run does."""
+    is_wanted = b"text/event-stream" in dict(scope["headers"]).get(b"accept", b"")
+    return is_wanted or scope["path"].startswith(_STREAMING)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: RateLimited) -> None:

@@ -29,11 +29,18 @@ from collegium.server.rest import (
     usage,
     webhooks,
 )
+from collegium.server.rest.manual import POLICY, page
 from collegium.server.rest.openapi import document
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-BODY_CAPS: Final = {"/v1/uploads": uploads.MAX_BYTES + uploads.MORE_BYTES}
-"""Most bytes of a body, by path, where it is not ``MAX_BODY_BYTES``."""
+_INLINE_BYTES: Final = 16 * 1024 * 1024
+BODY_CAPS: Final = {
+    "/v1/uploads": uploads.MAX_BYTES + uploads.MORE_BYTES,
+    # Their messages have files in them.
+    "/a2a": _INLINE_BYTES,
+    "/agui": _INLINE_BYTES,
+}
+"""Most bytes of a body, by the beginning of the path, where it is not ``MAX_BODY_BYTES``."""
 _MODULES: Final = (
     runs, steering, files, uploads, approvals, schedules, stops, topics, usage, collections, installation, audit,
     privacy, keys, sessions, webhooks,
@@ -46,7 +53,7 @@ def lean_routes() -> list[Route]:
 
 
 def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
-    """The application with all resources; its document is at ``/openapi.json``, a page to try it at ``/docs``.
+    """The application with all resources; its document is at ``/openapi.json``, and as a page at ``/docs``.
 
     Lean routes are part of it too: so their paths are known where they are asked for with a method that they have not.
     """
@@ -55,6 +62,8 @@ def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
         version=version,
         summary="Teams of agents that can be trusted with real work.",
         exception_handlers={RequestValidationError: _invalid, **handlers},
+        # FastAPI's own pages load scripts from elsewhere.
+        docs_url=None,
         redoc_url=None,
     )
     lean = [one for module in _MODULES for one in module.LEAN]
@@ -68,6 +77,10 @@ def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
             app.openapi_schema = document(app, lean, types)
         return app.openapi_schema
 
+    async def manual(request: Request) -> Response:
+        return Response(page(openapi()), headers={"content-security-policy": POLICY}, media_type="text/html")
+
+    app.add_route("/docs", manual, methods=["GET"], include_in_schema=False)
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI's documentation gives
     return app
 
