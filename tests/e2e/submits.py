@@ -11,9 +11,11 @@ import json
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,8 +64,10 @@ class Tally(NamedTuple):
         return self.twice == self.lost == self.wrong == 0
 
 
-async def tried(place: Place, times: int, *, seed: int = 0) -> Tally:
-    """What comes of at least ``times`` submits that a kill has cut off."""
+async def tried(
+    place: Place, times: int, *, seed: int = 0, told: Callable[[Tally], None] = lambda tally: None
+) -> Tally:
+    """What comes of at least ``times`` submits that a kill has cut off; ``told`` hears it after each kill."""
     chance = random.Random(seed)
     tally, runs = Tally(), dict[str, str]()
     serve = _start(place)
@@ -81,6 +85,7 @@ async def tried(place: Place, times: int, *, seed: int = 0) -> Tally:
             kept=tally.kept + sum(before[one.body["goal"]] for one in broken),
             wrong=tally.wrong + wrong,
         )
+        told(tally)
     found = await _goals(serve)
     twice = sum(count > 1 for count in found.values())
     return tally._replace(twice=twice, lost=tally.lost + sum(found[f"Say {key}."] == 0 for key in runs))
@@ -173,7 +178,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="submits-"))
     place = Place(folder, {"reply": "Said."})
     try:
-        tally = asyncio.run(tried(place, asked.times, seed=asked.seed))
+        tally = asyncio.run(
+            tried(place, asked.times, seed=asked.seed, told=lambda so_far: print(so_far, file=sys.stderr))
+        )
     finally:
         place.close()
         shutil.rmtree(folder)
