@@ -10,7 +10,7 @@ from collegium.cli.options import command
 from collegium.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from collegium.adapters.encryption.rotation import Progress, Rotated
+    from collections.abc import Callable, Sequence
 
 
 @command("rotate-dek")
@@ -37,11 +37,11 @@ async def _rotate(session: Session, tenant: str | None) -> int:
     async with session.open() as app:
         done = await asyncio.to_thread(rotate_data_keys, session.settings, tenant, _told(session))
         await note(app, "encryption.rotate_dek", tenant or "", rows=done.rows)
-    _show(session, done)
+    _show(session, *done)
     return 0
 
 
-def _told(session: Session) -> Progress:
+def _told(session: Session) -> Callable[[str, int], None]:
     last: list[tuple[str, int]] = []
 
     def tell(table: str, done: int) -> None:
@@ -54,8 +54,8 @@ def _told(session: Session) -> Progress:
     return tell
 
 
-def _show(session: Session, done: Rotated) -> None:
+def _show(session: Session, rows: int, tenants: Sequence[str], passes: int) -> None:
     if session.is_json:
-        session.emit({"rows": done.rows, "tenants": list(done.tenants), "passes": done.passes})
+        session.emit({"rows": rows, "tenants": list(tenants), "passes": passes})
     else:
-        print(f"{done.rows} rows of {len(done.tenants)} tenants are encrypted with new data keys")
+        print(f"{rows} rows of {len(tenants)} tenants are encrypted with new data keys")

@@ -14,13 +14,14 @@ from collegium.adapters.sealed import DATA_KEY
 from collegium.config import Settings
 from collegium.domain.errors import MissingExtra, UsageError
 from collegium.ports import KeyEncryption, KeyShelf, Records, Sealer
+from collegium.wiring.migrate import urls_of
+from collegium.wiring.urls import is_postgres, sqlite_path
 
 if TYPE_CHECKING:
     from collegium.adapters.encryption.keys import KeyRing
     from collegium.adapters.encryption.rotation import Progress, Rotated, Rows
 
 MARK: Final = "~"
-# wiring.stores opens with what is made here, and knows the URLs: it is imported where it is needed.
 
 
 @contextmanager
@@ -73,7 +74,6 @@ async def check_plain(records: Records, place: str) -> None:
 def rotate_data_keys(settings: Settings, tenant: str | None, progress: Progress) -> Rotated:
     """Seals everything of one or all tenants with new data keys. Blocks. Raises ``UsageError``, ``StoreError``."""
     from collegium.adapters.encryption.rotation import Rotation
-    from collegium.wiring.migrate import urls_of
 
     with ExitStack() as stack:
         ring = stack.enter_context(key_ring(settings))
@@ -94,7 +94,6 @@ def rewrap_data_keys(settings: Settings) -> int:
 def destroy_data_keys(settings: Settings, tenant: str) -> int:
     """Destroys the data keys of a tenant, for good. Blocks. Raises ``NotFound``, ``UsageError``, ``StoreError``."""
     from collegium.adapters.encryption.rotation import plain_rows, shred
-    from collegium.wiring.migrate import urls_of
 
     with ExitStack() as stack:
         ring = stack.enter_context(key_ring(settings))
@@ -103,8 +102,8 @@ def destroy_data_keys(settings: Settings, tenant: str) -> int:
             stack.callback(store.close)
         if plain := plain_rows(stores, tenant):
             raise UsageError(
-                f"{plain} rows of {tenant!r} are not encrypted and would stay: `collegium rotate-dek --tenant {tenant}` "
-                "first",
+                f"{plain} rows of {tenant!r} are not encrypted and would stay: `collegium rotate-dek --tenant {tenant}`"
+                " first",
                 tenant=tenant,
                 rows=plain,
             )
@@ -125,8 +124,6 @@ def _kek(settings: Settings) -> KeyEncryption:
 
 
 def _shelf(url: str) -> KeyShelf:
-    from collegium.wiring.stores import is_postgres, sqlite_path
-
     if is_postgres(url):
         from collegium.adapters.postgres.key_shelf import PostgresKeyShelf
 
@@ -137,8 +134,6 @@ def _shelf(url: str) -> KeyShelf:
 
 
 def _rows(url: str) -> Rows:
-    from collegium.wiring.stores import is_postgres, sqlite_path
-
     if is_postgres(url):
         from collegium.adapters.postgres.reseal import PostgresRows
 

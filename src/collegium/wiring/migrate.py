@@ -7,7 +7,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from collegium.config import Settings
-from collegium.wiring.stores import is_postgres, sqlite_path
+from collegium.wiring.urls import is_postgres, sqlite_path
 
 
 class Migrated(NamedTuple):

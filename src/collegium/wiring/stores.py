@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules
@@ -20,10 +19,13 @@ from collegium.adapters.sqlite.bus import SqliteBus
 from collegium.adapters.stand_in_bus import StandInBus
 from collegium.app import Scope, Stores
 from collegium.config import Settings, shown_url
-from collegium.domain.errors import MissingExtra, StoreError, UsageError
+from collegium.domain.errors import MissingExtra, StoreError
 from collegium.ports import Bus, Cache, Clock, Directory, Quota, Sealer
 from collegium.wiring.encryption import check_plain, sealer_of
 from collegium.wiring.shards import Spread, Store, spread
+from collegium.wiring.urls import is_postgres, sqlite_path
+
+__all__ = ["Opening", "Shared", "bus_rules", "is_postgres", "open_stores", "sqlite_path"]
 
 if TYPE_CHECKING:
     from collegium.adapters.postgres.store import PostgresStore
@@ -163,24 +165,6 @@ async def _spread(opening: Opening, catalogue: Store) -> Spread:
         return _open_sqlite(opening, url)
 
     return await spread(catalogue, opening.settings, open_store=open_one, clock=opening.clock, stack=opening.stack)
-
-
-def is_postgres(url: str) -> bool:
-    """Whether ``url`` names a PostgreSQL store."""
-    return url.partition(":")[0] in ("postgresql", "postgres")
-
-
-def sqlite_path(url: str) -> Path:
-    """The file that ``sqlite:///PATH`` names. Raises ``UsageError`` for any other URL."""
-    scheme, separator, rest = url.partition(":///")
-    if scheme != "sqlite" or not separator or not rest:
-        shown = f"{url.partition('://')[0]}://...@{url.rpartition('@')[2]}" if "@" in url else url
-        raise UsageError(
-            f"the store {shown!r} cannot be opened: this version knows sqlite:///PATH and "
-            "postgresql://USER:PASSWORD@HOST/DATABASE",
-            store=shown,
-        )
-    return Path(rest).expanduser()
 
 
 def bus_rules(settings: Settings) -> BusRules:
