@@ -17,7 +17,8 @@ from collegium.runtime.stops import Kind
 from collegium.runtime.uploads import MOST_FILES
 from collegium.server.access.runs import Submission
 from collegium.server.graphql.context import Info
-from collegium.server.graphql.types import Id, Run, Schedule, Stop, shown, text_of
+from collegium.server.graphql.installation import Schedule, Stop
+from collegium.server.graphql.types import Id, Run, shown, text_of
 
 _MOST_REASON = 2_000
 _MOST_NAME = 300

@@ -9,23 +9,16 @@ import strawberry
 from collegium.domain.errors import NotFound
 from collegium.server.access.questions import shown_of
 from collegium.server.graphql.context import Info
-from collegium.server.graphql.types import (
+from collegium.server.graphql.installation import (
     AgentPage,
-    Approval,
-    ApprovalPage,
-    Id,
-    Run,
-    RunPage,
     RunUsagePage,
     Schedule,
     SchedulePage,
     StopPage,
     ToolPage,
     WorkerPage,
-    bounded,
-    shown,
-    text_of,
 )
+from collegium.server.graphql.types import Approval, ApprovalPage, Id, Run, RunPage, bounded, shown, text_of
 
 
 @strawberry.type

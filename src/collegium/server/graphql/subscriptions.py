@@ -11,7 +11,8 @@ from strawberry.scalars import JSON
 
 from collegium.domain.errors import UsageError
 from collegium.server.graphql.context import Info
-from collegium.server.graphql.types import Change, Event, Id, plain
+from collegium.server.graphql.installation import Change
+from collegium.server.graphql.types import Event, Id, plain
 
 MOST_TOPICS = 20
 
