@@ -243,6 +243,9 @@ class Away:
     async def take(self, bucket: str, rate: Rate, amount: float = 1.0) -> float:
         raise StoreUnavailable("away")
 
+    async def left(self, bucket: str, rate: Rate) -> float:
+        raise StoreUnavailable("away")
+
     async def refund(self, bucket: str, rate: Rate, amount: float) -> None:
         raise StoreUnavailable("away")
 

@@ -26,7 +26,7 @@ async def test_a_goal_is_done_over_a_server(serve: Serve, tmp_path: Path):
     async with team(working()) as app:
         served = await serve(app)
         async with Client(served.url) as client:
-            files = [folder, GivenFile(path="b.txt", data=b"b")]
+            files: list[str | Path | GivenFile] = [folder, GivenFile(path="b.txt", data=b"b")]
             run = await client.submit("Do both.", plan=PLAN, files=files, limits=Limits(tokens=100_000))
             seqs = [event.seq async for event in run.events()]
             report = await run.result()
@@ -84,7 +84,7 @@ async def test_a_key_is_shown_and_never_sent_on(serve: Serve):
             return Principal(id="key:x", tenant="default", scopes=frozenset({"runs:read"}), kind="key")
 
     async with team(working()) as app:
-        url = (await serve(app, authenticator=Door())).url  # type: ignore[arg-type]  # headers are all it looks at
+        url = (await serve(app, authenticator=Door())).url
         async with Client(url) as client:
             with pytest.raises(NotAuthenticated):
                 await client.runs()

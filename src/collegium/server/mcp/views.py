@@ -14,7 +14,7 @@ from collegium.domain.event import Event
 from collegium.domain.head import FINISHED, RunStatus
 from collegium.domain.report import ReportedQuestion, RunReport
 from collegium.runtime.inbox import WORDS, YES_NO, Question
-from collegium.server.access.snapshots import RunSummary
+from collegium.server.live.snapshots import RunSummary
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
