@@ -136,7 +136,7 @@ class Connection:
                 if reply.is_success:
                     return reply
                 asked_s = _retry_after_s(reply)
-                if is_last or reply.status_code not in AGAIN:
+                if is_last or not (reply.status_code in AGAIN or b'"in_progress"' in reply.content):
                     raise error_of(reply.status_code, reply.content, retry_after_s=asked_s)
                 wait_s = max(wait_s, asked_s or 0.0)
             await asyncio.sleep(wait_s)

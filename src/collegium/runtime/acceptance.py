@@ -84,7 +84,7 @@ async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: st
         known = await _put_if_absent(records, Record(kind="idempotency", tenant=tenant, key=key, value=value))
     if known.value["body_sha256"] != digest:
         raise KeyReused(
-            f"the idempotency key {key!r} was used for another goal: take a new key",
+            "the idempotency key was used for another goal: take a new key",
             key=key,
             run=known.value["run"],
         )

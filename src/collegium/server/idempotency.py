@@ -1,18 +1,20 @@
 """Idempotency: a change that is sent twice under the same key is made once, and answered the same both times.
 
-``POST /v1/runs`` needs none of this: a run's key is kept with it, and holds across a crash in the middle. Everything
-else is made again only where a process died between the change and its stored answer; those changes are of a kind that
-may be repeated (a cancel, an answer, a pause), or name what they make by the key.
+A change is made again only where a process died between the change and its stored answer. A run's key is kept with it
+besides, so that a submit makes one run even then; the other changes are of a kind that may be repeated (a cancel, an
+answer, a pause).
 
 Source: draft-ietf-httpapi-idempotency-key-header-07.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any, Final
@@ -21,18 +23,19 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collegium.app import Collegium
-from collegium.domain.errors import CollegiumError, InProgress, KeyReused, UsageError
+from collegium.domain.errors import CollegiumError, InProgress, KeyReused, StoreError, UsageError
 from collegium.domain.principal import Principal
 from collegium.domain.record import Condition, Record
 from collegium.domain.schedule import us_of
+from collegium.ports import Quota
 from collegium.server.problem import from_error
 
 KIND: Final = "idempotent_answer"
 KEPT: Final = timedelta(hours=24)
 MAX_ANSWER_BYTES: Final = 256 * 1024
 MAX_KEY_CHARS: Final = 200
-HOLD_S: Final = 120.0
-"""A process that died in the middle holds the key for so long."""
+HOLD_S: Final = 6.0
+"""A process that died in the middle holds the key for so long; one that lives renews its hold."""
 _SWEEP_EVERY: Final = 50
 _KEPT_HEADERS: Final = frozenset({b"content-type", b"location", b"etag", b"cache-control"})
 _AGAIN: Final = frozenset({401, 403, 409, 412, 429})
@@ -95,16 +98,20 @@ class Idempotency:
             raise InProgress("the same request is still being answered: ask again in a moment")
         self._under_way.add(asked.name)
         try:
-            if quota is not None and not await quota.hold(bucket, holder, limit=1, ttl_s=HOLD_S):
+            if quota is not None and not await _held(quota, bucket, holder):
                 raise InProgress("the same request is still being answered: ask again in a moment")
+            renewing = None if quota is None else asyncio.create_task(_renew(quota, bucket, holder))
             try:
                 # Whoever was before may have ended between the first look and the hold.
                 first = await self._first(collegium, asked)
                 if first is None:
                     first = await self._make(collegium, asked, scope, receive)
             finally:
-                if quota is not None:
-                    await quota.release(bucket, holder)
+                if quota is not None and renewing is not None:
+                    renewing.cancel()
+                    await asyncio.gather(renewing, return_exceptions=True)
+                    with suppress(StoreError):
+                        await quota.release(bucket, holder)
         finally:
             self._under_way.discard(asked.name)
         for message in first:
@@ -158,9 +165,26 @@ def _key(scope: Scope) -> str | None:
     if scope["type"] != "http" or scope["method"] not in ("POST", "PUT", "PATCH"):
         return None
     path: str = scope["path"]
-    is_ours = path.startswith("/v1/") and path != "/v1/runs" and "principal" in scope.get("state", {})
+    is_ours = path.startswith("/v1/") and "principal" in scope.get("state", {})
     found = dict(scope["headers"]).get(b"idempotency-key", b"") if is_ours else b""
     return found.decode("latin-1") or None
+
+
+async def _held(quota: Quota, bucket: str, holder: str) -> bool:
+    """Whether nobody else is at it; a quota that is away holds up nobody."""
+    try:
+        return await quota.hold(bucket, holder, limit=1, ttl_s=HOLD_S)
+    except StoreError as error:
+        _log.warning("what other processes answer is not known now: %s", error)
+        return True
+
+
+async def _renew(quota: Quota, bucket: str, holder: str) -> None:
+    """Holds on until it is cancelled; a quota that is away is tried again."""
+    while True:
+        await asyncio.sleep(HOLD_S / 3)
+        with suppress(StoreError):
+            await quota.hold(bucket, holder, limit=1, ttl_s=HOLD_S)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from collegium.domain.errors import HTTP_STATUS, CollegiumError, NotAllowed, NotAuthenticated
+from collegium.domain.errors import HTTP_STATUS, CollegiumError, InProgress, NotAllowed, NotAuthenticated
 from collegium.domain.redaction import Redactor, masked
 
 RETRY_AFTER_S = 2
@@ -45,7 +45,7 @@ def problem(
         "trace_id": trace_id(request),
     }
     sent = {"cache-control": "no-store"}
-    if status in (429, 503):
+    if status in (429, 503) or code == InProgress.code:
         sent["retry-after"] = str(RETRY_AFTER_S)
     body = _redacted(request, _encoder.encode(fields | document))
     return Response(body, status, {**sent, **(headers or {})}, media_type="application/problem+json")

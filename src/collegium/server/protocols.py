@@ -1,4 +1,4 @@
-"""The protocols of the ecosystem beside our own API: GraphQL, MCP, A2A, AG-UI. Each needs a package that may not be there."""
+"""The protocols of the ecosystem beside our own API: GraphQL, MCP, A2A, AG-UI. Each needs a package of its own."""
 
 from __future__ import annotations
 

@@ -6,13 +6,15 @@ import asyncio
 from dataclasses import replace
 
 import httpx
+from starlette.requests import HTTPConnection
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.memory.quota import MemoryQuota
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.app import Collegium, Stores
+from collegium.domain.principal import SCOPES, Principal
 from collegium.domain.record import Record
-from collegium.server.idempotency import KEPT, KIND
+from collegium.server.idempotency import HOLD_S, KEPT, KIND
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from tests.unit.server.conftest import Serve
@@ -97,7 +99,50 @@ async def test_a_key_that_is_none_is_refused(serve: Serve):
     async with team(working()) as app:
         http = (await serve(app)).http
         assert (await post(http, "x" * 201)).status_code == 400
-        assert (await post(http, "x" * 201, {"goal": "x"}, "/v1/runs")).status_code == 422
+        assert (await post(http, "x" * 201, {"goal": "x"}, "/v1/runs")).status_code == 400
+
+
+async def test_a_submit_is_answered_again_whatever_has_changed_since(serve: Serve):
+    """The file is gone and the answer as well; the run is there, and is what the key stands for."""
+    async with team(Hanging()) as app:
+        http = (await serve(app)).http
+        upload = (await http.post("/v1/uploads?name=a", content=b"a")).json()["id"]
+        goal = {"goal": "Read.", "files": [upload]}
+        first = await post(http, "one", goal, "/v1/runs")
+        await http.delete(f"/v1/uploads/{upload}")
+        again = await post(http, "one", goal, "/v1/runs")
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert again.headers["location"] == first.headers["location"]
+
+
+async def test_keys_of_one_principal_are_not_those_of_another(serve: Serve):
+    class As:
+        async def identify(self, connection: HTTPConnection) -> Principal:
+            name = connection.headers["authorization"]
+            return Principal(id=f"key:{name}", tenant="default", scopes=SCOPES, kind="key")
+
+    async with team(Hanging()) as app:
+        http = (await serve(app, authenticator=As())).http
+        runs = set()
+        for name in ("anna", "berta", "anna"):
+            head = {"idempotency-key": "one", "authorization": name}
+            runs.add((await http.post("/v1/runs", json={"goal": "Read."}, headers=head)).json()["run_id"])
+        assert len(runs) == 2
+
+
+async def test_a_hold_is_renewed_and_ends_with_its_process(serve: Serve):
+    clock = FakeClock()
+    quota = MemoryQuota(clock)
+    records = Slow(replace(memory_stores(SystemClock()), quota=quota))
+    async with team(Hanging(), stores=records.stores) as one, team(Hanging(), stores=records.stores) as two:
+        here, there = (await serve(one)).http, (await serve(two)).http
+        first = asyncio.ensure_future(post(here, "one"))
+        await records.reached.wait()
+        assert (await post(there, "one")).headers["retry-after"]
+        await clock.advance(HOLD_S + 1)  # as if the process had died: nobody has renewed
+        records.go.set()
+        assert (await post(there, "one")).status_code == 200
+        await first
 
 
 class Slow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -59,8 +60,14 @@ class RunAccess:
         return self._app.limits
 
     async def submit(self, wanted: Submission, *, key: str | None = None) -> str:
-        """The id of the run that was accepted; the same key again gives the same. See ``Collegium.submit``."""
+        """The id of the run that was accepted; the same key of the same principal gives the same.
+
+        See ``Collegium.submit``.
+        """
         self._principal.require("runs:write")
+        if key is not None:
+            # Keys are chosen by programs that know nothing of each other.
+            key = f"api:{hashlib.sha256(f'{self._principal.id}{chr(0)}{key}'.encode()).hexdigest()}"
         run = await self._app.submit(
             wanted.goal,
             files=wanted.files,
