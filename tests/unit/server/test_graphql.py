@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -343,3 +344,27 @@ async def test_a_page_of_runs_is_read_once_however_much_is_asked_of_them(
         # The journal has no read of several runs: a page costs the same for each run, and no more for what is in it.
         assert 0 < bare <= 50 * 4
         assert deep == bare
+
+
+async def test_a_credential_that_is_gone_changes_nothing_over_an_open_socket(serve: Serve) -> None:
+    """The socket is closed a little later; until then nothing is done for it."""
+    async with team(Hanging()) as app:
+        entry = key(OPERATE)
+        served = await serve(app, authenticator=entry)
+        url = served.url.replace("http://", "ws://") + "/graphql"
+        async with connect(url, proxy=None, subprotocols=[SPOKEN]) as made:
+            await made.send('{"type": "connection_init"}')
+            await made.recv()
+            told = []
+            for name in ("before", "after"):
+                query = 'mutation { submit(run: {goal: "Do both."}) { id } }'
+                await made.send(json.dumps({"type": "subscribe", "id": name, "payload": {"query": query}}))
+                async with asyncio.timeout(SOON_S):
+                    while (message := json.loads(await made.recv())).get("type") == "complete":
+                        pass
+                told.append(message)
+                entry.holds = False
+        assert told[0]["type"] == "next", told
+        assert told[1]["type"] == "error", told
+        assert told[1]["payload"][0]["extensions"]["code"] == "not_authenticated"
+        assert len(await app.runs()) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import HTTPConnection
 from strawberry.dataloader import DataLoader
@@ -20,9 +20,18 @@ class Context:
         caller: What it may see and do.
         connection: The request, or the socket.
         keeps: Whether what was read is kept: for one request, not for a socket that stays open.
+        is_valid: Whether the caller's credential still holds, where that has to be asked again: on a socket.
     """
 
-    def __init__(self, caller: Access, connection: HTTPConnection, *, keeps: bool) -> None:
+    def __init__(
+        self,
+        caller: Access,
+        connection: HTTPConnection,
+        *,
+        keeps: bool,
+        is_valid: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        self.is_valid = is_valid
         self.caller = caller
         self.connection = connection
         self.runs: DataLoader[str, RunState] = DataLoader(self._states, cache=keeps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import strawberry
@@ -12,7 +12,7 @@ from strawberry.extensions import ParserCache, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
-from collegium.domain.errors import CollegiumError, StoreError
+from collegium.domain.errors import CollegiumError, NotAuthenticated, StoreError
 from collegium.domain.redaction import masked
 from collegium.server.graphql.context import Context
 from collegium.server.graphql.cost import MAX_TOKENS, check_cost, check_text
@@ -28,12 +28,28 @@ _log = logging.getLogger("collegium.server")
 
 
 class Limits(SchemaExtension):
-    """Refuses what is too much before it is parsed, and before it is validated."""
+    """Refuses what is too much before it is parsed, and before it is validated; and whoever's credential is over."""
 
-    def on_operation(self) -> Iterator[None]:
-        """Looks at the text."""
-        self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
-        check_text(self.execution_context.query or "")
+    _refused: GraphQLError | None = None
+
+    async def on_operation(self) -> AsyncIterator[None]:
+        """Looks at the text, and on a socket at the caller's credential.
+
+        What is raised here is an answer to a request; over a socket it would be lost, and is said when it is validated.
+        """
+        asked = self.execution_context
+        context: Context | None = asked.context
+        is_valid = None if context is None else context.is_valid
+        asked.parse_options["max_tokens"] = MAX_TOKENS
+        try:
+            check_text(asked.query or "")
+        except GraphQLError as error:
+            if is_valid is None:
+                raise
+            self._refused = error
+        if is_valid is not None and not await is_valid():
+            cause = NotAuthenticated("the credential that this socket came with holds no more: open another one")
+            self._refused = GraphQLError(cause.message, original_error=cause)
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -42,7 +58,9 @@ class Limits(SchemaExtension):
         context: Context | None = asked.context
         if context is None or context.caller.principal.kind != "local":
             asked.validation_rules = (*specified_rules, NoSchemaIntrospectionCustomRule)
-        if asked.graphql_document is not None:
+        if self._refused is not None:
+            asked.pre_execution_errors = [self._refused]
+        elif asked.graphql_document is not None:
             try:
                 given = asked.variables if isinstance(asked.variables, dict) else {}
                 check_cost(asked.graphql_document, asked.schema._schema, given)  # noqa: SLF001 - it has no other name

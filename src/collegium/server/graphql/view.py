@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from json import JSONDecodeError
 from typing import Any, Final
 
@@ -113,7 +113,10 @@ class View(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         """Who asks."""
-        return Context(access(request), request, keeps=not isinstance(request, WebSocket))
+        if not isinstance(request, WebSocket):
+            return Context(access(request), request, keeps=True)
+        authenticator: Authenticator = request.app.state.authenticator
+        return Context(access(request), request, keeps=False, is_valid=partial(_is_valid, request, authenticator))
 
     def parse_json(self, data: str | bytes) -> Any:
         """The body of a request. Raises ``HTTPException`` for what is no query."""
