@@ -60,7 +60,7 @@ async def test_everything_that_can_be_said_of_a_goal_reaches_it(serve: Serve):
     ("wanted", "status", "code"),
     [
         ({"plan": {"tasks": []}}, 422, "invalid_plan"),
-        ({"plan": {"tasks": [{"id": "a"}]}}, 422, "invalid_plan"),
+        ({"plan": {"tasks": [{"id": "a"}]}}, 422, "invalid_request"),
         ({"plan": {"tasks": [PLAN["tasks"][0] | {"capability": "fly"}]}}, 422, "invalid_plan"),
         ({"plan_only": True, "review_plan": True}, 400, "usage"),
         ({"files": ["upl_none"]}, 400, "unreadable_input"),

@@ -13,7 +13,7 @@ from collegium.server.access.questions import ApprovalShown, shown_of
 from collegium.server.caller import Caller
 from collegium.server.rest.answer import answer, gives, gives_page
 from collegium.server.rest.openapi import Lean
-from collegium.server.rest.runs import PlanGiven, plan_of
+from collegium.server.rest.runs import PlanGiven
 
 ROUTER: Final = APIRouter(prefix="/v1/approvals", tags=["approvals"])
 Approval = Annotated[str, Path(min_length=1, max_length=100)]
@@ -22,7 +22,7 @@ Approval = Annotated[str, Path(min_length=1, max_length=100)]
 class ApprovalAnswer(BaseModel):
     """An answer, and why."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     answer: Annotated[
         Literal["approve", "reject", "done", "not-done", "retry"],
         Field(description="`approve` or `reject`; about an unknown outcome `done`, `not-done` or `retry`."),
@@ -56,7 +56,7 @@ async def answer_approval(approval: Approval, wanted: ApprovalAnswer, caller: Ca
     With the approval of a plan another plan may be given, which is followed instead. Where four eyes are asked for,
     whoever asked for the run cannot answer.
     """
-    await caller.questions.answer(approval, wanted.answer, reason=wanted.reason, plan=plan_of(wanted.plan))
+    await caller.questions.answer(approval, wanted.answer, reason=wanted.reason, plan=wanted.plan)
     return answer(await caller.questions.show(approval))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from collegium.domain.deed import Deed
@@ -15,10 +15,11 @@ from collegium.server.access.audit import AuditReport
 from collegium.server.access.page import MOST
 from collegium.server.caller import Caller
 from collegium.server.rest.answer import answer, gives, gives_page
+from collegium.server.rest.query import moment_text
 
 ROUTER: Final = APIRouter(prefix="/v1/audit", tags=["audit"])
 Installation = Annotated[bool, Query(description="The log of the installation; needs the scope `host`.")]
-Moment = Annotated[AwareDatetime | None, Query()]
+Moment = Annotated[AwareDatetime | None, BeforeValidator(moment_text), Query()]
 
 
 @ROUTER.get("", responses=gives_page(Deed, "A page of lines, the newest first."), response_class=Response)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from starlette.datastructures import QueryParams
 
 from collegium.domain.errors import UsageError
+
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def number(asked: QueryParams, name: str, default: int, *, least: int = 1, most: int = 2**53) -> int:
@@ -26,3 +31,10 @@ def optional(asked: QueryParams, name: str) -> str | None:
 def several(asked: QueryParams, name: str) -> tuple[str, ...]:
     """All texts called ``name``, given once each or in one with commas between them."""
     return tuple(part for text in asked.getlist(name) for part in text.split(",") if part)
+
+
+def moment_text(text: object) -> object:
+    """A time as RFC 3339 writes it, and nothing else: pydantic would take a number for seconds too."""
+    if isinstance(text, str) and not _DATE.match(text):
+        raise ValueError("write a time as 2026-11-22T12:00:00Z")
+    return text

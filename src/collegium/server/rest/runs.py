@@ -7,12 +7,12 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Header
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium.domain.errors import InvalidPlan, UsageError
+from collegium.domain.errors import UsageError
 from collegium.domain.event import Event
 from collegium.domain.goal import MAX_GOAL_CHARS
 from collegium.domain.message import PRIORITIES
@@ -31,9 +31,22 @@ from collegium.server.rest.openapi import Lean
 from collegium.server.rest.query import number, optional, several
 
 ROUTER: Final = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+
+def plan_of(given: Any) -> Plan | None:
+    """The plan in a request. Raises ValueError for what is none; whether it may run is another question."""
+    if given is None or isinstance(given, Plan):
+        return given
+    try:
+        return msgspec.convert(given, Plan)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
 Count = Annotated[int | None, Field(ge=1, le=10**12)]
 PlanGiven = Annotated[
-    dict[str, Any] | None,
+    Plan | None,
+    BeforeValidator(plan_of),
     Field(description="Follow this plan instead of making one."),
     WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/Plan"}, {"type": "null"}]}),
 ]
@@ -68,7 +81,7 @@ class RunLimits(BaseModel):
 class NewRun(BaseModel):
     """A goal, and how it is to be reached."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     goal: Annotated[str, Field(min_length=1, max_length=MAX_GOAL_CHARS, examples=["Which clauses changed?"])]
     files: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100)]],
@@ -90,7 +103,7 @@ class NewRun(BaseModel):
     ] = []
 
     async def submission(self, caller: Access) -> Submission:
-        """It as the caller hands it on. Raises ``UsageError`` and ``InvalidPlan``."""
+        """It as the caller hands it on. Raises ``UsageError``."""
         if self.plan_only and self.review_plan:
             raise UsageError("plan_only and review_plan exclude each other: the first ends with the plan")
         return Submission(
@@ -99,23 +112,13 @@ class NewRun(BaseModel):
             model=self.model,
             limits=None if self.limits is None else self.limits.over(caller.runs.limits),
             priority=PRIORITIES[self.priority],
-            plan=plan_of(self.plan),
+            plan=self.plan,
             is_plan_only=self.plan_only,
             is_plan_reviewed=self.review_plan,
             output_schema=self.output_schema,
             continues=self.continues,
             tools=tuple(self.tools),
         )
-
-
-def plan_of(given: dict[str, Any] | None) -> Plan | None:
-    """The plan in a request. Raises ``InvalidPlan`` for what is none."""
-    if given is None:
-        return None
-    try:
-        return msgspec.convert(given, Plan)
-    except msgspec.ValidationError as error:
-        raise InvalidPlan((str(error),)) from error
 
 
 @ROUTER.post("", status_code=202, responses=gives(RunAccepted, "Accepted.", status=202), response_class=Response)

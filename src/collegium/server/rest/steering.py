@@ -15,7 +15,7 @@ from collegium.runtime.inbox import MAX_TEXT_CHARS
 from collegium.server.caller import Caller
 from collegium.server.rest.answer import answer, gives
 from collegium.server.rest.openapi import Lean
-from collegium.server.rest.runs import NewRun, PlanGiven, RunAccepted, plan_of
+from collegium.server.rest.runs import NewRun, PlanGiven, RunAccepted
 
 ROUTER: Final = APIRouter(prefix="/v1/runs", tags=["runs"])
 Run = Annotated[str, Path(min_length=1, max_length=100)]
@@ -73,7 +73,7 @@ class Resumption(BaseModel):
 class ForkWanted(BaseModel):
     """Where a fork begins, and what is different in it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     at: Annotated[int, Field(ge=1, le=2**53, description="The last event that the fork shares.")]
     model: Annotated[str | None, Field(max_length=300)] = None
     plan: PlanGiven = None
@@ -159,9 +159,7 @@ async def resume_run(run: Run, caller: Caller, wanted: Resumption | None = None)
 )
 async def fork_run(run: Run, wanted: ForkWanted, caller: Caller) -> Response:
     """Go on from any event of a run, as a new one; the run stays as it is."""
-    made = await caller.runs.fork(
-        run, at=wanted.at, model=wanted.model, plan=plan_of(wanted.plan), effects=wanted.effects
-    )
+    made = await caller.runs.fork(run, at=wanted.at, model=wanted.model, plan=wanted.plan, effects=wanted.effects)
     return answer(RunAccepted(run_id=made), 202, {"location": f"/v1/runs/{made}"})
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
 from collegium.domain.message import PRIORITIES
@@ -16,6 +16,7 @@ from collegium.server.access.topics import DeadLetter, MessageShown, Published, 
 from collegium.server.caller import Caller
 from collegium.server.rest.answer import answer, gives, gives_page
 from collegium.server.rest.openapi import Lean
+from collegium.server.rest.query import moment_text
 
 ROUTER: Final = APIRouter(prefix="/v1", tags=["topics"])
 NAME: Final = r"^[A-Za-z0-9_~][A-Za-z0-9_.~:@-]{0,199}$"
@@ -67,7 +68,11 @@ async def read_messages(
     topic: Topic,
     caller: Caller,
     after: Annotated[int, Query(ge=0, le=2**53, description="`seq` of the last message that was read.")] = 0,
-    since: Annotated[datetime | None, Query(description="Published then or later; UTC where it has no zone.")] = None,
+    since: Annotated[
+        datetime | None,
+        BeforeValidator(moment_text),
+        Query(description="Published then or later; UTC where it has no zone."),
+    ] = None,
     limit: Limit = 50,
 ) -> Response:
     """Read the messages of a topic in the order they were published, whether anybody has dealt with them or not."""
