@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from collegium.server.rest.reference import text
 from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve
 from tests.unit.stores.moved import working
@@ -68,3 +70,8 @@ async def test_the_manual_is_one_page_that_loads_nothing(serve: Serve):
         assert "/v1/runs/{run}/cancel" in reply.text
         assert "<script" not in reply.text
         assert re.findall(r"(?:src|href)=[\"']?([^\"'> ]+)", reply.text) == ["/openapi.json"]
+
+
+def test_the_reference_page_is_what_the_code_says():
+    page = Path(__file__).parents[3] / "docs" / "reference" / "api.md"
+    assert page.read_text() == text(), "run: python -m collegium.server.rest.reference docs/reference"

@@ -52,6 +52,9 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
         description=app.description, routes=app.routes,
     )  # fmt: skip
     paths: dict[str, Any] = made.setdefault("paths", {})
+    for operations in paths.values():
+        for operation in operations.values():
+            _name(operation)
     for route, operation in lean:
         for method in route.methods or ():
             if method != "HEAD":
@@ -91,3 +94,12 @@ def _as_sent(schema: Any) -> Any:
         others = {key: value for key, value in schema.items() if key not in ("type", "format", "default")}
         return {**others, "type": "number", **({"default": float(schema["default"])} if "default" in schema else {})}
     return {key: _as_sent(value) for key, value in schema.items()}
+
+
+def _name(operation: dict[str, Any]) -> None:
+    """Calls an operation by the first line of its function's docstring, not by the function's name."""
+    first, _, rest = operation.pop("description", "").partition("\n")
+    if first:
+        operation["summary"] = first.rstrip(".")
+    if rest.strip():
+        operation["description"] = rest.strip()
