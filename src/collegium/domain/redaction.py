@@ -46,7 +46,10 @@ _PEM: Final = re.compile(
     re.DOTALL,
 )
 _URL: Final = re.compile(
-    r"(?P<before>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:@'\"<>]{0,200}:)[^\s/@'\"<>]{1,500}(?=@)", re.I
+    # `PASSWORD` stands in the hints of our own messages.
+    r"(?P<before>(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]{0,30}://[^\s/:@'\"<>]{0,200}:)(?!(?-i:PASSWORD)@)"
+    r"[^\s/@'\"<>]{1,500}(?=@)",
+    re.I,
 )
 _HEADER: Final = re.compile(
     r"(?P<before>\b(?:proxy-)?authorization[\"']{0,2}\s{0,4}[:=]\s{0,4}[\"']{0,2}(?:(?:basic|bearer|token|digest)\s{1,4})?"

@@ -181,8 +181,8 @@ SOME = {
     "old blobs": (archive._OLD, (100,)),
     "record": (records.GET, ("kind_1", "tenant_3", "key_3")),
     "record's end": (records._DELETE, ("kind_1", "tenant_3", "key_3")),
-    "record put": (records._PUT, ("kind_1", "tenant_3", "key_3", b"{}", "{}")),
-    "record put over": (records._PUT_OVER, (b"{}", "{}", "kind_1", "tenant_3", "key_3", 1)),
+    "record put": (records._PUT, ("kind_1", "tenant_3", "key_3", b"{}", "{}", 0)),
+    "record put over": (records._PUT_OVER, (b"{}", "{}", 0, "kind_1", "tenant_3", "key_3", 1)),
     "records found": (
         records.find_statement([Condition(field="n", op="=", value=3)])[0],
         ("kind_1", "tenant_3", "key_1", 3, 100),

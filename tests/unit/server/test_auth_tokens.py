@@ -213,7 +213,7 @@ FORGED: dict[str, Callable[[Identity], str]] = {
     "logout": lambda idp: idp.token(header={"typ": "logout+jwt"}),
     "empty": lambda idp: "..",
     "payload is a list": lambda idp: f"{part({'alg': 'RS256', 'kid': 'first'})}.{part([])}.AAAA",
-    "100 kB": lambda idp: "a" * 100_000,
+    "50 kB": lambda idp: "a" * 50_000,
 }
 
 
