@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -98,6 +99,9 @@ async def serve(
             if settings.webhooks.send and shown is not None:
                 await courier.start()
             await _tell(settings, shown, opened)
+            # What there is now stays: no collection of garbage has to look at it again.
+            gc.collect()
+            gc.freeze()
         await waiting
     finally:
         readiness.is_draining = True
