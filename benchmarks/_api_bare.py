@@ -7,12 +7,13 @@ import asyncio
 import sys
 from pathlib import Path
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collegium.server.listener import Listener, listen, url_of
+from collegium.server.listener import listen, url_of
 
 
 def main() -> None:
@@ -34,11 +35,12 @@ async def serve(bodies: dict[str, bytes]) -> None:
 
     app = Starlette(routes=[Route("/{name}", read, methods=["GET"]), Route("/{name}", write, methods=["POST"])])
     listening = listen("127.0.0.1", 0)
-    listener = Listener(app, listening)
-    listener.start()
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools"))
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     print(url_of(listening), flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    await listener.aclose()
+    server.should_exit = True
+    await serving
 
 
 if __name__ == "__main__":

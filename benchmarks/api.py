@@ -3,8 +3,8 @@
     python benchmarks/api.py [--json] [--runs N] [--seconds S] [--rounds N] [--connections N]
 
 ``collegium serve --workers 0`` answers over a store with finished runs; bare Starlette answers with the same bytes,
-which it holds in memory, and neither asks who is there nor looks anything up. Both run in a process of their own
-with the settings of ``collegium.server.listener``; the client is a third process on the same cores. "ratio" is ours to
+which it holds in memory, and neither asks who is there nor looks anything up. Both run in a process of their own,
+the bare one on uvicorn as it comes; the client is a third process on the same cores. "ratio" is ours to
 bare, of the medians; "us" is the processor time of the server's process for each answer. Submits are durable (one
 commit each) before they are answered; bare Starlette stores nothing.
 """

@@ -16,6 +16,8 @@ from typing import Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from collegium.server.cork import CorkedTransport
+
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of the request's line and its headers together."""
 HEAD_S: Final = 20.0
@@ -34,7 +36,7 @@ class CappedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begins to wait for a head."""
-        super().connection_made(transport)
+        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]  # it acts as one
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:

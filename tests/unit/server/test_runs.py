@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from collegium.domain.tombstone import Tombstone
 from collegium.server.rest.reference import text
-from collegium.testing.harness import team
+from collegium.testing.clock import FakeClock
+from collegium.testing.harness import memory_stores, team
 from tests.unit.server.conftest import Serve
 from tests.unit.stores.moved import working
 
@@ -75,3 +77,42 @@ async def test_the_manual_is_one_page_that_loads_nothing(serve: Serve):
 def test_the_reference_page_is_what_the_code_says():
     page = Path(__file__).parents[3] / "docs" / "reference" / "api.md"
     assert page.read_text() == text(), "run: python -m collegium.server.rest.reference docs/reference"
+
+
+async def test_what_was_pruned_is_not_shown_from_memory(serve: Serve):
+    """A pruned run keeps its head; what is kept of it here must not outlive it."""
+    clock = FakeClock()
+    stores = memory_stores(clock)
+    async with team(working(), stores=stores) as app:
+        run = (await app.submit("Do both.")).id
+        await app.result(run)
+    async with team(working(), stores=stores, clock=clock, scope="none") as app:
+        http = (await serve(app)).http
+        assert (await http.get(f"/v1/runs/{run}")).json()["goal"] == "Do both."
+        assert (await http.get(f"/v1/runs/{run}/events")).json()["items"]
+        state = await app.state(run)
+        archive = stores.archive
+        assert archive is not None
+        head = await stores.journal.head(run)
+        assert head is not None
+        assert state.finished_at is not None
+        await archive.prune(
+            Tombstone(
+                run=run,
+                tenant="default",
+                seq=head.seq,
+                mac=head.mac,
+                status=state.status,
+                what="run",
+                kept=0,
+                submitted_at=state.submitted_at,
+                finished_at=state.finished_at,
+                pruned_at=app.now(),
+            )
+        )
+        await clock.advance(1.0)
+        gone = await http.get(f"/v1/runs/{run}")
+        assert gone.status_code == 404, gone.text
+        assert "Do both." not in (await http.get(f"/v1/runs/{run}/events")).text
+        (listed,) = (await http.get("/v1/runs")).json()["items"]
+        assert (listed["run_id"], listed["goal"], listed["is_pruned"]) == (run, "", True)

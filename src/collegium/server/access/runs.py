@@ -149,6 +149,11 @@ class RunAccess:
         await self.state(run)
         return await self._app.stores.journal.read(run, after, limit)
 
+    async def events_document(self, run: str, *, after: int = 0, limit: int = 200) -> bytes:
+        """The same as the document that is sent."""
+        self._principal.require("runs:read")
+        return await self._snapshots.events(run, self._principal.tenant, after, limit)
+
     async def cancel(self, run: str, *, reason: str = "") -> RunState:
         """Asks for its end; the run as it stands then."""
         self._principal.require("runs:write")

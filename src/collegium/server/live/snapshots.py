@@ -14,14 +14,16 @@ import msgspec
 
 from collegium.app import Collegium
 from collegium.domain.errors import NotFound, StoreCorrupt
-from collegium.domain.head import FINISHED, Head, RunStatus
+from collegium.domain.head import Head, RunStatus
 from collegium.domain.report import report
 from collegium.domain.run import RunState
 
 MOST: Final = 2_000
 MOST_BYTES: Final = 64 * 1024 * 1024
+MOST_PAGES: Final = 500
+MOST_PAGE_BYTES: Final = 64 * 1024
 FRESH: Final = timedelta(seconds=1)
-"""The seconds that a run has taken so far are believed for so long."""
+"""What was made is believed for so long: a run that was pruned or erased keeps its head, and a run takes longer."""
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
 
 
@@ -44,7 +46,7 @@ class Snapshot(NamedTuple):
     Attributes:
         seq: Number of its last event then.
         tenant: Whose it is.
-        made_at: When it was made; None when it stays as it is.
+        made_at: When it was made.
         summary: As lists show it.
         line: The same, encoded.
         report: Its report, encoded; None of a run that cannot be read or was pruned.
@@ -52,10 +54,16 @@ class Snapshot(NamedTuple):
 
     seq: int
     tenant: str
-    made_at: datetime | None
+    made_at: datetime
     summary: RunSummary
     line: bytes
     report: bytes | None
+
+
+class _Page(NamedTuple):
+    seq: int
+    made_at: datetime
+    data: bytes
 
 
 class Snapshots:
@@ -65,13 +73,11 @@ class Snapshots:
         self._app = app
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
         self._size = 0
+        self._pages: OrderedDict[tuple[str, int, int], _Page] = OrderedDict()
 
     async def one(self, run: str, tenant: str) -> Snapshot:
         """The run as it stands. Raises ``NotFound``, also for another tenant's; of a pruned one with what is left."""
-        head = await self._app.stores.journal.head(run)
-        if head is None or head.tenant != tenant:
-            raise NotFound(f"there is no run {run}", run=run)
-        found = await self.of(head)
+        found = await self.of(await self._head(run, tenant))
         if found.report is None:
             await self._app.state(run, tenant=tenant)  # says why
         return found
@@ -79,27 +85,50 @@ class Snapshots:
     async def of(self, head: Head) -> Snapshot:
         """The run of ``head`` as it stands."""
         found = self._kept.get(head.run)
-        if found is not None and found.seq == head.seq and self._is_fresh(found):
+        if found is not None and found.seq == head.seq and self._is_fresh(found.made_at):
             self._kept.move_to_end(head.run)
             return found
         made = await self._make(head)
         self._keep(head.run, made)
         return made
 
-    def _is_fresh(self, found: Snapshot) -> bool:
-        return found.made_at is None or abs(self._app.now() - found.made_at) < FRESH
+    async def events(self, run: str, tenant: str, after: int, limit: int) -> bytes:
+        """A page of its events as it is sent. Raises ``NotFound``, also for another tenant's run."""
+        head = await self._head(run, tenant)
+        place = (run, after, limit)
+        found = self._pages.get(place)
+        if found is not None and found.seq == head.seq and self._is_fresh(found.made_at):
+            return found.data
+        made_at = self._app.now()
+        events = await self._app.stores.journal.read(run, after, limit)
+        # Events are numbered without gaps: the cursor is the number of the last one, and there is always a next.
+        data = _ENCODER.encode({"items": events, "next": str(events[-1].seq if events else after)})
+        self._pages.pop(place, None)
+        if len(data) <= MOST_PAGE_BYTES:
+            self._pages[place] = _Page(head.seq, made_at, data)
+            if len(self._pages) > MOST_PAGES:
+                self._pages.popitem(last=False)
+        return data
+
+    async def _head(self, run: str, tenant: str) -> Head:
+        head = await self._app.stores.journal.head(run)
+        if head is None or head.tenant != tenant:
+            raise NotFound(f"there is no run {run}", run=run)
+        return head
+
+    def _is_fresh(self, made_at: datetime) -> bool:
+        return abs(self._app.now() - made_at) < FRESH
 
     async def _make(self, head: Head) -> Snapshot:
         now = self._app.now()
-        made_at = None if head.status in FINISHED else now
         try:
             state = await self._app.state(head.run, tenant=head.tenant)
         except (NotFound, StoreCorrupt):
             summary = await self._remains(head)
-            return Snapshot(head.seq, head.tenant, made_at, summary, _ENCODER.encode(summary), None)
+            return Snapshot(head.seq, head.tenant, now, summary, _ENCODER.encode(summary), None)
         summary = _summary(state, now)
         return Snapshot(
-            head.seq, head.tenant, made_at, summary, _ENCODER.encode(summary), _ENCODER.encode(report(state, now))
+            head.seq, head.tenant, now, summary, _ENCODER.encode(summary), _ENCODER.encode(report(state, now))
         )
 
     async def _remains(self, head: Head) -> RunSummary:

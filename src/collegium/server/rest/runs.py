@@ -153,9 +153,7 @@ async def _events(request: Request) -> Response:
         return await stream(request, request.path_params["run"])
     asked = request.query_params
     after, limit = number(asked, "after", 0, least=0), number(asked, "limit", MOST, most=1_000)
-    events = await access(request).runs.events(request.path_params["run"], after=after, limit=limit)
-    # Events are numbered without gaps: the cursor is the number of the last one, and there is always a next.
-    return answer({"items": events, "next": str(events[-1].seq if events else after)})
+    return encoded(await access(request).runs.events_document(request.path_params["run"], after=after, limit=limit))
 
 
 _RUN: Final[dict[str, Any]] = {"name": "run", "in": "path", "required": True, "schema": {"type": "string"}}
