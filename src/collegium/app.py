@@ -70,6 +70,7 @@ class Collegium:
 
     Attributes:
         breaker: Kill switches of tenants, runs, agents and tools.
+        ids: Names what is made here.
         inbox: What people are asked and what they say; ``approvals`` and ``answer`` are its short forms.
         schedules: Goals that come again.
         scheduler: What decides on runs here.
@@ -97,7 +98,7 @@ class Collegium:
         self._stores = stores
         self._team = team
         self._intake = Intake(inputs, stores.blobs)
-        self._clock, self._ids = clock, ids
+        self._clock, self.ids = clock, ids
         self._default_model, self._scope = default_model, scope
         accounts = Accounts(stores.journal, clock=clock, ids=ids, caps=team.caps)
         funding, stops = Funding(accounts), Stops(stores.records, clock=clock)

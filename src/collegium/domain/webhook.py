@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,7 +23,7 @@ ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature
 TOLERANCE_S: Final = 300.0
 TEST: Final = "webhook.test"
 MAX_URL_CHARS: Final = 2_000
-TYPES: Final[tuple[str, ...]] = (
+EventType = Literal[
     "run.submitted",
     "run.planned",
     "run.replanned",
@@ -36,8 +36,9 @@ TYPES: Final[tuple[str, ...]] = (
     "approval.requested",
     "approval.answered",
     "feedback.given",
-)
-"""The events that a webhook may be told of."""
+]
+"""What a webhook may be told of."""
+TYPES: Final[tuple[str, ...]] = get_args(EventType)
 _PAUSES_S: Final = (5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 43_200.0, 86_400.0)
 MAX_ATTEMPTS: Final = len(_PAUSES_S) + 1
 _MIN_KEY_BYTES: Final = 16

@@ -94,6 +94,7 @@ def build(
         app.state.settings_of = faces.settings_of
         app.state.api = api
         api.state = app.state
+        app.router.redirect_slashes = False
     app.state.readiness = readiness
     app.state.metrics = metrics
     return app

@@ -17,6 +17,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from collegium.server.cork import CorkedTransport
+from collegium.server.problem import members
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of the request's line and its headers together."""
@@ -100,19 +101,11 @@ class CappedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         self._rest()
-        phrase = HTTPStatus(status).phrase
-        document = {
-            "type": "about:blank",
-            "title": phrase,
-            "status": status,
-            "detail": detail,
-            "code": code,
-            "trace_id": secrets.token_hex(16),
-        }
-        body = msgspec.json.encode(document)
+        body = msgspec.json.encode(members(status, code, detail, secrets.token_hex(16)))
         head = (
-            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n"
-            f"x-content-type-options: nosniff\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"cache-control: no-store\r\nx-content-type-options: nosniff\r\ncontent-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()

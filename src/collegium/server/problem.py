@@ -36,19 +36,24 @@ def problem(
 
     Source: RFC 9457; RFC 9110, section 10.2.3 (Retry-After).
     """
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": masked(detail),
-        "code": code,
-        "trace_id": trace_id(request),
-    }
+    document = members(status, code, masked(detail), trace_id(request))
     sent = {"cache-control": "no-store"}
     if status in (429, 503) or code == InProgress.code:
         sent["retry-after"] = str(RETRY_AFTER_S)
     body = _redacted(request, _encoder.encode(fields | document))
     return Response(body, status, {**sent, **(headers or {})}, media_type="application/problem+json")
+
+
+def members(status: int, code: str, detail: str, trace: str) -> dict[str, str | int]:
+    """What every problem document has."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "trace_id": trace,
+    }
 
 
 def _redacted(request: Request, body: bytes) -> bytes:

@@ -43,6 +43,8 @@ async def test_what_does_not_do_is_said(serve: Serve):
             ("/v1/runs?after=zzz", 400, "usage"),
             ("/v1/runs?limit=0", 400, "usage"),
             ("/v1/nothing", 404, "not_found"),
+            ("/v1/runs/", 404, "not_found"),
+            ("/v1/schedules/", 404, "not_found"),
         ):
             reply = await served.http.get(path)
             assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
@@ -116,3 +118,5 @@ async def test_what_was_pruned_is_not_shown_from_memory(serve: Serve):
         assert "Do both." not in (await http.get(f"/v1/runs/{run}/events")).text
         (listed,) = (await http.get("/v1/runs")).json()["items"]
         assert (listed["run_id"], listed["goal"], listed["is_pruned"]) == (run, "", True)
+        asked = (await http.post("/graphql", json={"query": "{ runs { items { id } next } }"})).json()
+        assert asked == {"data": {"runs": {"items": [], "next": None}}}

@@ -114,6 +114,19 @@ async def test_a_run_is_forked(serve: Serve):
         assert late.status_code == 400, late.text
 
 
+async def test_leave_to_write_again_is_in_the_log(serve: Serve):
+    async with team(working()) as app:
+        http = (await serve(app)).http
+        run = await submitted(http, plan=PLAN)
+        await app.result(run)
+        events = (await http.get(f"/v1/runs/{run}/events?limit=1000")).json()["items"]
+        settled = next(e["seq"] for e in events if e["type"] == "task.settled")
+        made = (await http.post(f"/v1/runs/{run}/fork", json={"at": settled, "effects": "allow"})).json()["run_id"]
+        await app.result(made)
+        (line,) = (await http.get("/v1/audit?action=runs.forked")).json()["items"]
+        assert (line["object"], line["details"], line["rule"]) == (made, {"parent": run}, "approvals:decide")
+
+
 async def test_several_goals_at_once_stand_each_for_itself(serve: Serve):
     async with team(working()) as app:
         http = (await serve(app)).http

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -17,11 +17,10 @@ from collegium.domain.errors import NotAuthenticated, StoreUnavailable
 from collegium.domain.ids import Ids
 from collegium.domain.principal import Principal, scopes_of
 from collegium.domain.record import Record
-from collegium.domain.webhook import MAX_ATTEMPTS, TYPES, verify_webhook
+from collegium.domain.webhook import MAX_ATTEMPTS, verify_webhook
 from collegium.ports import Records
 from collegium.runtime.courier import DISABLE_AFTER, KEPT, LEASE_S, Courier
 from collegium.runtime.webhooks import Webhooks
-from collegium.server.rest.webhooks import EventType
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from tests.unit.server.conftest import Serve
@@ -337,10 +336,6 @@ async def test_what_does_not_do_is_refused(serve: Serve):
         rest = (await served.http.get("/v1/webhooks", params={"after": page["next"], "limit": 200})).json()
         urls = [one["url"] for one in page["items"] + rest["items"]]
         assert urls == [f"https://example.org/{number}" for number in range(50)]
-
-
-def test_the_api_takes_the_types_that_there_are():
-    assert get_args(EventType) == TYPES
 
 
 async def test_other_tenants_webhooks_are_not_there_and_rights_hold(serve: Serve, receiver: Receiver):

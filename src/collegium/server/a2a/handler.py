@@ -203,7 +203,7 @@ async def _accept(access: Access, params: SendMessageRequest) -> str:
         raise UnsupportedOperationError(f"{state.id} has ended: send a message with its contextId to ask on from it")
     answered = inbound.answer(message, state.open_approvals)
     if answered is None:
-        await access.conversations.say(state.id, inbound.text(message))
+        await access.runs.say(state.id, inbound.text(message))
     else:
         question, word, reason = answered
         if question not in state.approvals:

@@ -101,11 +101,6 @@ class ConversationAccess:
             made = Record(kind=kind, tenant=self._principal.tenant, key=key, value=value)
             await self._app.stores.records.put(made, expected=expected)
 
-    async def say(self, run: str, text: str) -> None:
-        """Adds to what is wanted of a run that goes on."""
-        self._principal.require("runs:write")
-        await self._app.inbox.say(run, text, principal=self._principal.id, tenant=self._principal.tenant)
-
     def skills(self) -> dict[str, str]:
         """What the team can do: each capability with the description of the first agent that has it."""
         self._principal.require("agents:read")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -16,7 +15,6 @@ from collegium.domain.document import GivenFile
 from collegium.domain.errors import NotFound, UsageError
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import HeadQuery
-from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan
 from collegium.domain.principal import Principal
 from collegium.domain.report import RunReport, report
@@ -26,8 +24,6 @@ from collegium.domain.usage import Limits
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
 from collegium.server.live.snapshots import RunSummary, Snapshot, Snapshots
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,9 +128,10 @@ class RunAccess:
     async def states(
         self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
     ) -> Page[RunState]:
-        """Runs as they are stored, in the order and with the cursors of ``page``."""
+        """Runs as they are stored, in the order and with the cursors of ``page``; pruned ones are left out."""
         found, following = await self._found(statuses, after, limit)
-        return Page(items=[await self._state(one.summary.run_id) for one in found], next=following)
+        readable = [one.summary.run_id for one in found if one.report is not None]
+        return Page(items=[await self._state(run) for run in readable], next=following)
 
     def shown(self, state: RunState) -> RunReport:
         """``state`` as it stands now."""
@@ -175,6 +172,10 @@ class RunAccess:
         if outcome is not None:
             self._principal.require("approvals:decide")
             await self._app.inbox.settle(run, outcome, principal=self._principal.id, tenant=tenant, reason=reason)
+            details: Json = {"outcome": outcome}
+            await noted(
+                self._app, self._principal, "runs.settled", run, rule="approvals:decide", reason=reason, details=details
+            )
         await self._app.resume(run, tenant=tenant)
         return await self._state(run)
 
@@ -198,6 +199,10 @@ class RunAccess:
             run, at=at, model=model, plan=plan, effects=effects, tenant=self._principal.tenant,
             principal=self._principal.id,
         )  # fmt: skip
+        if effects == "allow":
+            await noted(
+                self._app, self._principal, "runs.forked", made.id, rule="approvals:decide", details={"parent": run}
+            )
         return made.id
 
     async def say(self, run: str, text: str) -> RunState:
@@ -212,7 +217,7 @@ class RunAccess:
         if state.finished is None:
             raise UsageError(f"{run} goes on: say what you think of it once it has ended", run=run)
         draft = Draft(
-            id=Ids(lambda: (self._app.now() - _EPOCH) // timedelta(milliseconds=1)).new("evt"),
+            id=self._app.ids.new("evt"),
             tenant=self._principal.tenant,
             at=self._app.now(),
             body=FeedbackGiven(is_good=is_good, principal=self._principal.id, note=note),

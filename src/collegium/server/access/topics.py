@@ -7,7 +7,7 @@ was published for. The ids of messages are kept apart by tenant too: a message o
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -15,7 +15,6 @@ import msgspec
 from collegium.app import Collegium
 from collegium.domain.chat import Json
 from collegium.domain.errors import NotAllowed, NotFound
-from collegium.domain.ids import Ids
 from collegium.domain.message import Letter, Message, check_topic
 from collegium.domain.principal import HOST, Principal
 from collegium.server.access.deeds import noted
@@ -28,7 +27,6 @@ _HIDDEN: Final = ("control.", "views.", "answers.", "replies.", "~")
 _CHUNK: Final = 1_000
 _MOST_CHUNKS: Final = 10
 """So many messages of others are passed over in one request; its answer says where to go on."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TopicShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +105,7 @@ class TopicAccess:
         check_topic(topic)
         if topic.startswith(RESERVED) or topic.endswith(".events"):
             raise NotAllowed(f"nobody publishes on {topic} by the API: take a name of your own, as orders.new")
-        name = id or Ids(lambda: (self._app.now() - _EPOCH) // timedelta(milliseconds=1)).new("msg")
+        name = id or self._app.ids.new("msg")
         message = Message(id=self._kept(name), topic=topic, tenant=self._tenant, body=body, priority=priority)
         is_new = await self._bus.publish(message, delay_s=delay_s) > 0
         return Published(topic=topic, id=name, is_new=is_new)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from collegium.app import Collegium
 from collegium.domain.document import GivenFile
-from collegium.domain.ids import Ids
 from collegium.domain.principal import Principal
 from collegium.runtime.uploads import Upload, Uploads
 from collegium.server.access.page import Page, cursor, place
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UploadAccess:
@@ -22,8 +17,7 @@ class UploadAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._principal = principal
         stores = app.stores
-        ids = Ids(lambda: (app.now() - _EPOCH) // timedelta(milliseconds=1))
-        self._uploads = Uploads(stores.records, stores.blobs, tenant=principal.tenant, now=app.now, ids=ids)
+        self._uploads = Uploads(stores.records, stores.blobs, tenant=principal.tenant, now=app.now, ids=app.ids)
 
     async def add(self, name: str, data: bytes) -> Upload:
         """Keeps a file for a goal to come."""

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from collegium.app import Collegium
-from collegium.domain.ids import Ids
 from collegium.domain.principal import Principal
 from collegium.domain.webhook import TYPES, Delivery, DeliveryStatus, Webhook
 from collegium.runtime.webhooks import Webhooks
@@ -60,8 +59,7 @@ class WebhookAccess:
         self._app = app
         self._principal = principal
         self._tenant = principal.tenant
-        ids = Ids(lambda: (app.now() - _EPOCH) // timedelta(milliseconds=1))
-        self._hooks = Webhooks(app.stores.records, now=app.now, ids=ids)
+        self._hooks = Webhooks(app.stores.records, now=app.now, ids=app.ids)
 
     async def create(self, url: str, types: Sequence[str]) -> WebhookSecret:
         """A new webhook, which is told of what happens from now on."""

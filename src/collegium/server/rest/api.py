@@ -65,6 +65,8 @@ def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
         # FastAPI's own pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # A path with an empty id is not the path of the list.
+        redirect_slashes=False,
     )
     lean = [one for module in _MODULES for one in module.LEAN]
     types = [kind for module in _MODULES for kind in module.TYPES]

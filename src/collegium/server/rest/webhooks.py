@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from collegium.domain.webhook import MAX_URL_CHARS
+from collegium.domain.webhook import MAX_URL_CHARS, EventType
 from collegium.server.access.page import MOST
 from collegium.server.access.webhooks import DeliveryShown, WebhookSecret, WebhookShown
 from collegium.server.caller import Caller
@@ -20,20 +20,6 @@ Hook = Annotated[str, Path(min_length=1, max_length=100)]
 Message = Annotated[str, Path(min_length=1, max_length=200)]
 After = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MOST)]
-EventType = Literal[
-    "run.submitted",
-    "run.planned",
-    "run.replanned",
-    "run.cancel_requested",
-    "run.finished",
-    "task.settled",
-    "task.quarantined",
-    "tool.outcome_unknown",
-    "limit.exceeded",
-    "approval.requested",
-    "approval.answered",
-    "feedback.given",
-]
 
 
 class NewWebhook(BaseModel):

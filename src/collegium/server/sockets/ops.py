@@ -102,7 +102,7 @@ async def carry_out(command: Command, caller: Access) -> str:
         case Approve(approval=approval, reason=reason):
             return await caller.questions.answer(approval, "approve", reason=reason)
         case Say(run=run, text=text):
-            await caller.conversations.say(run, text)
+            await caller.runs.say(run, text)
             return run
 
 
