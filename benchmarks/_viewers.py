@@ -67,7 +67,7 @@ async def _round(viewers: int, slow: int, per_s: float, seconds: float) -> dict[
                     count += 1
                     await asyncio.sleep(max(0.0, begun_s + count / per_s - time.monotonic()))
                 share = (server.cpu_s() - before_s) / (time.monotonic() - begun_s)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(1.0)  # the slowest are told the last event
             with_mib = rss_mib(server.pid)
             said, _ = await asyncio.to_thread(child.communicate, "end\n")
         finally:
@@ -172,7 +172,7 @@ async def view(port: int, run: str, viewers: int, slow: int) -> None:
         await loop.sock_connect(end, ("127.0.0.1", port))
         await loop.create_connection(lambda made=made: made, sock=end)  # type: ignore[misc]
         readers.append(made)
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.0)  # what is there already is told before it is measured
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     late_ms.sort()

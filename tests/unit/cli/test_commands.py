@@ -11,17 +11,9 @@ import pytest
 from collegium.cli import entry
 from collegium.cli.entry import root
 from collegium.cli.lazy import LazyGroup
+from tests.unit.cli.calling import collegium
 
 ONE_RUN = ["run", "Who owns the payments service?", "--files", "docs"]
-
-
-def collegium(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    """The exit code, standard output and standard error of a command."""
-    capsys.readouterr()
-    code = entry.run(argv)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
 
 
 def document(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict]:

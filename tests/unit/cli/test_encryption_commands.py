@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from collegium.cli import entry
+from tests.unit.cli.calling import collegium, document
 
 ONE_RUN = ["run", "Who owns the payments service?", "--files", "docs"]
 SAID = "owner of the payments service"
-
-
-def collegium(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = entry.run(argv)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
-
-
-def document(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
-    code, out, err = collegium(capsys, *argv, "--json")
-    assert code == 0, err
-    found: dict[str, Any] = json.loads(out)
-    return found
 
 
 def configure(project: Path, *lines: str) -> None:

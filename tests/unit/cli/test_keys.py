@@ -10,26 +10,11 @@ from typing import Any
 import pytest
 
 from collegium.adapters.pepper import read_or_make_pepper
-from collegium.cli import entry
 from collegium.config import Settings, load_settings
 from collegium.domain.api_key import parse
 from collegium.domain.errors import UsageError
 from collegium.wiring.auth import pepper_of
-
-
-def collegium(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = entry.run(argv)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
-
-
-def document(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
-    code, out, err = collegium(capsys, *argv, "--json")
-    assert code == 0, err
-    found: dict[str, Any] = json.loads(out)
-    return found
+from tests.unit.cli.calling import collegium, document
 
 
 def test_a_key_is_made_before_anything_is_served(

@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from collegium.cli import entry
+from tests.unit.cli.calling import collegium
 
 ONE_RUN = ["run", "Who owns the payments service?", "--files", "docs"]
-
-
-def collegium(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = entry.run(argv)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
 
 
 def document(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict]:

@@ -1,34 +1,19 @@
 """``collegium schedules``: what is typed, what is shown, and what a run says of the schedule that made it."""
 
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from collegium.adapters.sqlite.store import open_store
-from collegium.cli import entry
 from collegium.domain.ids import Ids
 from collegium.runtime.acceptance import Acceptance
 from collegium.runtime.firing import Firer
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import ScriptedModel
-
-
-def collegium(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = entry.run(argv)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
-
-
-def document(capsys: pytest.CaptureFixture[str], *argv: str) -> dict:
-    code, out, _ = collegium(capsys, *argv, "--json")
-    assert code == 0
-    return json.loads(out)
+from tests.unit.cli.calling import collegium, document
 
 
 def fire(store: Path, *, later: timedelta) -> None:

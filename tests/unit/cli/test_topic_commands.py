@@ -9,29 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.sqlite.bus import SqliteBus
-from collegium.cli import entry
 from collegium.domain.message import Claim
-
-
-def collegium(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = entry.run(argv)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return code, out, err
-
-
-def document(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
-    code, out, _ = collegium(capsys, *argv, "--json")
-    assert code == 0
-    found: dict[str, Any] = json.loads(out)
-    return found
+from tests.unit.cli.calling import collegium, document
 
 
 def claimed(project: Path, topic: str, *, dead: str | None = None) -> tuple[Claim, ...]:
