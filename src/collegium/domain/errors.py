@@ -9,6 +9,7 @@
     |   |-- MissingKey             a provider's key is not set
     |   |-- UnreadableInput        a file that cannot be taken
     |   |-- KeyReused              an idempotency key that was used for something else
+    |   |-- WrongState             it could be done at another time, as things stand it cannot
     |   `-- TooLarge               more than is taken in
     |-- InvalidPlan                a plan that may not run
     |-- Conflict                   somebody else decided first: reload and decide again
@@ -69,6 +70,12 @@ class UsageError(CollegiumError):
     """The caller asked for something that cannot be done as asked."""
 
     code = "usage"
+
+
+class WrongState(UsageError):
+    """It cannot be done as things stand: what it is to be done to has ended, goes on, or is there already."""
+
+    code = "wrong_state"
 
 
 class UnknownName(UsageError):
@@ -334,6 +341,7 @@ EXIT_CODES: dict[type[CollegiumError], int] = {
 HTTP_STATUS: dict[type[CollegiumError], int] = {
     KeyReused: 422,
     TooLarge: 413,
+    WrongState: 409,
     UsageError: 400,
     InvalidPlan: 422,
     NotFound: 404,

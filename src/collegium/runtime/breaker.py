@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from collegium.domain.errors import NotFound, StoreCorrupt, UsageError
+from collegium.domain.errors import NotFound, StoreCorrupt, WrongState
 from collegium.domain.head import LIVE, Head, HeadQuery
 from collegium.ports import Journal
 from collegium.runtime.accounts import is_account
@@ -71,10 +71,10 @@ class Breaker:
         await asyncio.gather(*ended)
 
     async def require_started(self, tenant: str, run: str) -> None:
-        """Raises ``UsageError`` for a run that cannot go on, because it or its tenant is stopped."""
+        """Raises ``WrongState`` for a run that cannot go on, because it or its tenant is stopped."""
         for switch in await self._stops.all():
             if (switch.kind, switch.name) in (("tenant", tenant), ("run", run)):
-                raise UsageError(
+                raise WrongState(
                     f"{switch}: `collegium start {switch.kind} {switch.name}` lets it go on", run=run, kind=switch.kind
                 )
 

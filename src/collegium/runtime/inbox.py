@@ -11,7 +11,7 @@ from collegium.agents.likeness import Likeness
 from collegium.domain import body as b
 from collegium.domain.asking import approval_id, run_of
 from collegium.domain.decision import Decision
-from collegium.domain.errors import AlreadyDecided, NotAllowed, NotFound, StoreCorrupt, UsageError
+from collegium.domain.errors import AlreadyDecided, NotAllowed, NotFound, StoreCorrupt, UsageError, WrongState
 from collegium.domain.head import HeadQuery
 from collegium.domain.plan import Plan, validate
 from collegium.domain.run import Approval, RunState
@@ -120,7 +120,7 @@ class Inbox:
     async def settle(self, run: str, answer: str, *, principal: str, tenant: str, reason: str = "") -> RunState:
         """Answers everything that is open about unknown outcomes of ``run``, asked or not.
 
-        Raises ``NotFound``, ``UsageError`` for another word or when nothing is open, ``AlreadyDecided``.
+        Raises ``NotFound``, ``UsageError`` for another word, ``WrongState`` when nothing is open, ``AlreadyDecided``.
         """
         _check_word("outcome", answer, run)
         state = await self._load(run, tenant)
@@ -136,13 +136,13 @@ class Inbox:
 
         state = await self._scheduler.propose(run, proposal)
         if not decided:
-            raise UsageError(
+            raise WrongState(
                 f"no call of {run} has an unknown outcome: `collegium runs show` says what it waits for", run=run
             )
         return state
 
     async def say(self, run: str, text: str, *, principal: str, tenant: str) -> RunState:
-        """Adds to what the user wants of a run that goes on. Raises ``NotFound``, ``UsageError``."""
+        """Adds to what the user wants of a run that goes on. Raises ``NotFound``, ``UsageError``, ``WrongState``."""
         text = text.strip()
         if not text or len(text) > MAX_TEXT_CHARS:
             raise UsageError(f"the text has {len(text):,} characters: between 1 and {MAX_TEXT_CHARS:,} are taken in")
@@ -156,7 +156,7 @@ class Inbox:
 
         state = await self._scheduler.propose(run, proposal)
         if not is_taken:
-            raise UsageError(
+            raise WrongState(
                 f"{run} has ended ({state.status}) and hears nothing more: "
                 f'`collegium run --continue {run} "..."` asks on from its answer',
                 run=run,

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from collegium.domain.api_key import DEFAULT_ENV, MAX_NAME_CHARS, ApiKey, check_env, is_key_id, new_id, new_text, parse
-from collegium.domain.errors import CollegiumError, Conflict, NotAuthenticated, NotFound, UsageError
+from collegium.domain.errors import CollegiumError, Conflict, NotAuthenticated, NotFound, UsageError, WrongState
 from collegium.domain.principal import Principal, check_tenant, scopes_of
 from collegium.domain.record import Condition, Record
 from collegium.ports import Clock, Records
@@ -168,7 +168,7 @@ class Keys:
     async def rotate(self, id_: str, *, tenant: str | None, grace_s: float) -> Issued:
         """The key with a new secret; the one before holds for ``grace_s`` seconds more, those before it no longer.
 
-        Raises ``NotFound``; ``UsageError`` for a key that does not hold any more.
+        Raises ``NotFound``; ``WrongState`` for a key that does not hold any more.
         """
         if not 0 <= grace_s <= MAX_GRACE_S:
             raise UsageError(f"the old secret may hold for 0 to {MAX_GRACE_S:,.0f} more seconds, not {grace_s:g}")
@@ -178,7 +178,7 @@ class Keys:
 
         def rotated(key: ApiKey) -> ApiKey:
             if key.standing(now) != "holds":
-                raise UsageError(f"the key {id_} does not hold any more: make a new one", key=id_)
+                raise WrongState(f"the key {id_} does not hold any more: make a new one", key=id_)
             until = now + timedelta(seconds=grace_s)
             return msgspec.structs.replace(
                 key, digest=self._digest(text), pepper=self._pepper_id, rotated_at=now, old_digest=key.digest,

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from collegium.domain.document import GivenFile
-from collegium.domain.errors import Conflict, NotFound, UnknownName, UsageError
+from collegium.domain.errors import Conflict, NotFound, UnknownName, UsageError, WrongState
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.ids import Ids
 from collegium.domain.record import Condition, Record
@@ -239,7 +239,7 @@ class Schedules:
         same = Condition(field="name", op="=", value=name)
         mine = Condition(field="tenant", op="=", value=tenant)
         if found := await self._records.find(KIND, TENANT, [mine, same], limit=1):
-            raise UsageError(f"the schedule {found[0].key} has the name {name!r} already: take another", name=name)
+            raise WrongState(f"the schedule {found[0].key} has the name {name!r} already: take another", name=name)
 
 
 def read(record: Record) -> Schedule:

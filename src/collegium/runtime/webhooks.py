@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collegium.domain.errors import Conflict, NotFound, UsageError
+from collegium.domain.errors import Conflict, NotFound, WrongState
 from collegium.domain.ids import Ids
 from collegium.domain.record import Condition, Record
 from collegium.domain.schedule import us_of
@@ -67,11 +67,11 @@ class Webhooks:
     async def add(self, url: str, types: Sequence[str], *, tenant: str, principal: str) -> Webhook:
         """Keeps a webhook, durably; it is told of what happens from now on.
 
-        Raises ``UsageError`` for a URL or a type that cannot be, and for one webhook too many.
+        Raises ``UsageError`` for a URL or a type that cannot be, ``WrongState`` for one webhook too many.
         """
         checked, wanted = check_url(url), check_types(types)
         if len(await self.all(tenant=tenant, limit=MOST)) >= MOST:
-            raise UsageError(f"a tenant has at most {MOST} webhooks: remove one first")
+            raise WrongState(f"a tenant has at most {MOST} webhooks: remove one first")
         hook = Webhook(
             id=self._ids.new("whk"),
             tenant=tenant,

@@ -50,6 +50,9 @@ async def test_what_does_not_do_is_said(serve: Serve):
             assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
         reply = await served.http.post("/v1/runs", content=b"{", headers={"content-type": "application/json"})
         assert (reply.status_code, reply.json()["code"]) == (400, "invalid_request")
+        reply = await served.http.post("/v1/runs", content=b'{"goal": "Who?"}', headers={"content-type": "text/plain"})
+        assert (reply.status_code, reply.json()["code"]) == (415, "unsupported_media_type")
+        assert "content-type: application/json" in reply.json()["detail"]
         reply = await served.http.post("/v1/runs", json={"goal": 7})
         assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
         assert reply.json()["errors"][0]["pointer"] == "#/body/goal"

@@ -84,7 +84,7 @@ async def test_a_run_is_told_cancelled_and_judged(serve: Serve):
         http = (await serve(app)).http
         run = await submitted(http, plan=PLAN)
         early = await http.post(f"/v1/runs/{run}/feedback", json={"rating": "good"})
-        assert (early.status_code, early.json()["code"]) == (400, "usage")
+        assert (early.status_code, early.json()["code"]) == (409, "wrong_state")
         assert (await http.post(f"/v1/runs/{run}/say", json={"text": "Hurry."})).json()["run_id"] == run
         assert (await app.state(run)).said == ("Hurry.",)
         reply = await http.post(f"/v1/runs/{run}/cancel", json={"reason": "enough"})
@@ -92,6 +92,8 @@ async def test_a_run_is_told_cancelled_and_judged(serve: Serve):
         assert (await app.result(run)).status == "cancelled"
         assert (await http.post(f"/v1/runs/{run}/cancel")).status_code == 202  # twice is harmless
         assert (await http.post(f"/v1/runs/{run}/resume")).json()["status"] == "cancelled"
+        late = await http.post(f"/v1/runs/{run}/say", json={"text": "Hurry."})
+        assert (late.status_code, late.json()["code"]) == (409, "wrong_state")
         said = await http.post(f"/v1/runs/{run}/feedback", json={"rating": "bad", "note": "too slow"})
         assert said.status_code == 204, said.text
         events = (await http.get(f"/v1/runs/{run}/events?limit=1000")).json()["items"]

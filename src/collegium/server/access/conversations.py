@@ -14,7 +14,7 @@ import msgspec
 
 from collegium.app import Collegium
 from collegium.domain.chat import Json
-from collegium.domain.errors import Conflict, NotFound, UsageError
+from collegium.domain.errors import Conflict, NotFound, WrongState
 from collegium.domain.principal import Principal
 from collegium.domain.record import Record
 from collegium.domain.run import RunState
@@ -69,7 +69,7 @@ class ConversationAccess:
             conversation: Its name; None begins another one.
             alias: What others call the conversation that is begun.
 
-        Raises ``UsageError`` as long as the run before goes on.
+        Raises ``WrongState`` as long as the run before goes on.
         """
         digest = _digest(self._principal.id, message)
         key, record = f"message:{digest}", None
@@ -79,7 +79,7 @@ class ConversationAccess:
             if record is not None and record.value["message"] == digest:
                 return str(record.value["run"])
             if newest.finished is None:
-                raise UsageError(f"{newest.id} goes on: answer it, wait for it or cancel it first", run=newest.id)
+                raise WrongState(f"{newest.id} goes on: answer it, wait for it or cancel it first", run=newest.id)
             wanted = msgspec.structs.replace(wanted, continues=newest.id)
         run = await self._runs.submit(wanted, key=key)
         value = {"run": run, "message": digest}

@@ -12,7 +12,7 @@ from collegium.app import Collegium
 from collegium.domain.body import FeedbackGiven
 from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
-from collegium.domain.errors import NotFound, UsageError
+from collegium.domain.errors import NotFound, WrongState
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import HeadQuery
 from collegium.domain.plan import Plan
@@ -215,7 +215,7 @@ class RunAccess:
         self._principal.require("runs:write")
         state = await self._state(run)
         if state.finished is None:
-            raise UsageError(f"{run} goes on: say what you think of it once it has ended", run=run)
+            raise WrongState(f"{run} goes on: say what you think of it once it has ended", run=run)
         draft = Draft(
             id=self._app.ids.new("evt"),
             tenant=self._principal.tenant,

@@ -91,6 +91,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """What does not fit the schema: each place, and why."""
     if not isinstance(error, RequestValidationError):
         raise error
+    if (kind := _other_kind(request)) and any(one["loc"] == ("body",) and one["input"] for one in error.errors()):
+        detail = f"the body came as {kind[:60]} and is taken as JSON: send it with content-type: application/json"
+        return problem(request, 415, "unsupported_media_type", detail)
     wrong = [
         {"pointer": "/".join(["#", *(str(part) for part in one["loc"])]), "detail": str(one["msg"])[:300]}
         for one in error.errors()[:20]
@@ -98,3 +101,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
     said = "; ".join(f"{one['pointer']}: {one['detail']}" for one in wrong[:3])
     status = 400 if any(one["type"] == "json_invalid" for one in error.errors()) else 422
     return problem(request, status, "invalid_request", f"the request does not fit its schema: {said}", errors=wrong)
+
+
+def _other_kind(request: Request) -> str:
+    """What the body is said to be where that is not JSON; empty where it is."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return "" if kind == "application/json" or kind.endswith("+json") else kind or "no known type"
