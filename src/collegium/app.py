@@ -17,6 +17,7 @@ from collegium.domain.goal import Goal, check_text
 from collegium.domain.head import FINISHED, Head, HeadQuery
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, validate
+from collegium.domain.principal import Principal, name_of, rights_of
 from collegium.domain.report import RunReport
 from collegium.domain.run import RunState
 from collegium.domain.usage import Limits
@@ -252,7 +253,8 @@ class Collegium:
         continues: str | None = None,
         tools: Sequence[str] = (),
         tenant: str = DEFAULT_TENANT,
-        principal: str = "local",
+        principal: str | Principal = "local",
+        project: str = "",
         idempotency_key: str | None = None,
         goes_on: bool = False,
     ) -> Run:
@@ -272,7 +274,8 @@ class Collegium:
             given.
             tools: Names of tools that every agent of the run may use beside its own.
             tenant: Whose run it is.
-            principal: Who asks.
+            principal: Who asks; the rights of a ``Principal`` are the most that the tools of its run may do.
+            project: What it belongs to within its tenant.
             idempotency_key: The same key again gives the run of the first time.
             goes_on: Go on with the newest run of exactly this goal that was interrupted, if there is one.
 
@@ -296,7 +299,9 @@ class Collegium:
             given = given or before.goal.files
         wanted = Goal(
             text=text,
-            principal=principal,
+            principal=name_of(principal),
+            scopes=rights_of(principal),
+            project=project,
             files=given,
             skipped=skipped,
             model=model or self._default_model,
@@ -310,13 +315,8 @@ class Collegium:
             continues=continues,
         )
         if goes_on:
-            found = await interrupted(
-                wanted,
-                tenant=tenant,
-                journal=self._stores.journal,
-                scheduler=self._scheduler,
-                dead=await self._recovery.dead(),
-            )
+            journal, dead = self._stores.journal, await self._recovery.dead()
+            found = await interrupted(wanted, tenant=tenant, journal=journal, scheduler=self._scheduler, dead=dead)
             if found is not None:
                 await self.resume(found, tenant=tenant)
                 return Run(self, found, tenant, was_interrupted=True)
@@ -334,7 +334,7 @@ class Collegium:
         plan: Plan | None = None,
         effects: Literal["ask", "allow"] = "ask",
         tenant: str = DEFAULT_TENANT,
-        principal: str = "local",
+        principal: str | Principal = "local",
     ) -> Run:
         """A new run that goes on from event ``at`` of another one, with the present agents and tools; see ``Forks``."""
         profiles = {} if model is None else await self._acceptance.open(model)

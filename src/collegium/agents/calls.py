@@ -144,6 +144,8 @@ class Calls:
                 result = await self._made(admitted, None)
         except (ToolError, LimitReached) as error:
             result = ToolResult(text=error.message, is_ok=False)
+            if (scope := error.fields.get("scope")) is not None:
+                self._judge(index, "deny", f"the right {scope} is missing")
         except (ApprovalNeeded, Asked, TooEarly):
             self._limits.charge(Usage(tool_calls=-1))
             raise
@@ -160,8 +162,7 @@ class Calls:
         sent = await self._message(index, result) if is_sending else None
         # One append: a message is sent by a call that has ended, and by no call twice.
         receipt = self._recorder.record(*(() if sent is None else (sent,)), finished)
-        turn = self._turns[-1]
-        self._turns[-1] = msgspec.structs.replace(turn, finished={**turn.finished, index: finished})
+        self._turns[-1] = msgspec.structs.replace(turn := self._turns[-1], finished={**turn.finished, index: finished})
         if sent is not None:
             await receipt.durable()
             await self._recorder.board.publish(sent)

@@ -14,6 +14,7 @@ import msgspec
 
 from collegium.domain.agent import Agent
 from collegium.domain.errors import UnknownName, UsageError
+from collegium.domain.principal import scopes_of
 
 
 class Roster:
@@ -63,10 +64,11 @@ def declaration(agent: Agent) -> dict[str, Any]:
     worker of an earlier version can still read what is kept of it.
     """
     told: dict[str, Any] = msgspec.to_builtins(agent)
-    return {name: value for name, value in told.items() if name not in _LATER or value}
+    # Of rights, none at all is something else than nothing said.
+    return {k: v for k, v in told.items() if k not in _LATER or v or (k == "scopes" and v is not None)}
 
 
-_LATER = frozenset({"accepts", "max_concurrent_fleet"})
+_LATER = frozenset({"accepts", "max_concurrent_fleet", "scopes"})
 
 
 def parse(text: str, *, source: str, prompt: Callable[[str], str]) -> tuple[Agent, ...]:
@@ -110,6 +112,8 @@ def _agent(name: str, table: Any, *, source: str, prompt: Callable[[str], str]) 
     if "prompt_file" in fields:
         fields["prompt"] = prompt(str(fields.pop("prompt_file")))
     try:
-        return msgspec.convert({"name": name, **fields}, Agent)
-    except msgspec.ValidationError as error:
+        agent = msgspec.convert({"name": name, **fields}, Agent)
+        scopes_of((), agent.scopes or ())
+    except (msgspec.ValidationError, UsageError) as error:
         raise UsageError(f"{source}: agent {name!r}: {error}", source=source, agent=name) from error
+    return agent

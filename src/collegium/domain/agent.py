@@ -26,6 +26,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         limit_usd: What one attempt of it may cost; the smaller of this and the run's own limits holds.
         limit_tokens: Tokens one attempt of it may take.
         timeout_s: Seconds one attempt of it may take.
+        scopes: What its role may do at most, of what whoever asks may; None for all of that.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     timeout_s: float | None = None
     accepts: tuple[str, ...] = ()
     max_concurrent_fleet: int | None = None
+    scopes: tuple[str, ...] | None = None

@@ -97,9 +97,8 @@ class RunSaid(Body, frozen=True):
 class RunForked(Body, frozen=True):
     """The run shares the events of ``parent`` up to and with the event ``at_event`` (its id).
 
-    Attempts, approvals and draws that were open there are void here. What is given replaces what the goal said;
-    ``pins`` are the versions the fork keeps to, ``effects`` says whether writes that the parent made later are asked
-    about.
+    Attempts, approvals and draws that were open there are void here. What is given replaces what the goal said, but
+    ``scopes`` only narrow it; ``effects`` says whether writes that the parent made later are asked about.
     """
 
     parent: str
@@ -109,6 +108,7 @@ class RunForked(Body, frozen=True):
     plan: Plan | None = None
     pins: dict[str, str] = {}
     effects: Literal["ask", "allow"] = "ask"
+    scopes: tuple[str, ...] | None = None
 
 
 class RunCancelRequested(Body, frozen=True):

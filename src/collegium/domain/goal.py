@@ -25,6 +25,9 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         output_schema: JSON Schema the answer's text must satisfy, or None for prose.
         continues: The run this one asks on from.
         is_plan_reviewed: Whether a person approves the plan before it is followed.
+        scopes: What whoever asks may do, sorted: its tools may do no more. None where nothing narrows it: on this machine,
+            and in runs of before.
+        project: The project of the tenant that it belongs to; empty for none.
     """
 
     text: str
@@ -40,6 +43,15 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     output_schema: Json | None = None
     continues: str | None = None
     is_plan_reviewed: bool = False
+    scopes: tuple[str, ...] | None = None
+    project: str = ""
+
+
+def shared(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The rights that both have; None has all of them."""
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(sorted({*one} & {*other}))
 
 
 def check_text(text: str) -> str:

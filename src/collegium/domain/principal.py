@@ -73,9 +73,24 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its time is over."""
         return self.expires_at is not None and self.expires_at <= now
 
+    @property
+    def rights(self) -> tuple[str, ...] | None:
+        """What its runs keep of its scopes, sorted; None for whoever uses this machine, whom nothing narrows."""
+        return None if self.kind == "local" else tuple(sorted(self.scopes))
+
     def narrowed(self, scopes: Collection[str]) -> Principal:
         """The same with those of its rights alone that are in ``scopes``: rights are handed on, never added to."""
         return msgspec.structs.replace(self, scopes=self.scopes & frozenset(scopes))
+
+
+def name_of(asker: str | Principal) -> str:
+    """The name of whoever asks."""
+    return asker if isinstance(asker, str) else asker.id
+
+
+def rights_of(asker: str | Principal) -> tuple[str, ...] | None:
+    """See ``Principal.rights``; whoever is known by a name alone is not narrowed."""
+    return None if isinstance(asker, str) else asker.rights
 
 
 def local(tenant: str) -> Principal:

@@ -16,7 +16,7 @@ import msgspec
 from collegium.domain import body as b
 from collegium.domain.errors import StoreCorrupt
 from collegium.domain.event import Event
-from collegium.domain.goal import Goal
+from collegium.domain.goal import Goal, shared
 from collegium.domain.head import RunStatus
 from collegium.domain.plan import PLAN_TASK, Plan, Task
 from collegium.domain.task import STOPS, Asked, TaskState, apply_to_task, moves_task
@@ -230,7 +230,9 @@ def _asked(state: RunState, event: Event, body: Any) -> RunState:
 
 def _forked(state: RunState, event: Event, body: b.RunForked) -> RunState:
     """The run as its fork finds it: results stay, what was under way begins again, nothing is owed or asked."""
-    goal = msgspec.structs.replace(state.goal, model=body.model or state.goal.model, principal=body.principal)
+    before = state.goal
+    scopes = shared(before.scopes, body.scopes)
+    goal = msgspec.structs.replace(before, model=body.model or before.model, principal=body.principal, scopes=scopes)
     plan = body.plan or state.plan
     done = {k: msgspec.structs.replace(t, usage=Usage()) for k, t in state.tasks.items() if t.is_settled}
     fresh = {t.id: TaskState(task=t) for t in (plan.tasks if plan else ())}

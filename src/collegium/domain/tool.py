@@ -26,6 +26,8 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a person has to allow every call of it."""
     is_team: bool = False
     """Whether it reaches colleagues (``ask``, ``share``, ``inbox``): granted by its name, never by a pattern."""
+    scope: str = ""
+    """The right that whoever asked for the run has to have; empty for none."""
 
     @property
     def spec(self) -> ToolSpec:

@@ -23,15 +23,16 @@ def _extended(body: Json) -> Json:
 
 
 UPCASTERS: Final[Mapping[str, tuple[Step, ...]]] = {
-    # 2: limits of input, output, tool calls and parallel tasks; plan review; timeouts of tasks.
-    "run.submitted": (_extended,),
+    # 2: limits of input, output, tool calls and parallel tasks; plan review. 3: rights of whoever asks; project.
+    "run.submitted": (_extended, _extended),
+    # 2: timeouts of tasks.
     "run.planned": (_extended,),
     "run.replanned": (_extended,),
     "task.settled": (_extended,),
     "task.ready": (_extended,),
     "limit.reserved": (_extended,),
-    # 2: what a fork changes, and its effects.
-    "run.forked": (_extended,),
+    # 2: what a fork changes, and its effects. 3: rights of whoever forks.
+    "run.forked": (_extended, _extended),
     # 2: the candidates and their figures.
     "task.routed": (_extended,),
     # 2: conversations that begin again with another agent or model.

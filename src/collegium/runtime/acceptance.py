@@ -77,7 +77,7 @@ async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: st
     run = ids.run()
     if key is None:
         return run
-    digest = hashlib.sha256(msgspec.json.encode(goal, order="sorted")).hexdigest()
+    digest = hashlib.sha256(_meant(goal)).hexdigest()
     known = await records.get("idempotency", tenant, key)
     if known is None:
         value = {"run": run, "body_sha256": digest}
@@ -89,6 +89,15 @@ async def run_id(records: Records, ids: Ids, goal: Goal, *, tenant: str, key: st
             run=known.value["run"],
         )
     return str(known.value["run"])
+
+
+def _meant(goal: Goal) -> bytes:
+    """What makes it another goal. The rights of who asks do not: they may have others when they ask again."""
+    told = msgspec.to_builtins(goal)
+    del told["scopes"]
+    if not goal.project:
+        del told["project"]  # as keys of before there were projects were kept
+    return msgspec.json.encode(told, order="sorted")
 
 
 async def interrupted(

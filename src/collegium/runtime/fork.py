@@ -15,6 +15,7 @@ from collegium.domain.errors import Conflict, NotFound, UsageError
 from collegium.domain.event import Event
 from collegium.domain.ids import Ids
 from collegium.domain.plan import Plan, validate
+from collegium.domain.principal import Principal, name_of, rights_of
 from collegium.domain.record import Record
 from collegium.domain.run import RunState, apply
 from collegium.ports import Clock, Records
@@ -64,7 +65,7 @@ class Forks:
         at: int,
         pins: dict[str, str],
         tenant: str,
-        principal: str = "local",
+        principal: str | Principal = "local",
         model: str | None = None,
         plan: Plan | None = None,
         effects: Literal["ask", "allow"] = "ask",
@@ -76,7 +77,7 @@ class Forks:
             at: Seq of the last shared event.
             pins: The versions that the fork keeps to.
             tenant: Whose run it is.
-            principal: Who asks.
+            principal: Who asks; a ``Principal`` narrows what the tools of the fork may do.
             model: Asked instead of the goal's model.
             plan: Followed instead of the run's; tasks of the same id that have their result keep it.
             effects: Whether writes that ``run`` made behind ``at`` are asked about.
@@ -90,7 +91,8 @@ class Forks:
         forked = b.RunForked(
             parent=run,
             at_event=point.event.id,
-            principal=principal,
+            principal=name_of(principal),
+            scopes=rights_of(principal),
             model=model,
             plan=plan,
             pins=pins,

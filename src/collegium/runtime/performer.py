@@ -31,6 +31,7 @@ from collegium.runtime.attempt import Attempt
 from collegium.runtime.deltas import Deltas
 from collegium.runtime.failure import next_try
 from collegium.runtime.pins import Pins
+from collegium.runtime.rights import rights
 from collegium.runtime.room import Rooms
 from collegium.runtime.scheduler import Scheduler
 from collegium.runtime.shares import Caps
@@ -152,6 +153,7 @@ class Performer:
             room = await rooms.open(state)
         opened = await self._team.models.open(model)
         await self._pins.keep_model(state.tenant, model, opened.profile)
+        roster = await self._pins.roster(state.tenant, state.pins)
         if self._deltas is not None:
             opened = self._deltas.through(opened, attempt, attempt.task.id)
         result, judgement = await attempt.perform(
@@ -159,8 +161,8 @@ class Performer:
             agent,
             opened,
             room=room,
-            roster=await self._pins.roster(state.tenant, state.pins),
-            toolbox=self._team.toolbox,
+            roster=roster,
+            toolbox=self._team.toolbox.narrowed(rights(state, attempt.task.id, agent, roster)),
             scorer=self._team.scorer,
             embedder=self._team.embedder,
             earlier=await self._earlier(state),

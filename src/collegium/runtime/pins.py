@@ -164,7 +164,9 @@ class Pins:
         return None if record is None else msgspec.convert(record.value, Agent)
 
     async def _keep(self, tenant: str, kind: str, key: str, value: object) -> None:
-        if await self._records.get(kind, tenant, key) is None:
+        known = await self._records.get(kind, tenant, key)
+        # The right that a tool takes is no part of its version, and may have been given to it later.
+        if known is None or (isinstance(value, ToolDefinition) and known.value.get("scope", "") != value.scope):
             kept = declaration(value) if isinstance(value, Agent) else msgspec.to_builtins(value)
             await self._records.put(Record(kind=kind, tenant=tenant, key=key, value=kept))
         self._kept.add((tenant, kind, key))

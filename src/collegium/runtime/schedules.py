@@ -17,6 +17,7 @@ from collegium.domain.document import GivenFile
 from collegium.domain.errors import Conflict, NotFound, UnknownName, UsageError, WrongState
 from collegium.domain.goal import Goal, check_text
 from collegium.domain.ids import Ids
+from collegium.domain.principal import Principal, name_of, rights_of
 from collegium.domain.record import Condition, Record
 from collegium.domain.schedule import (
     MissedPolicy,
@@ -80,7 +81,8 @@ class Schedules:
         priority: int = 2,
         tools: Sequence[str] = (),
         tenant: str = "default",
-        principal: str = "local",
+        principal: str | Principal = "local",
+        project: str = "",
     ) -> Schedule:
         """Keeps a goal that comes again, durably; its files are taken now, so that it can be done anywhere.
 
@@ -98,7 +100,8 @@ class Schedules:
             priority: 0 (urgent) to 3 (low).
             tools: Names of tools that every agent may use beside its own.
             tenant: Whose runs they are.
-            principal: Who adds it. Its runs are asked for by ``schedule:ID``.
+            principal: Who adds it. Its runs are asked for by ``schedule:ID``, and have the rights of a ``Principal``.
+            project: What its runs belong to within the tenant.
 
         Raises:
             UsageError: an expression, a time zone, a name or a policy that cannot be, an empty goal, unusable files.
@@ -113,6 +116,8 @@ class Schedules:
         wanted = Goal(
             text=text,
             principal=principal_of(id_),
+            scopes=rights_of(principal),
+            project=project,
             files=given,
             skipped=skipped,
             model=model or self._default_model,
@@ -130,7 +135,7 @@ class Schedules:
             overlap=overlap,
             jitter_s=jitter_s,
             added_at=now,
-            added_by=principal,
+            added_by=name_of(principal),
             next_at=first,
             due_us=due_us(id_, first, jitter_s),
         )

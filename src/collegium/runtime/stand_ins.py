@@ -242,6 +242,7 @@ class ReplayToolbox(Toolbox):
         own = [t.definition for t in self._tools.values()]
         extended = ReplayToolbox(self._recording, self._rivals, own, {})
         extended._tools = {**{t.definition.name: _Known(t.definition, t) for t in tools}, **self._tools}
+        extended._denied = self._denied
         return extended
 
     def admit(self, call: ToolCall, *, granted: Collection[str]) -> AdmittedCall:

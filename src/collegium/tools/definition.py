@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import math
@@ -15,6 +16,7 @@ import msgspec
 
 from collegium.domain.chat import Json
 from collegium.domain.errors import ToolError, UsageError
+from collegium.domain.principal import SCOPES
 from collegium.domain.tool import Effect, ToolDefinition, ToolResult
 from collegium.tools.context import ToolContext
 from collegium.tools.invocation import Gave, Late, invoke
@@ -72,6 +74,12 @@ class FunctionTool:
 
     def __repr__(self) -> str:
         return f"<FunctionTool {self.definition.name} {self.definition.effect} {self.definition.version[:8]}>"
+
+    def taking(self, scope: str) -> FunctionTool:
+        """The same tool, for those alone that have the right ``scope``: it is no part of the version."""
+        narrowed = copy.copy(self)
+        narrowed.definition = msgspec.structs.replace(self.definition, scope=_checked(self.definition.name, scope))
+        return narrowed
 
     def bind(self, arguments: Json) -> dict[str, Any]:
         """The arguments converted to the function's types. Raises ``ToolError`` with a text for the model."""
@@ -147,6 +155,7 @@ def tool(
     reconcile: Callable[..., object] | None = None,
     asks: bool = False,
     is_team: bool = False,
+    scope: str = "",
 ) -> Callable[[Callable[..., object]], FunctionTool]:
     """Makes a ``FunctionTool`` of a typed function, synchronous or not.
 
@@ -166,6 +175,7 @@ def tool(
             became of a call.
         asks: Whether a person has to allow every call.
         is_team: Whether it reaches colleagues: it is granted by its name only.
+        scope: The right that whoever asks for a run has to have; nobody else's agents are shown the tool.
 
     Raises:
         UsageError: The function or one of these values cannot make a tool: what, which, what to do.
@@ -188,6 +198,7 @@ def tool(
             timeout_s=timeout_s,
             asks=asks,
             is_team=is_team,
+            scope=_checked(called, scope),
         )
         return FunctionTool(function, definition, signature=signature, reconcile=reconcile, limit_bytes=limit_bytes)
 
@@ -212,6 +223,12 @@ def _check(
         raise UsageError(f"tool {name!r} has timeout_s={timeout_s}: give a number of seconds above 0")
     if reconcile is not None and effect != "write":
         raise UsageError(f"tool {name!r} is {effect}: only a write is reconciled, the others simply run again")
+
+
+def _checked(name: str, scope: str) -> str:
+    if scope and scope not in SCOPES:
+        raise UsageError(f"tool {name!r} takes the scope {scope!r}; there are {', '.join(sorted(SCOPES))}")
+    return scope
 
 
 def _version(name: str, description: str, schema: Json, effect: Effect, source: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import fnmatch
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -40,6 +41,7 @@ class Toolbox:
         a model: a tool may print its environment.
         """
         self.redactor = redactor or Redactor()
+        self._denied: Mapping[str, str] = {}
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             name = tool.definition.name
@@ -51,7 +53,21 @@ class Toolbox:
         """A toolbox with ``tools`` beside these; a tool that is here already keeps its name."""
         extended = Toolbox(redactor=self.redactor)
         extended._tools = {**{t.definition.name: t for t in tools}, **self._tools}
+        extended._denied = self._denied
         return extended
+
+    def narrowed(self, scopes: Collection[str]) -> Toolbox:
+        """The same for somebody who has these rights: tools that take another are neither granted nor called."""
+        denied = {
+            name: t.definition.scope
+            for name, t in self._tools.items()
+            if t.definition.scope and t.definition.scope not in scopes
+        }
+        if not denied:
+            return self
+        narrowed = copy.copy(self)
+        narrowed._denied = denied  # noqa: SLF001 - of its own class
+        return narrowed
 
     @property
     def definitions(self) -> tuple[ToolDefinition, ...]:
@@ -77,23 +93,28 @@ class Toolbox:
     def granted(self, names: Iterable[str]) -> tuple[ToolDefinition, ...]:
         """The definitions of ``names``, sorted by name: the same grant always makes the same prompt.
 
+        Those are left out that take a right which is not there.
+
         Raises:
             UnknownName: A grant names a tool that does not exist.
         """
-        return tuple(self._find(name).definition for name in sorted(set(names)))
+        return tuple(self._find(name).definition for name in sorted(set(names) - self._denied.keys()))
 
     def admit(self, call: ToolCall, *, granted: Collection[str]) -> AdmittedCall:
         """Checks ``call`` before anything is written or done about it.
 
         Raises:
             ToolError: There is no such tool, it is not granted, or the arguments do not fit. The text is for
-                the model and names only tools it may call.
+                the model and names only tools it may call. With the field ``scope``: for want of that right.
         """
         tool = self._tools.get(call.name)
         if tool is None:
             near = difflib.get_close_matches(call.name, granted, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else _may_call(granted)
             raise ToolError(f"there is no tool {call.name!r}; {hint}", tool=call.name)
+        if (scope := self._denied.get(call.name)) is not None:
+            text = f"{call.name} was not called: it takes the right {scope}, which is not granted here"
+            raise ToolError(f"{text}; {_may_call(granted)}", tool=call.name, scope=scope)
         if call.name not in granted:
             raise ToolError(f"{call.name} is not granted to this task; {_may_call(granted)}", tool=call.name)
         return AdmittedCall(call=call, definition=tool.definition, bound=tool.bind(call.arguments))

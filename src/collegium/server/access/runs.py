@@ -61,6 +61,8 @@ class RunAccess:
         See ``Collegium.submit``.
         """
         self._principal.require("runs:write")
+        if wanted.continues is not None:  # its answer and its files are shown to the team
+            self._principal.require("runs:read")
         if key is not None:
             # Keys are chosen by programs that know nothing of each other.
             key = f"api:{hashlib.sha256(f'{self._principal.id}{chr(0)}{key}'.encode()).hexdigest()}"
@@ -77,7 +79,7 @@ class RunAccess:
             continues=wanted.continues,
             tools=wanted.tools,
             tenant=self._principal.tenant,
-            principal=self._principal.id,
+            principal=self._principal,
             idempotency_key=key,
         )
         return run.id
@@ -197,7 +199,7 @@ class RunAccess:
             self._principal.require("approvals:decide")
         made = await self._app.fork(
             run, at=at, model=model, plan=plan, effects=effects, tenant=self._principal.tenant,
-            principal=self._principal.id,
+            principal=self._principal,
         )  # fmt: skip
         if effects == "allow":
             await noted(

@@ -73,7 +73,7 @@ class ScheduleAccess:
         """Keeps it; raises as ``Schedules.add`` does."""
         self._principal.require("runs:write")
         made = await self._schedules.add(
-            **msgspec.structs.asdict(wanted), tenant=self._tenant, principal=self._principal.id
+            **msgspec.structs.asdict(wanted), tenant=self._tenant, principal=self._principal
         )
         await self._note("added", made.id)
         return await self._shown(made)
