@@ -12,7 +12,7 @@ import msgspec
 
 from collegium.client.connection import Connection
 from collegium.client.stream import follow
-from collegium.client.wire import Accepted, Items, OpenQuestion, RunSummary, SentEvent, Upload
+from collegium.client.wire import Accepted, Items, ModelShown, OpenQuestion, RunSummary, SentEvent, Upload
 from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import UnreadableInput
@@ -132,6 +132,11 @@ class Client:
     async def file(self, run: str, path: str) -> bytes:
         """A file that a run wrote."""
         return await self._connection.download(f"/v1/runs/{run}/files/{path}")
+
+    async def models(self, *, after: str | None = None, limit: int = 50) -> Items[ModelShown]:
+        """Models that the server knows of, by name."""
+        query: dict[str, Any] = {"limit": limit, **({} if after is None else {"after": after})}
+        return await self._connection.get("/v1/models", Items[ModelShown], query=query)
 
     async def approvals(self) -> tuple[OpenQuestion, ...]:
         """Questions that wait for a person's answer, those of the newest runs first."""

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from collegium.domain.chat import Json
+from collegium.domain.chat import Json, ModelProfile
 from collegium.domain.event import VERSIONS, Event, decode_body
 from collegium.domain.head import RunStatus
 
@@ -57,6 +57,20 @@ class OpenQuestion(msgspec.Struct, frozen=True):
     goal: str = ""
     tool: str | None = None
     arguments: Json | None = None
+
+
+class ModelShown(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that the server knows of; ``is_at_hand`` if it has the key or the file that the model needs."""
+
+    name: str
+    provider: str
+    title: str = ""
+    is_default: bool = False
+    is_at_hand: bool = False
+    loaded_by: int = 0
+    agents: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    abilities: ModelProfile | None = None
 
 
 class SentEvent(msgspec.Struct, frozen=True):

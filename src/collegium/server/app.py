@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route, compile_path
 
 from collegium.domain.errors import CollegiumError
 from collegium.server.access.installation import SettingsOf
+from collegium.server.access.models import ModelsOf
 from collegium.server.access.privacy import PrivacyOf
 from collegium.server.audit import Auditing, RefusalLog
 from collegium.server.body_cap import BodyCap
@@ -44,6 +45,7 @@ class Faces(NamedTuple):
         limiter: Counts requests; without one there is no limit.
         privacy_of: Gives what exports and erases; without it that is done on the host alone.
         settings_of: Gives the settings in force, secrets masked; without it the API shows none.
+        models_of: Gives the models that are known of; without it the API shows none.
     """
 
     opened: Opened
@@ -52,6 +54,7 @@ class Faces(NamedTuple):
     limiter: Limiter | None = None
     privacy_of: PrivacyOf | None = None
     settings_of: SettingsOf | None = None
+    models_of: ModelsOf | None = None
 
 
 def build(
@@ -92,6 +95,7 @@ def build(
         app.state.refusals = refusals
         app.state.privacy_of = faces.privacy_of
         app.state.settings_of = faces.settings_of
+        app.state.models_of = faces.models_of
         app.state.api = api
         api.state = app.state
         app.router.redirect_slashes = False

@@ -107,6 +107,7 @@ def access(connection: HTTPConnection) -> Access:
         hub=hub,
         privacy_of=state.privacy_of,
         settings_of=state.settings_of,
+        models_of=state.models_of,
     )
 
 

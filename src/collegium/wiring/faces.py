@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collegium import __version__
+from collegium.app import Collegium
 from collegium.config import Settings, explain
 from collegium.domain.rate import Rate, per_minute
 from collegium.ports import Clock, Quota
 from collegium.server.access.installation import SettingShown
+from collegium.server.access.models import KnownModel
 from collegium.server.app import Faces
 from collegium.server.rates.limiter import Limiter
 from collegium.server.rates.policy import RatePolicy
-from collegium.wiring import privacy
+from collegium.wiring import default_model, privacy
 from collegium.wiring.auth import doorkeeper
+from collegium.wiring.models import known_models
 from collegium.wiring.patience import Patience
 
 
@@ -23,12 +26,16 @@ def faces(settings: Settings, patience: Patience, *, clock: Clock) -> Faces | No
     def quota() -> Quota | None:
         return None if patience.app is None else patience.app.stores.quota
 
+    async def models_of(app: Collegium) -> list[KnownModel]:
+        return known_models(settings, app.roster, await default_model(settings))
+
     return Faces(
         opened=lambda: patience.app,
         authenticator=doorkeeper(settings, lambda: patience.app, clock=clock),
         version=__version__,
         limiter=Limiter(rate_policy(settings), quota=quota, clock=clock),
         privacy_of=lambda app: privacy(app, settings),
+        models_of=models_of,
         settings_of=lambda: [SettingShown(key=s.key, value=s.value, source=s.source) for s in explain(settings)],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx
 import pytest
@@ -42,6 +43,7 @@ async def serve() -> AsyncIterator[Serve]:
             authenticator: Authenticator | None = None,
             limiter: Limiter | None = None,
             privacy_of: PrivacyOf | None = None,
+            **more: Any,
         ) -> Served:
             clock = FakeClock()
             listening = listen("127.0.0.1", 0)
@@ -51,7 +53,7 @@ async def serve() -> AsyncIterator[Serve]:
                 return ()
 
             faces = Faces(opened=lambda: app, authenticator=authenticator or OpenDoor(DEFAULT_TENANT), limiter=limiter)
-            faces = faces._replace(privacy_of=privacy_of)
+            faces = faces._replace(privacy_of=privacy_of, **more)
             built = build("127.0.0.1", Readiness({}, clock=clock), Metrics(nothing, clock=clock), faces=faces)
             listener = Listener(built, listening)
             listener.start()

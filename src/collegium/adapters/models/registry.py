@@ -19,7 +19,7 @@ from collegium.adapters.models.connections import Connections, Timeouts
 from collegium.adapters.models.dialects import GENERIC, LLAMA_CPP, Dialect, openai_dialect
 from collegium.adapters.models.fallback import FallbackModel
 from collegium.adapters.models.key_ring import KeyRing, ModelRate
-from collegium.adapters.models.keys import fingerprint, read_keys
+from collegium.adapters.models.keys import fingerprint, has_key, read_keys
 from collegium.adapters.models.local import LocalModel, LocalServer, LocalSettings, require_engine
 from collegium.adapters.models.local_server import ServerState
 from collegium.adapters.models.names import ModelName, parse_name, split_chain
@@ -72,6 +72,18 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     local: LocalSettings = LocalSettings()
     cache_ttl_s: float = 7 * 24 * 3_600.0
     is_openai_lean: bool = False
+
+
+def is_at_hand(name: str, environ: Mapping[str, str], models_dir: Path) -> bool:
+    """Whether the key that a model needs is set, or its file is there; nobody is asked. False for what is no name."""
+    try:
+        parsed = parse_name(name)
+        if parsed.provider == "local":
+            found = find_local(parsed.name, models_dir)
+            return isinstance(found, Path) and found.is_file()
+    except UnknownName:
+        return False
+    return parsed.provider not in _NEED_KEYS or has_key(_KEYS[parsed.provider], environ)
 
 
 class ModelRegistry:

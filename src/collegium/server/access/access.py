@@ -14,6 +14,7 @@ from collegium.server.access.documents import DocumentAccess
 from collegium.server.access.installation import InstallationAccess, SettingsOf
 from collegium.server.access.keys import KeyAccess
 from collegium.server.access.live import LiveAccess
+from collegium.server.access.models import ModelAccess, ModelsOf
 from collegium.server.access.privacy import PrivacyAccess, PrivacyOf
 from collegium.server.access.questions import QuestionAccess
 from collegium.server.access.runs import RunAccess
@@ -42,12 +43,14 @@ class Access:
         hub: Hub | None = None,
         privacy_of: PrivacyOf | None = None,
         settings_of: SettingsOf | None = None,
+        models_of: ModelsOf | None = None,
     ) -> None:
         self._app = app
         self.principal = principal
         self._keys = keys
         self._privacy_of = privacy_of
         self._settings_of = settings_of
+        self._models_of = models_of
         self._hub = hub
 
     @cached_property
@@ -119,6 +122,11 @@ class Access:
     def installation(self) -> InstallationAccess:
         """Workers, agents, tools and settings."""
         return InstallationAccess(self._app, self.principal, self._settings_of)
+
+    @cached_property
+    def models(self) -> ModelAccess:
+        """Models that goals and agents may name."""
+        return ModelAccess(self._app, self.principal, self._models_of)
 
     @cached_property
     def usage(self) -> UsageAccess:

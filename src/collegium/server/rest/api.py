@@ -18,6 +18,7 @@ from collegium.server.rest import (
     files,
     installation,
     keys,
+    models,
     privacy,
     runs,
     schedules,
@@ -43,7 +44,7 @@ BODY_CAPS: Final = {
 """Most bytes of a body, by the beginning of the path, where it is not ``MAX_BODY_BYTES``."""
 _MODULES: Final = (
     runs, steering, files, uploads, approvals, schedules, stops, topics, usage, collections, installation, audit,
-    privacy, keys, sessions, webhooks,
+    privacy, keys, sessions, webhooks, models,
 )  # fmt: skip
 
 
