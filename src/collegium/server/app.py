@@ -18,16 +18,14 @@ from collegium.domain.errors import CollegiumError
 from collegium.server.access.installation import SettingsOf
 from collegium.server.access.models import ModelsOf
 from collegium.server.access.privacy import PrivacyOf
-from collegium.server.audit import Auditing, RefusalLog
-from collegium.server.body_cap import BodyCap
-from collegium.server.caller import Authentication, Authenticator, Opened
+from collegium.server.audit import RefusalLog
+from collegium.server.caller import Authenticator, Opened
+from collegium.server.gate import Doors, Gate
 from collegium.server.guard import LoopbackGuard, is_loopback
-from collegium.server.headers import SecurityHeaders
-from collegium.server.idempotency import Idempotency
 from collegium.server.metrics import CONTENT_TYPE, Metrics
 from collegium.server.problem import from_error, problem
 from collegium.server.protocols import protocol_routes
-from collegium.server.rates.limiter import Limiter, Limits, Refusals
+from collegium.server.rates.limiter import Limiter
 from collegium.server.readiness import Readiness
 from collegium.server.rest.api import BODY_CAPS, MAX_BODY_BYTES, lean_routes, make_api
 from collegium.server.sockets.websocket import live_routes
@@ -70,9 +68,7 @@ def build(
             a problem document with the status of its class.
         faces: The Collegium, and who may use it; without them there is health and metrics alone.
     """
-    middleware = [Middleware(SecurityHeaders)]
-    if is_loopback(host):
-        middleware.append(Middleware(LoopbackGuard, host=host))
+    guard = LoopbackGuard(host) if is_loopback(host) else None
     handlers = {HTTPException: _refused, CollegiumError: _failed, Exception: _broken}
     served: list[BaseRoute] = [
         Route("/healthz", _alive),
@@ -81,14 +77,15 @@ def build(
         *routes,
     ]
     if faces is None:
-        app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+        app = Starlette(routes=served, middleware=[Middleware(Gate, guard=guard)], exception_handlers=handlers)
         app.state.refusals = None
     else:
         api = make_api(faces.version, handlers)
         refusals = RefusalLog(faces.opened)
         # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
         served += [*lean_routes(), *live_routes(), *protocol_routes(faces.version), Mount("", api)]
-        middleware += _gates(faces, refusals)
+        doors = Doors(faces.opened, faces.authenticator, refusals, faces.limiter, MAX_BODY_BYTES, BODY_CAPS)
+        middleware = [Middleware(Gate, guard=guard, doors=doors)]
         app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
         app.state.opened = faces.opened
         app.state.authenticator = faces.authenticator
@@ -102,22 +99,6 @@ def build(
     app.state.readiness = readiness
     app.state.metrics = metrics
     return app
-
-
-def _gates(faces: Faces, refusals: RefusalLog) -> list[Middleware]:
-    """What every request to a face passes through, from the outside in."""
-    counting, slowing = [], []
-    if faces.limiter is not None:
-        slowing = [Middleware(Refusals, limiter=faces.limiter)]
-        counting = [Middleware(Limits, limiter=faces.limiter)]
-    return [
-        Middleware(Auditing, refusals=refusals),
-        *slowing,
-        Middleware(Authentication, authenticator=faces.authenticator),
-        *counting,
-        Middleware(BodyCap, usual=MAX_BODY_BYTES, others=BODY_CAPS),
-        Middleware(Idempotency, opened=faces.opened),
-    ]
 
 
 async def _alive(request: Request) -> Response:

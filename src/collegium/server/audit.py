@@ -15,13 +15,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Scope
 
 from collegium.app import Collegium
 from collegium.domain.deed import INSTALLATION, LogNoted
 from collegium.domain.errors import CollegiumError
 from collegium.domain.principal import Principal
-from collegium.server.access.deeds import ORIGIN, Origin, log_of
+from collegium.server.access.deeds import Origin, log_of
 
 WINDOW_S: Final = 60.0
 MOST_LINES: Final = 100
@@ -81,6 +81,16 @@ class RefusalLog:
             self._waiting.append((kind.tenant, line))
         self.look()
 
+    def note_answer(self, scope: Scope, origin: Origin, status: int) -> None:
+        """Takes note of a request that was answered with ``status``, one of ``REFUSED``."""
+        connection = HTTPConnection(scope)
+        principal: Principal | None = getattr(connection.state, "principal", None)
+        what = f"{scope.get('method', 'WEBSOCKET')} {connection.url.path[:_MOST_PATH]}"
+        if principal is None:  # nobody knows whose: one line for all paths, or a scan of them fills the window
+            self.note(Kind(INSTALLATION, "", origin.address, status, what.partition(" ")[0]), origin)
+        else:
+            self.note(Kind(principal.tenant, principal.id, origin.address, status, what), origin, principal.credential)
+
     def look(self) -> None:
         """Ends the window when it is over and has what waits written; asked with every request."""
         if not self._lines:
@@ -132,51 +142,7 @@ def _by_tenant(lines: Iterable[tuple[str, LogNoted]]) -> Iterable[tuple[str, lis
     return gathered.items()
 
 
-class Auditing:
-    """Tells the access layer where each request comes from, and takes note of those that are refused.
-
-    Stands before whatever finds out who asks, so that it sees what that refuses.
-
-    Args:
-        app: What comes behind.
-        refusals: Where refused requests are gathered.
-    """
-
-    def __init__(self, app: ASGIApp, *, refusals: RefusalLog) -> None:
-        self._app = app
-        self._refusals = refusals
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, and looks at the status of its answer."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        origin = Origin(scope)
-
-        async def seen(message: Message) -> None:
-            status = _status(message)
-            if status in REFUSED:
-                self._note(HTTPConnection(scope), origin, status)
-            await send(message)
-
-        token = ORIGIN.set(origin)
-        try:
-            await self._app(scope, receive, seen)
-        finally:
-            ORIGIN.reset(token)
-            self._refusals.look()
-
-    def _note(self, connection: HTTPConnection, origin: Origin, status: int) -> None:
-        principal: Principal | None = getattr(connection.state, "principal", None)
-        what = f"{connection.scope.get('method', 'WEBSOCKET')} {connection.url.path[:_MOST_PATH]}"
-        if principal is None:  # nobody knows whose: one line for all paths, or a scan of them fills the window
-            self._refusals.note(Kind(INSTALLATION, "", origin.address, status, what.partition(" ")[0]), origin)
-        else:
-            kind = Kind(principal.tenant, principal.id, origin.address, status, what)
-            self._refusals.note(kind, origin, principal.credential)
-
-
-def _status(message: Message) -> int:
+def status_of(message: Message) -> int:
     """The status of an answer; a WebSocket that is closed for policy counts as refused."""
     if message["type"] == "http.response.start":
         status: int = message["status"]

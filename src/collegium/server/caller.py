@@ -6,15 +6,13 @@ from collections.abc import Callable
 from typing import Annotated, Final, Protocol
 
 from fastapi import Depends
-from starlette.requests import HTTPConnection, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import HTTPConnection
 
 from collegium.app import Collegium
 from collegium.domain.errors import CollegiumError, NotAuthenticated, StoreUnavailable
 from collegium.domain.principal import Principal, local
 from collegium.server.access.access import Access
 from collegium.server.live.hub import Hub
-from collegium.server.problem import from_error
 
 OPEN: Final = frozenset({
     "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/.well-known/agent-card.json",
@@ -57,39 +55,7 @@ class OpenDoor:
         return True
 
 
-class Authentication:
-    """Puts the principal into ``request.state.principal``, or answers 401; ``OPEN`` paths need none.
-
-    Args:
-        app: What comes behind.
-        authenticator: Tells who asks.
-    """
-
-    def __init__(self, app: ASGIApp, *, authenticator: Authenticator) -> None:
-        self._app = app
-        self._authenticator = authenticator
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on with its principal."""
-        if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN:
-            await self._app(scope, receive, send)
-            return
-        connection = HTTPConnection(scope)
-        try:
-            connection.state.principal = await self._authenticator.identify(connection)
-        except CollegiumError as error:
-            if _says_later(connection, error):
-                await self._app(scope, receive, send)
-                return
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-                return
-            await from_error(Request(scope), error)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def _says_later(connection: HTTPConnection, error: CollegiumError) -> bool:
+def may_say_later(connection: HTTPConnection, error: CollegiumError) -> bool:
     """Whether this is a socket that may say in its first message who it is, since it has shown nothing so far."""
     is_socket = connection.scope["type"] == "websocket" and connection.scope["path"] == SOCKET
     is_silent = "authorization" not in connection.headers and "ticket" not in connection.query_params

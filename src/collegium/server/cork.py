@@ -38,6 +38,17 @@ class CorkedTransport:
         if self._size > MOST_BYTES:
             self._flush()
 
+    def write_now(self, data: bytes) -> None:
+        """Writes ``data``, which is a whole answer, behind what is held: at once where nothing is."""
+        if self._held:
+            self.write(data)
+        elif not self._transport.is_closing():
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether it is being closed, or is closed."""
+        return self._transport.is_closing()
+
     def writelines(self, pieces: list[bytes | bytearray | memoryview]) -> None:
         """Writes all of them, in order."""
         for piece in pieces:

@@ -6,12 +6,10 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from collegium.server.problem import problem
+from starlette.types import Scope
 
 _NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_MOST_KNOWN = 100
 
 
 def is_loopback(host: str) -> bool:
@@ -31,32 +29,32 @@ class LoopbackGuard:
     and in ``Sec-Fetch-Site``.
 
     Args:
-        app: What is guarded.
         host: The address that the server listens on.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str) -> None:
-        self._app = app
+    def __init__(self, host: str) -> None:
         self._names = _NAMES | {host.strip("[]").lower()}
+        self._own: set[str] = set()
+        """``Host`` headers that were found to be this machine's; each is one of its names with a port."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers it with 421 or 403."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
+    def against(self, scope: Scope) -> tuple[int, str, str] | None:
+        """Status, code and reason of the refusal (421 or 403), or None for a request that may come in."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
+        if not self._is_known(host):
+            return 421, "misdirected", f"this server answers to this machine's own names, not to {host!r}"
+        if not _is_own(headers, host) and not _is_return(scope, headers):
+            return 403, "cross_site", "requests that pages of other sites send are refused"
+        return None
+
+    def _is_known(self, host: str) -> bool:
+        if host in self._own:
+            return True
         if _name(host) not in self._names:
-            status, code, why = 421, "misdirected", f"this server answers to this machine's own names, not to {host!r}"
-        elif not _is_own(headers, host) and not _is_return(scope, headers):
-            status, code, why = 403, "cross_site", "requests that pages of other sites send are refused"
-        else:
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": why})
-            return
-        await problem(Request(scope), status, code, why)(scope, receive, send)
+            return False
+        if len(self._own) < _MOST_KNOWN:
+            self._own.add(host)
+        return True
 
 
 def _name(host: str) -> str:

@@ -14,10 +14,12 @@ from http import HTTPStatus
 from typing import Final
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from collegium.server.cork import CorkedTransport
 from collegium.server.problem import members
+from collegium.server.whole import Lines, WholeAnswer
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of the request's line and its headers together."""
@@ -33,11 +35,15 @@ class CappedHttp(HttpToolsProtocol):
     _is_head = True
     _head_bytes = 0
     _refusal = (400, "invalid_request", "this is no HTTP request")
+    _piece_bytes = 0
     _timer: asyncio.TimerHandle | None = None
+    _lines = Lines()
+    """Of all connections: they are sent the same."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begins to wait for a head."""
-        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]  # it acts as one
+        self._corked = CorkedTransport(transport, self.loop)
+        super().connection_made(self._corked)  # type: ignore[arg-type]  # it acts as one
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -47,6 +53,7 @@ class CappedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes in; those of a head that has not ended are counted."""
+        self._piece_bytes = len(data)
         super().data_received(data)
         if self not in self.connections or self.transport.is_closing():
             return  # it is a WebSocket now, or was refused
@@ -65,10 +72,11 @@ class CappedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
-        size = len(self.url) + sum(len(name) + len(value) + _OVERHEAD for name, value in self.headers)
         self._is_head = False
-        self._rest()
-        if size > MAX_HEAD_BYTES:
+        if self._timer is not None:
+            self._rest()
+        # Nearly every head is so small that it need not be measured.
+        if 2 * (self._head_bytes + self._piece_bytes) > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES:
             self._refusal = (431, "too_large", _TOO_LARGE)
             raise ValueError(_TOO_LARGE)  # the parser ends with it, and the request is refused
         super().on_headers_complete()
@@ -76,6 +84,15 @@ class CappedHttp(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuses what the parser could not take."""
         self._refuse(*self._refusal)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        # What the application sends comes by here first; uvicorn has no other place for that.
+        cycle.send = WholeAnswer(cycle, self._corked, self._lines).send  # type: ignore[method-assign,assignment]
+        super()._start_asgi_task(cycle, app)
+
+    def _size(self) -> int:
+        """Of the head that has ended."""
+        return len(self.url) + sum(len(name) + len(value) + _OVERHEAD for name, value in self.headers)
 
     def _wait(self) -> None:
         self._timer = self.loop.call_later(HEAD_S, self._late)

@@ -5,9 +5,8 @@ Source: OWASP REST Security Cheat Sheet; RFC 6797 (HSTS); W3C Content Security P
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _DATA_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; sandbox"
 _PAGE_POLICY: Final = b"frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
@@ -23,35 +22,13 @@ _OF_DATA: Final = (*_ALWAYS, (_POLICY, _DATA_POLICY))
 _NAMES: Final = frozenset({*(name for name, _ in _OF_DATA), _HSTS[0]})
 
 
-class SecurityHeaders:
-    """Adds them to every answer; one that the answer has already stays as it is.
+def with_security(given: Iterable[tuple[bytes, bytes]], *, is_tls: bool) -> list[tuple[bytes, bytes]]:
+    """The headers ``given`` of an answer with these beside them; one that is there already stays as it is.
 
     An answer that is no HTML may do nothing at all in a browser. A page (the API's document, the console) brings a
     policy of its own; one that brings none may at least not be framed.
-
-    Args:
-        app: What comes behind.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_tls = scope.get("scheme") == "https"
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = _with(list(message.get("headers", ())), is_tls=is_tls)
-            await send(message)
-
-        await self._app(scope, receive, guarded)
-
-
-def _with(headers: list[tuple[bytes, bytes]], *, is_tls: bool) -> list[tuple[bytes, bytes]]:
+    headers = list(given)
     is_plain = not is_tls and (b"content-type", b"application/json") in headers
     if is_plain and _NAMES.isdisjoint([name for name, _ in headers]):  # nearly all answers
         headers.extend(_OF_DATA)

@@ -12,7 +12,9 @@ from collegium.domain.principal import ROLES, SCOPES, Principal, local
 from collegium.runtime.admin_log import AdminLog
 from collegium.server.access.deeds import Origin, log_of, noted
 from collegium.server.access.page import cursor
-from collegium.server.audit import MOST_LINES, WINDOW_S, Auditing, Kind, RefusalLog
+from collegium.server.audit import MOST_LINES, WINDOW_S, Kind, RefusalLog
+from collegium.server.caller import OpenDoor
+from collegium.server.gate import Doors, Gate
 from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.drafts import eventually
 from collegium.testing.harness import team
@@ -158,7 +160,8 @@ async def test_a_socket_that_is_closed_for_want_of_rights_is_written_too() -> No
         refusals = RefusalLog(lambda: app)
         scope = {"type": "websocket", "path": "/v1/ws", "headers": [], "client": ("::1", 1), "state": {}}
         scope |= {"query_string": b"", "server": ("h", 1), "scheme": "ws"}
-        await Auditing(closing, refusals=refusals)(scope, nothing, nothing)  # type: ignore[arg-type]
+        doors = Doors(lambda: app, OpenDoor("default"), refusals, None, 1_000, {})
+        await Gate(closing, doors=doors)(scope, nothing, nothing)  # type: ignore[arg-type]
         await refusals.aclose()
         (deed,) = (await log_of(app).page("default")).deeds
         assert (deed.actor, deed.object, deed.address) == ("key:v", "WEBSOCKET /v1/ws", "::1")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection, Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 
 from collegium.domain.errors import RateLimited, StoreError
 from collegium.domain.principal import Principal
@@ -29,6 +29,8 @@ _WHAT: Final = {
     "route": "requests of this kind",
     "refusals": "failed attempts from this address",
 }
+Stood = Sequence[tuple[Bound, Standing]]
+"""How every bucket stands that a request took from."""
 _log = logging.getLogger("collegium.rates")
 
 
@@ -110,44 +112,11 @@ class Limiter:
         return self._allowance
 
 
-class Limits:
-    """Counts every request of a known principal, and says in headers how it stands.
-
-    Args:
-        app: What comes behind.
-        limiter: Counts.
-    """
-
-    def __init__(self, app: ASGIApp, *, limiter: Limiter) -> None:
-        self._app = app
-        self._limiter = limiter
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 429."""
-        principal: Principal | None = scope.get("state", {}).get("principal")
-        if principal is None or scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        # Sockets and streams stay: only their opening is counted here.
-        is_short = scope["type"] == "http" and not _is_stream(scope)
-        try:
-            stood = await self._limiter.take(principal, scope.get("method", "GET"), scope["path"])
-            if is_short:
-                self._limiter.enter(principal.tenant)
-        except RateLimited as error:
-            await refuse(scope, receive, send, error)
-            return
-        try:
-            await self._app(scope, receive, _telling(send, stood) if stood else send)
-        finally:
-            if is_short:
-                self._limiter.leave(principal.tenant)
-
-
-def _is_stream(scope: Scope) -> bool:
+def is_stream(scope: Scope) -> bool:
     """Whether the answer may last as long as a run does."""
-    is_wanted = b"text/event-stream" in dict(scope["headers"]).get(b"accept", b"")
-    return is_wanted or scope["path"].startswith(_STREAMING)
+    if scope["path"].startswith(_STREAMING):
+        return True
+    return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: RateLimited) -> None:
@@ -158,45 +127,6 @@ async def refuse(scope: Scope, receive: Receive, send: Send, error: RateLimited)
     headers = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     limit = error.fields.get("limit")
     await problem(Request(scope), 429, error.code, error.message, headers=headers, limit=limit)(scope, receive, send)
-
-
-class Refusals:
-    """Counts answers 401 by address, and lets nobody try again who has failed too often.
-
-    Args:
-        app: What comes behind: authentication.
-        limiter: Counts.
-    """
-
-    def __init__(self, app: ASGIApp, *, limiter: Limiter) -> None:
-        self._app = app
-        self._limiter = limiter
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 429."""
-        if scope["type"] not in ("http", "websocket") or self._limiter.policy.refusals is None:
-            await self._app(scope, receive, send)
-            return
-        client = HTTPConnection(scope).client
-        address = "" if client is None else client.host
-        is_refused = False
-
-        async def look(message: Message) -> None:
-            nonlocal is_refused
-            is_refused = is_refused or message.get("status") == 401
-            await send(message)
-
-        try:
-            await self._limiter.refusals(address, amount=0.0)
-        except RateLimited as error:
-            await refuse(scope, receive, send, error)
-            return
-        await self._app(scope, receive, look)
-        if is_refused:
-            try:
-                await self._limiter.refusals(address, amount=1.0)
-            except RateLimited:
-                _log.warning("too many failed attempts from %s", address)
 
 
 def _refused(bound: Bound, standing: Standing) -> RateLimited:
@@ -214,22 +144,16 @@ def _words(rate: Rate) -> str:
     return f"{rate.per_s * 60:g} a minute and {rate.burst:g} at once"
 
 
-def _telling(send: Send, stood: Sequence[tuple[Bound, Standing]]) -> Send:
-    """Adds how the buckets stand to the answer.
+def tell(message: Message, stood: Stood) -> None:
+    """Adds to the beginning of an answer how the buckets stand.
 
     Source: RateLimit header fields for HTTP, draft-ietf-httpapi-ratelimit-headers-10.
     """
-
-    async def tell(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["ratelimit-policy"] = ", ".join(
-                f'"{b.name}";q={b.rate.burst:.0f};w={math.ceil(b.rate.burst / b.rate.per_s)}' for b, _ in stood
-            )
-            headers["ratelimit"] = ", ".join(
-                f'"{b.name}";r={math.floor(s.left)};t={math.ceil(max(0.0, b.rate.burst - s.left) / b.rate.per_s)}'
-                for b, s in stood
-            )
-        await send(message)
-
-    return tell
+    headers = MutableHeaders(scope=message)
+    headers["ratelimit-policy"] = ", ".join(
+        f'"{b.name}";q={b.rate.burst:.0f};w={math.ceil(b.rate.burst / b.rate.per_s)}' for b, _ in stood
+    )
+    headers["ratelimit"] = ", ".join(
+        f'"{b.name}";r={math.floor(s.left)};t={math.ceil(max(0.0, b.rate.burst - s.left) / b.rate.per_s)}'
+        for b, s in stood
+    )
