@@ -42,6 +42,7 @@ _STYLES = {"holds": "green", "expired": "yellow", "revoked": "red"}
 @click.option("--role", "roles", multiple=True, metavar="ROLE", help="viewer, operator, approver, admin; repeatable.")
 @click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="A right besides, as runs:read; repeatable.")
 @click.option("--tenant", metavar="T", default="default", help="Whose data it opens.")
+@click.option("--project", "projects", multiple=True, metavar="P", help="Runs of this project alone; repeatable.")
 @click.option("--name", metavar="NAME", default="", help="What it is for.")
 @click.option("--expires-days", metavar="D", type=click.FloatRange(min=0, min_open=True, max=36_500), help="How long.")
 @click.option("--env", metavar="ENV", default="live", help="Stands in the key: live, test ...")
@@ -87,12 +88,12 @@ def revoke(session: Session, key: str) -> int:
     return session.execute(_revoke(session, key))
 
 
-async def _create(session: Session, *, expires_days: float | None, **options: Any) -> int:
+async def _create(session: Session, *, expires_days: float | None, projects: tuple[str, ...], **options: Any) -> int:
     from datetime import timedelta
 
     expires_at = None if expires_days is None else session.now() + timedelta(days=expires_days)
     async with _keys(session) as (app, found):
-        issued = await found.create(expires_at=expires_at, created_by=ACTOR, **options)
+        issued = await found.create(expires_at=expires_at, projects=projects or None, created_by=ACTOR, **options)
         await _note(app, "created", issued.key)
     return _show(session, issued)
 
@@ -134,7 +135,7 @@ async def _list(session: Session, tenant: str | None) -> int:
         (
             key.id,
             (key.standing(now), _STYLES[key.standing(now)]),
-            key.tenant,
+            key.tenant if key.projects is None else f"{key.tenant}/{','.join(key.projects)}",
             ", ".join((*key.roles, *key.scopes)),
             "never" if key.last_used_at is None else ago(key.last_used_at, now),
             "" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}",
@@ -158,8 +159,8 @@ def _show(session: Session, issued: Issued) -> int:
 
 def _document(key: ApiKey, now: datetime) -> dict[str, Any]:
     names = (
-        "env", "tenant", "name", "roles", "scopes", "created_at", "created_by", "expires_at", "last_used_at",
-        "rotated_at", "old_until", "revoked_at",
+        "env", "tenant", "name", "roles", "scopes", "projects", "created_at", "created_by", "expires_at",
+        "last_used_at", "rotated_at", "old_until", "revoked_at",
     )  # fmt: skip
     return {"key_id": key.id, "status": key.standing(now), **{name: getattr(key, name) for name in names}}
 

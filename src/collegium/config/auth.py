@@ -37,6 +37,9 @@ class OidcSection(_Section):
     tenant: str | None = Field(
         default=None, min_length=1, description="Tenant of users whose token has none; without one they are refused."
     )
+    projects_claim: str | None = Field(
+        default=None, description="Claim with the projects that users are limited to; unset: all of their tenant."
+    )
     roles_claim: str = Field(default="roles", min_length=1, description="Claim with the user's groups or roles.")
     roles: dict[str, Annotated[list[str], Field(max_length=100)]] = Field(
         default={}, description='Our roles and scopes by theirs: `{ops = ["operator", "approvals:decide"]}`.'

@@ -30,6 +30,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         tenant: Whose data it opens.
         roles: As they were given; what they may do is looked up at each use.
         scopes: Rights beside those of the roles.
+        projects: The projects that it is limited to; None for all of the tenant.
         digest: HMAC of the whole key.
         pepper: Tells which pepper the HMAC was made with.
         old_digest: The HMAC of the key before the last rotation, which holds until ``old_until``.
@@ -42,6 +43,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     roles: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    projects: tuple[str, ...] | None = None
     digest: str
     pepper: str
     created_at: datetime

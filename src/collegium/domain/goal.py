@@ -25,8 +25,8 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         output_schema: JSON Schema the answer's text must satisfy, or None for prose.
         continues: The run this one asks on from.
         is_plan_reviewed: Whether a person approves the plan before it is followed.
-        scopes: What whoever asks may do, sorted: its tools may do no more. None where nothing narrows it: on this machine,
-            and in runs of before.
+        scopes: What whoever asks may do, sorted: its tools may do no more. None where nothing narrows it: on this
+            machine, and in runs of before.
         project: The project of the tenant that it belongs to; empty for none.
     """
 

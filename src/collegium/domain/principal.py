@@ -50,6 +50,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         expires_at: From then on it is nobody any more.
         credential: ``key:<id>`` or ``user:<subject>``: what it showed itself by, and what rates are counted by.
         session: By what the session of the console is kept through which it came; empty for none.
+        projects: The projects of the tenant that it is limited to; None for all of the tenant.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     credential: str = ""
     session: str = ""
+    projects: frozenset[str] | None = None
 
     def may(self, scope: str) -> bool:
         """Whether ``scope`` is among its rights."""
@@ -129,6 +131,17 @@ def check_tenant(tenant: str) -> str:
             tenant=tenant[:60],
         )
     return tenant
+
+
+def check_project(project: str) -> str:
+    """``project``. Raises ``UsageError`` for what cannot be the name of one; it is a name within a tenant."""
+    if _TENANT.match(project) is None:
+        raise UsageError(
+            f"{project[:60]!r} cannot be a project: 1 to 100 letters, digits, dots, dashes and underscores, the first "
+            "of them a letter or a digit",
+            project=project[:60],
+        )
+    return project
 
 
 def scopes_of(roles: Collection[str], scopes: Collection[str] = ()) -> frozenset[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -19,7 +19,7 @@ import msgspec
 
 from collegium.domain.api_key import DEFAULT_ENV, MAX_NAME_CHARS, ApiKey, check_env, is_key_id, new_id, new_text, parse
 from collegium.domain.errors import CollegiumError, Conflict, NotAuthenticated, NotFound, UsageError, WrongState
-from collegium.domain.principal import Principal, check_tenant, scopes_of
+from collegium.domain.principal import Principal, check_project, check_tenant, scopes_of
 from collegium.domain.record import Condition, Record
 from collegium.ports import Clock, Records
 
@@ -75,6 +75,7 @@ class Keys:
         name: str = "",
         roles: Sequence[str] = (),
         scopes: Sequence[str] = (),
+        projects: Collection[str] | None = None,
         expires_at: datetime | None = None,
         env: str = DEFAULT_ENV,
     ) -> Issued:
@@ -83,6 +84,10 @@ class Keys:
         Whether the caller may give such rights away is for the caller's face to judge.
         """
         check_tenant(tenant)
+        if projects is not None and not projects:
+            raise UsageError("a key that is limited to no project could see nothing: name one")
+        for project in projects or ():
+            check_project(project)
         if len(name) > MAX_NAME_CHARS or not name.isprintable():
             raise UsageError(f"the name of a key has at most {MAX_NAME_CHARS} characters, all of them printable")
         if not scopes_of(roles, scopes):
@@ -99,6 +104,7 @@ class Keys:
             name=name,
             roles=tuple(dict.fromkeys(roles)),
             scopes=tuple(dict.fromkeys(scopes)),
+            projects=None if projects is None else tuple(sorted(set(projects))),
             digest=self._digest(text),
             pepper=self._pepper_id,
             created_at=now,
@@ -255,6 +261,7 @@ def principal_of(key: ApiKey, expires_at: datetime | None) -> Principal:
         kind="key",
         expires_at=expires_at,
         credential=f"key:{key.id}",
+        projects=None if key.projects is None else frozenset(key.projects),
     )
 
 

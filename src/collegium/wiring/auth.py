@@ -111,6 +111,7 @@ def _oidc(auth: AuthSection, clock: Clock) -> Oidc | None:
         tenant_claim=wanted.tenant_claim,
         tenant=wanted.tenant,
         roles_claim=wanted.roles_claim,
+        projects_claim=wanted.projects_claim,
         roles=wanted.roles,
         default_roles=wanted.default_roles,
     )

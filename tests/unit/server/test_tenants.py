@@ -1,5 +1,7 @@
 """Two tenants and every endpoint: whatever one of them has is not there for the other.
 
+Nor is it for somebody of the same tenant who is limited to another project: both are strangers here.
+
 The paths are those of the OpenAPI document, so that an endpoint that is added is tried without being named here. Every
 path parameter is filled with every id that the other tenant has.
 """
@@ -28,6 +30,7 @@ from tests.unit.stores.moved import working
 
 MARK = "heliotrope"
 """Stands in everything that the first tenant has, and nowhere else."""
+ALPHA = "alpha"
 NAMES = re.compile(r"{(\w+)}")
 METHODS = ("get", "post", "put", "patch", "delete")
 SHARED = frozenset({"agent", "tool", "model", "kind", "name", "topic", "worker"})
@@ -35,7 +38,7 @@ SHARED = frozenset({"agent", "tool", "model", "kind", "name", "topic", "worker"}
 
 
 class Estate(NamedTuple):
-    """What the first tenant has, and the keys of both."""
+    """What the first tenant has, its key and that of a stranger."""
 
     ids: dict[str, str]
     mine: str
@@ -45,26 +48,35 @@ class Estate(NamedTuple):
     door: Doorkeeper
 
 
+STRANGERS: dict[str, dict[str, Any]] = {
+    "of another tenant": {"tenant": "other"},
+    "of another project": {"tenant": "acme", "projects": ["beta"]},
+}
+strangers = pytest.mark.parametrize("stranger", STRANGERS)
+
+
 @asynccontextmanager
-async def estate(serve: Serve, folder: Path) -> AsyncIterator[Estate]:
+async def estate(serve: Serve, folder: Path, stranger: str = "of another tenant") -> AsyncIterator[Estate]:
     (folder / f"{MARK}.md").write_text(f"# {MARK}\n\nThe owner of {MARK} is Ann.\n")
     plan = Plan(tasks=(Task(id="one", title=MARK, capability="operate", instructions="Do it."),))
     async with team(working()) as app:
         keeper = door(app, SystemClock())
         ids: dict[str, str] = {}
-        run = await app.submit(f"Do {MARK}.", files=[str(folder)], plan=plan, tenant="acme", principal="user:ada")
+        run = await app.submit(
+            f"Do {MARK}.", files=[str(folder)], plan=plan, tenant="acme", principal="user:ada", project=ALPHA
+        )
         await run.result()
         ids["run"] = run.id
-        waiting = await app.submit(f"Ask {MARK}.", plan=plan, is_plan_reviewed=True, tenant="acme")
+        waiting = await app.submit(f"Ask {MARK}.", plan=plan, is_plan_reviewed=True, tenant="acme", project=ALPHA)
         await waiting.result()
         ids["waiting"] = waiting.id
         (question,) = await app.approvals(tenant="acme")
         ids["approval"] = question.approval.id
-        schedule = await app.schedules.add("@daily", f"Do {MARK}.", name=MARK, tenant="acme")
+        schedule = await app.schedules.add("@daily", f"Do {MARK}.", name=MARK, tenant="acme", project=ALPHA)
         ids["schedule"] = schedule.id
         mine = await keeper.keys.create(tenant="acme", roles=["admin"], scopes=[], name=MARK, created_by=f"user:{MARK}")
         ids["key"] = mine.key.id
-        theirs = await keeper.keys.create(tenant="other", roles=["admin"], created_by="test")
+        theirs = await keeper.keys.create(**STRANGERS[stranger], roles=["admin"], created_by="test")
         access = Access(app, await keeper.keys.identify(mine.text), keys=keeper.keys, hub=Hub(app))
         hook = await access.webhooks.create(f"https://{MARK}.example/hook", ["run.finished"])
         ids["hook"] = hook.webhook.id
@@ -143,8 +155,9 @@ async def ask(found: Estate, key: str, method: str, path: str, **more: Any) -> h
         return reply
 
 
-async def test_no_id_of_another_tenant_leads_anywhere(serve: Serve, tmp_path: Path):
-    async with estate(serve, tmp_path) as found:
+@strangers
+async def test_no_id_of_another_tenant_leads_anywhere(serve: Serve, tmp_path: Path, stranger: str):
+    async with estate(serve, tmp_path, stranger) as found:
         tried: list[str] = []
         for method, path, operation in endpoints(found.document):
             names = NAMES.findall(path)
@@ -189,8 +202,9 @@ async def test_every_id_leads_somewhere_for_its_own_tenant(serve: Serve, tmp_pat
             assert any(status < 300 for status in replies), f"give the first tenant something for {path}: {operation}"
 
 
-async def test_no_list_shows_what_another_tenant_has(serve: Serve, tmp_path: Path):
-    async with estate(serve, tmp_path) as found:
+@strangers
+async def test_no_list_shows_what_another_tenant_has(serve: Serve, tmp_path: Path, stranger: str):
+    async with estate(serve, tmp_path, stranger) as found:
         shown = 0
         for method, path, operation in endpoints(found.document):
             if NAMES.findall(path) or path.startswith("/auth") or method != "get":
@@ -206,9 +220,10 @@ async def test_no_list_shows_what_another_tenant_has(serve: Serve, tmp_path: Pat
         assert shown >= 3, "the first tenant sees its own in these lists"
 
 
-async def test_no_id_in_a_body_leads_anywhere(serve: Serve, tmp_path: Path):
+@strangers
+async def test_no_id_in_a_body_leads_anywhere(serve: Serve, tmp_path: Path, stranger: str):
     """Every text of every body, and every parameter of a query, is filled with every id of the other tenant."""
-    async with estate(serve, tmp_path) as found:
+    async with estate(serve, tmp_path, stranger) as found:
         for method, path, operation in endpoints(found.document):
             if NAMES.findall(path) or path.startswith("/auth"):
                 continue

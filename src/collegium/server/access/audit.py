@@ -14,6 +14,7 @@ from collegium.runtime.admin_log import Wanted
 from collegium.runtime.audit import Damage, verify_stores
 from collegium.server.access.deeds import log_of
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,7 @@ class AuditAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
+        self._reach = Reach(app, principal)
 
     async def page(
         self,
@@ -85,6 +87,7 @@ class AuditAccess:
 
     def _tenant(self, is_installation: bool) -> str:
         self._principal.require("audit:read")
+        self._reach.all()
         if not is_installation:
             return self._principal.tenant
         self._principal.require(HOST)

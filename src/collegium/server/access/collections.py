@@ -8,6 +8,7 @@ from collegium.app import Collegium
 from collegium.domain.document import Passage
 from collegium.domain.principal import Principal
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 
 class CollectionDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +31,13 @@ class CollectionAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
+        self._reach = Reach(app, principal)
 
     async def documents(self, run: str, *, after: str | None = None, limit: int = 50) -> Page[CollectionDocument]:
         """Documents by path."""
         self._principal.require("knowledge:read")
         self._principal.require("runs:read")
+        await self._reach.run(run)
         behind = place("documents", after)
         state = await self._app.state(run, tenant=self._principal.tenant)
         left = sorted(
@@ -47,5 +50,6 @@ class CollectionAccess:
         """The best passages for ``query``."""
         self._principal.require("knowledge:read")
         self._principal.require("runs:read")
+        await self._reach.run(run)
         knowledge = await self._app.knowledge(run, tenant=self._principal.tenant)
         return PassagesFound(items=await knowledge.search(query, limit=limit))

@@ -10,11 +10,13 @@ import msgspec
 
 from collegium.app import Collegium
 from collegium.domain.api_key import DEFAULT_ENV, ApiKey
+from collegium.domain.chat import Json
 from collegium.domain.errors import NotAllowed, UsageError
 from collegium.domain.principal import HOST, Principal, scopes_of
 from collegium.runtime.keys import Issued, Keys
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 
 class KeyShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,7 @@ class KeyShown(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     roles: tuple[str, ...]
     scopes: tuple[str, ...]
+    projects: tuple[str, ...] | None
     created_at: datetime
     created_by: str
     expires_at: datetime | None
@@ -47,13 +50,14 @@ class KeyAccess:
     """The keys of the principal's tenant, and with ``host`` those of another one that is named.
 
     Nobody gives away what he has not: a key that is made or rotated has no more rights than whoever does it, and does
-    not outlive the key that it was made with.
+    not outlive the key that it was made with. Whoever is limited to projects sees the keys that have no others.
     """
 
     def __init__(self, app: Collegium, principal: Principal, keys: Keys | None) -> None:
         self._app = app
         self._principal = principal
         self._given = keys
+        self._reach = Reach(app, principal)
 
     async def create(
         self,
@@ -61,6 +65,7 @@ class KeyAccess:
         name: str = "",
         roles: Sequence[str] = (),
         scopes: Sequence[str] = (),
+        projects: Sequence[str] | None = None,
         expires_s: float | None = None,
         env: str = DEFAULT_ENV,
         tenant: str | None = None,
@@ -78,6 +83,7 @@ class KeyAccess:
             name=name,
             roles=roles,
             scopes=scopes,
+            projects=self._reach.narrowest(projects),
             expires_at=expires_at,
             env=env,
         )
@@ -91,17 +97,19 @@ class KeyAccess:
         found = await self._keys.page(
             self._tenant(tenant), after="" if behind is None else str(behind[0]), limit=limit + 1
         )
-        items = [self._shown(key) for key in found[:limit]]
-        return Page(items=items, next=cursor("keys", items[-1].key_id) if len(found) > limit else None)
+        looked = found[:limit]
+        items = [self._shown(key) for key in looked if self._is_seen(key)]
+        return Page(items=items, next=cursor("keys", looked[-1].id) if len(found) > limit else None)
 
     async def show(self, key: str, *, tenant: str | None = None) -> KeyShown:
         """One of them. Raises ``NotFound``."""
         self._principal.require("keys:write")
-        return self._shown(await self._keys.get(key, tenant=self._tenant(tenant)))
+        return self._shown(await self._get(key, self._tenant(tenant)))
 
     async def revoke(self, key: str, *, tenant: str | None = None) -> KeyShown:
         """Lets it open nothing any more, within a second everywhere. Raises ``NotFound``."""
         self._principal.require("keys:write")
+        await self._get(key, self._tenant(tenant))
         revoked = await self._keys.revoke(key, tenant=self._tenant(tenant))
         await self._note("revoked", revoked)
         return self._shown(revoked)
@@ -110,11 +118,21 @@ class KeyAccess:
         """A new secret for it. Raises ``NotFound``; ``NotAllowed`` for a key that may more than the principal."""
         self._principal.require("keys:write")
         of = self._tenant(tenant)
-        before = await self._keys.get(key, tenant=of)
+        before = await self._get(key, of)
         self._check(scopes_of(before.roles, before.scopes), before.expires_at, await self._until())
         rotated = await self._keys.rotate(key, tenant=of, grace_s=grace_s)
         await self._note("rotated", rotated.key)
         return self._issued(rotated)
+
+    async def _get(self, key: str, tenant: str) -> ApiKey:
+        found = await self._keys.get(key, tenant=tenant)
+        if not self._is_seen(found):
+            self._reach.known("key", key)
+        return found
+
+    def _is_seen(self, key: ApiKey) -> bool:
+        """Whether it opens no more projects than the principal has."""
+        return (key.projects is not None and all(map(self._reach.has, key.projects))) or self._reach.projects is None
 
     @property
     def _keys(self) -> Keys:
@@ -147,7 +165,9 @@ class KeyAccess:
             )
 
     async def _note(self, done: str, key: ApiKey) -> None:
-        details = {"name": key.name, "roles": list(key.roles), "scopes": list(key.scopes)}
+        details: Json = {"name": key.name, "roles": list(key.roles), "scopes": list(key.scopes)}
+        if key.projects is not None:
+            details["projects"] = list(key.projects)
         await noted(
             self._app, self._principal, f"keys.{done}", key.id, rule="keys:write", details=details, tenant=key.tenant
         )

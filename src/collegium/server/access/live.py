@@ -11,6 +11,7 @@ from collegium.domain.errors import NotFound, UsageError
 from collegium.domain.event import Event
 from collegium.domain.message import check_topic
 from collegium.domain.principal import HOST, Principal
+from collegium.server.access.reach import Reach
 from collegium.server.live.audience import Audience
 from collegium.server.live.change import Change, Taker
 from collegium.server.live.hub import Hub
@@ -31,6 +32,7 @@ class LiveAccess:
     def __init__(self, hub: Hub, principal: Principal) -> None:
         self._hub = hub
         self._principal = principal
+        self._reach = Reach(hub.app, principal)
 
     @property
     def audience(self) -> Audience:
@@ -82,6 +84,7 @@ class LiveAccess:
         head = await self._hub.app.stores.journal.head(run)
         if head is None or head.tenant != self._principal.tenant:
             raise NotFound(f"there is no run {run}", run=run)
+        await self._reach.run(run)
         return self._hub.follow(head, after, notify)
 
     async def join(self, topic: str, taker: Taker) -> AbstractContextManager[None]:
@@ -90,7 +93,7 @@ class LiveAccess:
         Raises as ``changes`` does.
         """
         await self._check(topic)
-        return self._hub.take(topic, self._principal.tenant, taker)
+        return self._hub.take(topic, self._principal.tenant, taker, projects=self._reach.projects)
 
     async def _check(self, topic: str) -> None:
         if topic == "workers":
@@ -108,6 +111,9 @@ class LiveAccess:
             head = await self._hub.app.stores.journal.head(run)
             if head is None or head.tenant != self._principal.tenant:
                 raise NotFound(f"there is no run {run}", run=run)
+            await self._reach.run(run)
+        else:
+            self._reach.all()
 
 
 def run_of(topic: str) -> str | None:

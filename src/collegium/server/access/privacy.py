@@ -12,6 +12,7 @@ from collegium.domain.errors import UsageError
 from collegium.domain.principal import Principal
 from collegium.runtime.privacy import Erased, Privacy, proof_of
 from collegium.server.access.deeds import noted
+from collegium.server.access.reach import Reach
 
 PrivacyOf = Callable[[Collegium], Privacy]
 _RULE = "privacy:write"
@@ -48,6 +49,7 @@ class PrivacyAccess:
 
     def _privacy(self) -> Privacy:
         self._principal.require(_RULE)
+        Reach(self._app, self._principal).all()
         if self._privacy_of is None:
             raise UsageError("nothing is exported or erased here: use `collegium privacy` on the host")
         return self._privacy_of(self._app)

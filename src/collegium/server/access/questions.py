@@ -17,6 +17,7 @@ from collegium.domain.run import Approval
 from collegium.runtime.inbox import WORDS, YES_NO, Question
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 Status = Literal["open", "answered", "over"]
 
@@ -52,6 +53,7 @@ class QuestionAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
+        self._reach = Reach(app, principal)
 
     async def page(self, *, after: str | None = None, limit: int = 50) -> Page[Question]:
         """Open questions by id, the newest first. Raises ``UsageError`` for a cursor that is none."""
@@ -61,6 +63,8 @@ class QuestionAccess:
             await self._app.approvals(tenant=self._principal.tenant), key=lambda q: q.approval.id, reverse=True
         )
         left = [q for q in found if not behind or q.approval.id < str(behind[0])]
+        if self._reach.projects is not None:
+            left = [q for q in left if await self._reach.has_run(q.run)]
         shown = left[:limit]
         return Page(items=shown, next=cursor("questions", shown[-1].approval.id) if len(left) > limit else None)
 
@@ -69,7 +73,7 @@ class QuestionAccess:
         self._principal.require("runs:read")
         run = run_of(approval)
         missing = NotFound(f"there is no question {approval[:100]}", approval=approval[:100])
-        if run is None:
+        if run is None or not await self._reach.has_run(run):
             raise missing
         try:
             state = await self._app.state(run, tenant=self._principal.tenant)
@@ -84,6 +88,8 @@ class QuestionAccess:
     async def answer(self, approval: str, answer: str, *, reason: str = "", plan: Plan | None = None) -> str:
         """Answers a question, once and for all; the id of the run that asked. See ``Inbox.answer``."""
         self._principal.require("approvals:decide")
+        if (asks := run_of(approval)) is not None and not await self._reach.has_run(asks):
+            raise NotFound(f"there is no question {approval[:100]}", approval=approval[:100])
         run = await self._app.answer(
             approval, answer, principal=self._principal.id, reason=reason, plan=plan, tenant=self._principal.tenant
         )

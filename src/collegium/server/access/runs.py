@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -23,7 +23,11 @@ from collegium.domain.tool import Artifact
 from collegium.domain.usage import Limits
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 from collegium.server.live.snapshots import RunSummary, Snapshot, Snapshots
+
+_CHUNK: Final = 200
+_MOST_CHUNKS: Final = 10
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,15 +44,17 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: Json | None = None
     continues: str | None = None
     tools: tuple[str, ...] = ()
+    project: str = ""
 
 
 class RunAccess:
-    """The runs of the principal's tenant; those of others are not there (``NotFound``)."""
+    """The runs of the principal's tenant and projects; those of others are not there (``NotFound``)."""
 
     def __init__(self, app: Collegium, principal: Principal, snapshots: Snapshots | None = None) -> None:
         self._app = app
         self._principal = principal
         self._snapshots = snapshots or Snapshots(app)
+        self._reach = Reach(app, principal)
 
     @property
     def limits(self) -> Limits:
@@ -63,6 +69,10 @@ class RunAccess:
         self._principal.require("runs:write")
         if wanted.continues is not None:  # its answer and its files are shown to the team
             self._principal.require("runs:read")
+            before = await self._state(wanted.continues)
+            if not wanted.project:
+                wanted = msgspec.structs.replace(wanted, project=before.goal.project)
+        project = self._reach.project(wanted.project)
         if key is not None:
             # Keys are chosen by programs that know nothing of each other.
             key = f"api:{hashlib.sha256(f'{self._principal.id}{chr(0)}{key}'.encode()).hexdigest()}"
@@ -80,35 +90,42 @@ class RunAccess:
             tools=wanted.tools,
             tenant=self._principal.tenant,
             principal=self._principal,
+            project=project,
             idempotency_key=key,
         )
         return run.id
 
     async def page(
-        self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
+        self, *, statuses: Collection[str] = (), project: str | None = None, after: str | None = None, limit: int = 50
     ) -> Page[RunSummary]:
-        """Runs, the newest first. Raises ``UsageError`` for a cursor that is none."""
-        found, following = await self._found(statuses, after, limit)
+        """Runs, the newest first; of one project, a page may be short and still have a next one.
+
+        Raises ``UsageError`` for a cursor that is none.
+        """
+        found, following = await self._found(statuses, after, limit, project)
         return Page(items=[one.summary for one in found], next=following)
 
     async def page_document(
-        self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
+        self, *, statuses: Collection[str] = (), project: str | None = None, after: str | None = None, limit: int = 50
     ) -> bytes:
         """The same as the document that is sent."""
-        found, following = await self._found(statuses, after, limit)
+        found, following = await self._found(statuses, after, limit, project)
         end = b"null" if following is None else msgspec.json.encode(following)
         return b"".join((b'{"items":[', b",".join([one.line for one in found]), b'],"next":', end, b"}"))
 
     async def document(self, run: str) -> tuple[int, bytes]:
         """Number of its last event, and the run's report as it is sent."""
         self._principal.require("runs:read")
+        await self._reach.run(run)
         found = await self._snapshots.one(run, self._principal.tenant)
         return found.seq, found.report or b"null"
 
     async def _found(
-        self, statuses: Collection[str], after: str | None, limit: int
+        self, statuses: Collection[str], after: str | None, limit: int, project: str | None = None
     ) -> tuple[list[Snapshot], str | None]:
         self._principal.require("runs:read")
+        if project is not None or self._reach.projects is not None:
+            return await self._found_of(statuses, after, limit, project)
         behind = place("runs", after)
         query = HeadQuery(
             tenant=self._principal.tenant,
@@ -122,16 +139,38 @@ class RunAccess:
         found = [await self._snapshots.of(head) for head in shown]
         return found, cursor("runs", shown[-1].run) if len(heads) > limit else None
 
+    async def _found_of(
+        self, statuses: Collection[str], after: str | None, limit: int, project: str | None
+    ) -> tuple[list[Snapshot], str | None]:
+        """The same of one project, or of those that are reached; so many of others are passed over in one request."""
+        behind, tenant = place("runs", after), self._principal.tenant
+        last, found = None if behind is None else str(behind[0]), list[Snapshot]()
+        for _ in range(_MOST_CHUNKS):
+            query = HeadQuery(
+                tenant=tenant, statuses=frozenset(statuses) or None, after=last, limit=_CHUNK, may_lag=True
+            )
+            heads = await self._app.runs(query)
+            for head in heads:
+                one = await self._snapshots.of(head)
+                if self._reach.has(one.project) and project in (None, one.project):
+                    if len(found) == limit:
+                        return found, cursor("runs", str(last))
+                    found.append(one)
+                last = head.run
+            if len(heads) < _CHUNK:
+                return found, None
+        return found, cursor("runs", str(last))
+
     async def state(self, run: str) -> RunState:
         """A run as it is stored."""
         self._principal.require("runs:read")
-        return await self._app.state(run, tenant=self._principal.tenant)
+        return await self._state(run)
 
     async def states(
-        self, *, statuses: Collection[str] = (), after: str | None = None, limit: int = 50
+        self, *, statuses: Collection[str] = (), project: str | None = None, after: str | None = None, limit: int = 50
     ) -> Page[RunState]:
         """Runs as they are stored, in the order and with the cursors of ``page``; pruned ones are left out."""
-        found, following = await self._found(statuses, after, limit)
+        found, following = await self._found(statuses, after, limit, project)
         readable = [one.summary.run_id for one in found if one.report is not None]
         return Page(items=[await self._state(run) for run in readable], next=following)
 
@@ -151,11 +190,13 @@ class RunAccess:
     async def events_document(self, run: str, *, after: int = 0, limit: int = 200) -> bytes:
         """The same as the document that is sent."""
         self._principal.require("runs:read")
+        await self._reach.run(run)
         return await self._snapshots.events(run, self._principal.tenant, after, limit)
 
     async def cancel(self, run: str, *, reason: str = "") -> RunState:
         """Asks for its end; the run as it stands then."""
         self._principal.require("runs:write")
+        await self._reach.run(run)
         await self._app.cancel(run, reason=reason, principal=self._principal.id, tenant=self._principal.tenant)
         await noted(self._app, self._principal, "runs.cancelled", run, rule="runs:write", reason=reason)
         return await self._state(run)
@@ -173,6 +214,8 @@ class RunAccess:
         tenant = self._principal.tenant
         if outcome is not None:
             self._principal.require("approvals:decide")
+        await self._reach.run(run)
+        if outcome is not None:
             await self._app.inbox.settle(run, outcome, principal=self._principal.id, tenant=tenant, reason=reason)
             details: Json = {"outcome": outcome}
             await noted(
@@ -197,6 +240,7 @@ class RunAccess:
         self._principal.require("runs:write")
         if effects == "allow":
             self._principal.require("approvals:decide")
+        await self._reach.run(run)
         made = await self._app.fork(
             run, at=at, model=model, plan=plan, effects=effects, tenant=self._principal.tenant,
             principal=self._principal,
@@ -210,6 +254,7 @@ class RunAccess:
     async def say(self, run: str, text: str) -> RunState:
         """Adds to what is wanted of a run that goes on."""
         self._principal.require("runs:write")
+        await self._reach.run(run)
         return await self._app.inbox.say(run, text, principal=self._principal.id, tenant=self._principal.tenant)
 
     async def feedback(self, run: str, *, is_good: bool, note: str = "") -> None:
@@ -240,4 +285,5 @@ class RunAccess:
         raise NotFound(f"{run} has written no file {path[:200]!r}", run=run, path=path[:200])
 
     async def _state(self, run: str) -> RunState:
+        await self._reach.run(run)
         return await self._app.state(run, tenant=self._principal.tenant)

@@ -18,6 +18,7 @@ from collegium.domain.usage import Limits
 from collegium.runtime.cron import Cron
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 
 class NewSchedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class NewSchedule(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None = None
     priority: int = 2
     tools: tuple[str, ...] = ()
+    project: str = ""
 
 
 class ScheduleShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class ScheduleShown(msgspec.Struct, frozen=True, kw_only=True):
     jitter_s: float
     goal: str
     model: str
+    project: str
     added_at: datetime
     added_by: str
     failures: int
@@ -68,10 +71,12 @@ class ScheduleAccess:
         self._schedules = app.schedules
         self._principal = principal
         self._tenant = principal.tenant
+        self._reach = Reach(app, principal)
 
     async def add(self, wanted: NewSchedule) -> ScheduleShown:
         """Keeps it; raises as ``Schedules.add`` does."""
         self._principal.require("runs:write")
+        wanted = msgspec.structs.replace(wanted, project=self._reach.project(wanted.project))
         made = await self._schedules.add(
             **msgspec.structs.asdict(wanted), tenant=self._tenant, principal=self._principal
         )
@@ -84,18 +89,19 @@ class ScheduleAccess:
         behind = place("schedules", after)
         start = str(behind[0]) if behind else ""
         found = await self._schedules.all(tenant=self._tenant, after=start, limit=limit + 1)
-        items = [await self._shown(one) for one in found[:limit]]
-        return Page(items=items, next=cursor("schedules", items[-1].schedule_id) if len(found) > limit else None)
+        every = [await self._shown(one) for one in found[:limit]]
+        following = cursor("schedules", every[-1].schedule_id) if len(found) > limit else None
+        return Page(items=[one for one in every if self._reach.has(one.project)], next=following)
 
     async def show(self, schedule: str) -> ScheduleShown:
         """The schedule."""
         self._principal.require("runs:read")
-        return await self._shown(await self._schedules.get(schedule, tenant=self._tenant))
+        return await self._shown(await self._get(schedule))
 
     async def pause(self, schedule: str, *, reason: str = "", if_match: str | None = None) -> ScheduleShown:
         """Lets it rest. Raises ``Changed`` when it is another than ``if_match`` says."""
         self._principal.require("runs:write")
-        await self._schedules.get(schedule, tenant=self._tenant)
+        await self._get(schedule)
 
         def rest(found: Schedule) -> Schedule | None:
             check(found, if_match)
@@ -108,7 +114,7 @@ class ScheduleAccess:
     async def resume(self, schedule: str, *, if_match: str | None = None) -> ScheduleShown:
         """Lets it go on with its next time. Raises ``Changed`` as ``pause`` does."""
         self._principal.require("runs:write")
-        await self._schedules.get(schedule, tenant=self._tenant)
+        await self._get(schedule)
 
         def go_on(found: Schedule) -> Schedule | None:
             check(found, if_match)
@@ -121,9 +127,15 @@ class ScheduleAccess:
     async def remove(self, schedule: str, *, if_match: str | None = None) -> None:
         """Removes it; its runs stay. Raises ``Changed`` as ``pause`` does."""
         self._principal.require("runs:write")
-        check(await self._schedules.get(schedule, tenant=self._tenant), if_match)
+        check(await self._get(schedule), if_match)
         await self._schedules.remove(schedule, tenant=self._tenant)
         await self._note("removed", schedule)
+
+    async def _get(self, schedule: str) -> Schedule:
+        found = await self._schedules.get(schedule, tenant=self._tenant)
+        if not self._reach.has((await self._schedules.goal(found)).project):
+            self._reach.known("schedule", schedule)
+        return found
 
     async def _shown(self, found: Schedule) -> ScheduleShown:
         goal = await self._schedules.goal(found)
@@ -140,6 +152,7 @@ class ScheduleAccess:
             jitter_s=found.jitter_s,
             goal=goal.text,
             model=goal.model,
+            project=goal.project,
             added_at=found.added_at,
             added_by=found.added_by,
             failures=found.failures,

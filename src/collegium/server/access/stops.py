@@ -12,6 +12,7 @@ from collegium.domain.principal import HOST, Principal
 from collegium.runtime.stops import Kind, Switch
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 _SCOPE = "stops:write"
 
@@ -41,6 +42,7 @@ class StopAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
+        self._reach = Reach(app, principal)
 
     async def page(self, *, after: str | None = None, limit: int = 50) -> Page[StopShown]:
         """What is stopped, by kind and name."""
@@ -76,12 +78,15 @@ class StopAccess:
         """Raises ``NotAllowed`` and ``NotFound`` for what is not the principal's to stop."""
         self._principal.require(_SCOPE)
         if kind == "run":
+            await self._reach.run(name)
             await self._app.state(name, tenant=self._principal.tenant)
         elif kind == "tenant":
+            self._reach.all()
             if name != self._principal.tenant and not self._principal.may(HOST):
                 raise NotAllowed(f"{self._principal.id} may stop its own tenant alone", scope=HOST)
         else:
             self._principal.require(HOST)
+            self._reach.all()
             known = self._app.pins.present
             if f"{kind}:{name}" not in known:
                 raise NotFound(f"there is no {kind} {name[:100]!r}", name=name[:100])
@@ -91,7 +96,8 @@ class StopAccess:
             return switch.name == self._principal.tenant or self._principal.may(HOST)
         if switch.kind == "run":
             head = await self._app.stores.journal.head(switch.name)
-            return head is not None and head.tenant == self._principal.tenant
+            is_ours = head is not None and head.tenant == self._principal.tenant
+            return is_ours and await self._reach.has_run(switch.name)
         return True
 
 

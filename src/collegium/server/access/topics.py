@@ -19,6 +19,7 @@ from collegium.domain.message import Letter, Message, check_topic
 from collegium.domain.principal import HOST, Principal
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 RESERVED: Final = ("tasks.", "control.", "views.", "answers.", "replies.", "runs.", "agents.", "~")
 """Beginnings of the topics that processes and agents keep for themselves: nobody publishes there by the API."""
@@ -81,11 +82,13 @@ class TopicAccess:
         self._bus = app.stores.bus
         self._principal = principal
         self._tenant = principal.tenant
+        self._reach = Reach(app, principal)
 
     async def page(self, *, after: str | None = None, limit: int = 50) -> Page[TopicShown]:
         """All topics of the installation by name: their names are those of all tenants, so it needs ``host``."""
         self._principal.require("topics:read")
         self._principal.require(HOST)
+        self._reach.all()
         behind = place("topics", after)
         names = await self._bus.topics(str(behind[0]) if behind else "", limit + 1)
         items = [TopicShown(topic=name, waiting=await self._bus.depth([name])) for name in names[:limit]]
@@ -102,6 +105,7 @@ class TopicAccess:
     ) -> Published:
         """Publishes a message. Raises ``NotAllowed`` for a topic that is not for everybody, ``TopicFull``."""
         self._principal.require("topics:write")
+        self._reach.all()
         check_topic(topic)
         if topic.startswith(RESERVED) or topic.endswith(".events"):
             raise NotAllowed(f"nobody publishes on {topic} by the API: take a name of your own, as orders.new")
@@ -180,6 +184,9 @@ class TopicAccess:
             head = await self._app.stores.journal.head(run)
             if head is None or head.tenant != self._tenant:
                 raise NotFound(f"there is no run {run}", run=run)
+            await self._reach.run(run)
+        else:
+            self._reach.all()
 
     def _kept(self, id: str) -> str:  # noqa: A002
         """The id on the bus; no id that may be given has a ``~``, nor has a tenant."""

@@ -12,6 +12,7 @@ from collegium.domain.principal import Principal
 from collegium.domain.usage import Allotment, Usage
 from collegium.runtime.accounts import Account, Book, Period, Scope
 from collegium.server.access.page import MOST, cursor, place
+from collegium.server.access.reach import Reach
 
 _PAGE = 1_000
 
@@ -60,10 +61,12 @@ class UsageAccess:
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
+        self._reach = Reach(app, principal)
 
     async def accounts(self, *, user: str | None = None, agent: str | None = None) -> UsageShown:
         """Accounts of today and of this month (UTC)."""
         self._principal.require("usage:read")
+        self._reach.all()
         tenant = self._principal.tenant
         wanted: list[tuple[Scope, str]] = [("tenant", tenant)]
         wanted += [("user", user)] if user else []
@@ -78,7 +81,7 @@ class UsageAccess:
         return UsageShown(accounts=tuple([await self._shown(one) for one in found]))
 
     async def runs(self, *, after: str | None = None, limit: int = 50) -> RunUsages:
-        """What runs used, the newest first."""
+        """What runs used, the newest first; a page may be short and still have a next one."""
         self._principal.require("usage:read")
         self._principal.require("runs:read")
         behind = place("usage", after)
@@ -89,12 +92,14 @@ class UsageAccess:
         items: list[RunUsage] = []
         for head in heads[:limit]:
             state = await self._app.state(head.run, tenant=self._principal.tenant)
+            if not self._reach.has(state.goal.project):
+                continue
             items.append(
                 RunUsage(
                     run_id=head.run, principal=state.goal.principal, submitted_at=state.submitted_at, usage=state.usage
                 )
             )
-        following = cursor("usage", items[-1].run_id) if len(heads) > limit else None
+        following = cursor("usage", heads[limit - 1].run) if len(heads) > limit else None
         return RunUsages(items=tuple(items), sum=sum((i.usage for i in items), Usage()), next=following)
 
     async def _shown(self, account: Account) -> AccountShown:

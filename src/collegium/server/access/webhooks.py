@@ -13,6 +13,7 @@ from collegium.domain.webhook import TYPES, Delivery, DeliveryStatus, Webhook
 from collegium.runtime.webhooks import Webhooks
 from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
+from collegium.server.access.reach import Reach
 
 _SCOPE = "webhooks:write"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,17 +54,22 @@ class DeliveryShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebhookAccess:
-    """The webhooks of the principal's tenant; those of others are not there (``NotFound``)."""
+    """The webhooks of the principal's tenant; those of others are not there (``NotFound``).
+
+    They are told of all its runs, so that whoever is limited to projects has none.
+    """
 
     def __init__(self, app: Collegium, principal: Principal) -> None:
         self._app = app
         self._principal = principal
         self._tenant = principal.tenant
+        self._reach = Reach(app, principal)
         self._hooks = Webhooks(app.stores.records, now=app.now, ids=app.ids)
 
     async def create(self, url: str, types: Sequence[str]) -> WebhookSecret:
         """A new webhook, which is told of what happens from now on."""
         self._principal.require(_SCOPE)
+        self._reach.all()
         hook = await self._hooks.add(url, types, tenant=self._tenant, principal=self._principal.id)
         await self._note("created", hook.id, url=_host(url))
         return _with_secret(hook)
@@ -71,6 +77,7 @@ class WebhookAccess:
     async def page(self, *, after: str | None = None, limit: int = 50) -> Page[WebhookShown]:
         """Webhooks, the oldest first."""
         self._principal.require(_SCOPE)
+        self._reach.all()
         behind = place("webhooks", after)
         found = await self._hooks.all(
             tenant=self._tenant, after="" if behind is None else str(behind[0]), limit=limit + 1
@@ -81,11 +88,13 @@ class WebhookAccess:
     async def show(self, hook: str) -> WebhookShown:
         """The webhook."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         return _shown(await self._hooks.get(hook, tenant=self._tenant))
 
     async def rotate(self, hook: str) -> WebhookSecret:
         """Gives it a new secret; for a day, messages are signed with the one before too."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         made = await self._hooks.rotate(hook, tenant=self._tenant)
         await self._note("rotated", hook)
         return _with_secret(made)
@@ -93,6 +102,7 @@ class WebhookAccess:
     async def enable(self, hook: str) -> WebhookShown:
         """Lets one go on that was disabled."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         made = await self._hooks.enable(hook, tenant=self._tenant)
         await self._note("enabled", hook)
         return _shown(made)
@@ -100,12 +110,14 @@ class WebhookAccess:
     async def remove(self, hook: str) -> None:
         """Removes it, and the messages that wait for it."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         await self._hooks.remove(hook, tenant=self._tenant)
         await self._note("removed", hook)
 
     async def test(self, hook: str) -> DeliveryShown:
         """Puts a message on its way that says nothing; ``deliveries`` tells what came of it."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         return _delivery(await self._hooks.test(hook, tenant=self._tenant))
 
     async def deliveries(
@@ -113,6 +125,7 @@ class WebhookAccess:
     ) -> Page[DeliveryShown]:
         """Messages to a webhook, the oldest first; ``dead`` are those that were given up."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         await self._hooks.get(hook, tenant=self._tenant)
         behind = place("deliveries", after)
         found = await self._hooks.deliveries(
@@ -128,6 +141,7 @@ class WebhookAccess:
     async def redeliver(self, hook: str, message: str) -> DeliveryShown:
         """Sends a message again, under the same id."""
         self._principal.require(_SCOPE)
+        self._reach.known("webhook", hook)
         made = await self._hooks.redeliver(hook, message, tenant=self._tenant)
         await self._note("redelivered", hook, message=message)
         return _delivery(made)

@@ -43,6 +43,7 @@ class OidcPolicy(NamedTuple):
         roles_claim: Claim with the user's roles there.
         roles: Roles and scopes here by theirs.
         default_roles: Roles and scopes of every user.
+        projects_claim: Claim with the projects that the user is limited to; None: all of the tenant.
     """
 
     issuer: str
@@ -55,6 +56,7 @@ class OidcPolicy(NamedTuple):
     roles_claim: str = "roles"
     roles: Mapping[str, Sequence[str]] = {}
     default_roles: Sequence[str] = ()
+    projects_claim: str | None = None
 
 
 class _Registry(JWSRegistry):
@@ -143,6 +145,7 @@ class Oidc:
             kind="user",
             expires_at=datetime.fromtimestamp(min(_number(claims, "exp", 0.0) + policy.leeway_s, _LATEST_S), UTC),
             credential=f"user:{subject}",
+            projects=None if policy.projects_claim is None else _projects(_claim(claims, policy.projects_claim)),
         )
 
     def _check(self, claims: Mapping[str, Any], audience: str) -> None:
@@ -163,6 +166,12 @@ def rights(names: Sequence[str]) -> frozenset[str]:
     """The scopes of roles and scopes together. Raises ``UsageError`` for a name that is neither."""
     roles = [name for name in names if name in ROLES]
     return scopes_of(roles, [name for name in names if name not in ROLES])
+
+
+def _projects(claim: object) -> frozenset[str]:
+    """The projects that a claim names: a list, or words. Without any the user reaches nothing, rather than all."""
+    named = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    return frozenset(name for name in named if isinstance(name, str))
 
 
 def _header(token: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from collegium.domain.errors import CollegiumError, NotFound, StoreError
 from collegium.domain.head import LIVE, Head, HeadQuery
 from collegium.domain.message import Message
 from collegium.server.live.change import Change, OpenQuestion, Posting, RunChange, Taker, Token, Told
+from collegium.server.live.snapshots import Snapshots
+
+Projects = frozenset[str] | None
 
 LOOK_S: Final = 1.0
 """So often a list is read without any hint."""
@@ -127,13 +130,28 @@ class Listing(Feed):
         """The list as it is now, by key."""
 
 
+class Part:
+    """The runs of some projects, or all of them; ``projects`` is None then."""
+
+    def __init__(self, snapshots: Snapshots, projects: Projects) -> None:
+        self._snapshots = snapshots
+        self._projects = projects
+
+    async def of(self, heads: Mapping[str, Head]) -> dict[str, Head]:
+        """Those of ``heads`` whose run is one of them."""
+        if self._projects is None:
+            return dict(heads)
+        return {r: h for r, h in heads.items() if (await self._snapshots.of(h)).project in self._projects}
+
+
 class RunsFeed(Listing):
     """The runs of a tenant: all that have not ended, and the newest of the others."""
 
     tells_gone = False
 
-    def __init__(self, app: Collegium, tenant: str) -> None:
+    def __init__(self, app: Collegium, tenant: str, part: Part) -> None:
         super().__init__("runs")
+        self._part = part
         self._app = app
         self._tenant = tenant
 
@@ -147,7 +165,7 @@ class RunsFeed(Listing):
                 heads[run] = head
         return {
             run: RunChange(run_id=run, status=head.status, seq=head.seq)
-            for run, head in heads.items()
+            for run, head in (await self._part.of(heads)).items()
             if run.startswith("run_")
         }
 
@@ -155,15 +173,16 @@ class RunsFeed(Listing):
 class QuestionsFeed(Listing):
     """The open questions of a tenant; only runs are looked into in which something was decided."""
 
-    def __init__(self, app: Collegium, tenant: str) -> None:
+    def __init__(self, app: Collegium, tenant: str, part: Part) -> None:
         super().__init__("approvals")
+        self._part = part
         self._app = app
         self._tenant = tenant
         self._read: dict[str, tuple[int, dict[str, OpenQuestion]]] = {}
 
     async def items(self) -> Mapping[str, OpenQuestion]:
         """The questions by their ids."""
-        heads = await live_heads(self._app, self._tenant)
+        heads = await self._part.of(await live_heads(self._app, self._tenant))
         read: dict[str, tuple[int, dict[str, OpenQuestion]]] = {}
         for run, head in heads.items():
             if head.status not in _ASKING:

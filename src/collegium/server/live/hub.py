@@ -15,7 +15,7 @@ from collegium.runtime.hints import hear
 from collegium.runtime.wishes import COUNTS_S, wish
 from collegium.server.live.audience import Audience
 from collegium.server.live.change import Taker
-from collegium.server.live.feed import Feed, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
+from collegium.server.live.feed import Feed, Part, Projects, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
 from collegium.server.live.snapshots import Snapshots
 from collegium.server.live.watch import Follower, Watch
 
@@ -39,7 +39,7 @@ class Hub:
     def __init__(self, app: Collegium) -> None:
         self.app = app
         self._watches: dict[str, Watch] = {}
-        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._feeds: dict[tuple[str, str, Projects], Feed] = {}
         self._hearing: asyncio.Task[None] | None = None
         self._wishing: asyncio.Task[None] | None = None
         self._wishes_anew = asyncio.Event()
@@ -73,12 +73,15 @@ class Hub:
                 self._end(watch)
 
     @contextmanager
-    def take(self, topic: str, tenant: str, taker: Taker) -> Iterator[None]:
-        """Offers ``taker`` what ``tenant`` is to see of a list or topic, as long as the block lasts."""
-        place = (topic, tenant)
+    def take(self, topic: str, tenant: str, taker: Taker, *, projects: Projects = None) -> Iterator[None]:
+        """Offers ``taker`` what ``tenant`` is to see of a list or topic, as long as the block lasts.
+
+        Of lists of runs and questions, only those of ``projects``; None is all of them.
+        """
+        place = (topic, tenant, projects)
         feed = self._feeds.get(place)
         if feed is None:
-            feed = self._feeds[place] = self._feed(topic, tenant)
+            feed = self._feeds[place] = self._feed(topic, tenant, projects)
             self._listen()
             if isinstance(feed, TokensFeed):
                 self._wishes_anew.set()
@@ -101,11 +104,11 @@ class Hub:
         self._rest()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    def _feed(self, topic: str, tenant: str) -> Feed:
+    def _feed(self, topic: str, tenant: str, projects: Projects) -> Feed:
         if topic == "runs":
-            return RunsFeed(self.app, tenant)
+            return RunsFeed(self.app, tenant, Part(self.snapshots, projects))
         if topic == "approvals":
-            return QuestionsFeed(self.app, tenant)
+            return QuestionsFeed(self.app, tenant, Part(self.snapshots, projects))
         if topic == "workers":
             return WorkersFeed(self.app)
         if topic.endswith(".deltas"):

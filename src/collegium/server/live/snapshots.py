@@ -38,6 +38,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     cost_usd: float
     is_pruned: bool = False
+    project: str = ""
 
 
 class Snapshot(NamedTuple):
@@ -50,6 +51,7 @@ class Snapshot(NamedTuple):
         summary: As lists show it.
         line: The same, encoded.
         report: Its report, encoded; None of a run that cannot be read or was pruned.
+        project: What it belongs to; None where that cannot be known any more.
     """
 
     seq: int
@@ -58,6 +60,7 @@ class Snapshot(NamedTuple):
     summary: RunSummary
     line: bytes
     report: bytes | None
+    project: str | None = None
 
 
 class _Page(NamedTuple):
@@ -128,8 +131,9 @@ class Snapshots:
             return Snapshot(head.seq, head.tenant, now, summary, _ENCODER.encode(summary), None)
         summary = _summary(state, now)
         return Snapshot(
-            head.seq, head.tenant, now, summary, _ENCODER.encode(summary), _ENCODER.encode(report(state, now))
-        )
+            head.seq, head.tenant, now, summary, _ENCODER.encode(summary), _ENCODER.encode(report(state, now)),
+            state.goal.project,
+        )  # fmt: skip
 
     async def _remains(self, head: Head) -> RunSummary:
         """What is to be told of a run that was pruned, or that this version cannot read."""
@@ -165,4 +169,5 @@ def _summary(state: RunState, now: datetime) -> RunSummary:
         finished_at=state.finished_at,
         seconds=round((end - state.submitted_at).total_seconds(), 3),
         cost_usd=float(state.usage.cost_usd),
+        project=state.goal.project,
     )

@@ -30,6 +30,10 @@ class NewKey(BaseModel):
     name: Annotated[str, Field(max_length=MAX_NAME_CHARS, examples=["nightly import"])] = ""
     roles: Annotated[Names, Field(examples=[["operator"]])] = []
     scopes: Names = []
+    projects: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100)]] | None,
+        Field(min_length=1, max_length=100, description="Projects it is limited to; left out: as the caller is."),
+    ] = None
     expires_s: Annotated[float | None, Field(gt=0, le=3_153_600_000, description="Seconds from now.")] = None
     env: Annotated[str, Field(min_length=1, max_length=16, pattern="^[a-z0-9]+$")] = DEFAULT_ENV
     tenant: Annotated[TenantName | None, Field(description="Another tenant: needs `host`.")] = None

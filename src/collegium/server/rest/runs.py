@@ -53,6 +53,11 @@ PlanGiven = Annotated[
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200, min_length=1)]
 
 
+Project = Annotated[
+    str, Field(max_length=100, description="A part of the tenant; left out: the caller's only one, else none.")
+]
+
+
 class RunAccepted(msgspec.Struct, frozen=True, kw_only=True):
     """A run that was accepted: it is never lost from now on."""
 
@@ -101,6 +106,7 @@ class NewRun(BaseModel):
         list[Annotated[str, Field(min_length=1, max_length=200)]],
         Field(max_length=100, description="Tools that every agent of the run may use beside its own."),
     ] = []
+    project: Project = ""
 
     async def submission(self, caller: Access) -> Submission:
         """It as the caller hands it on. Raises ``UsageError``."""
@@ -118,6 +124,7 @@ class NewRun(BaseModel):
             output_schema=self.output_schema,
             continues=self.continues,
             tools=tuple(self.tools),
+            project=self.project,
         )
 
 
@@ -134,8 +141,9 @@ async def submit(wanted: NewRun, caller: Caller, idempotency_key: Key = None) ->
 async def _page(request: Request) -> Response:
     asked = request.query_params
     page = await access(request).runs.page_document(
-        statuses=several(asked, "status"), after=optional(asked, "after"), limit=number(asked, "limit", 50, most=MOST)
-    )
+        statuses=several(asked, "status"), project=optional(asked, "project"), after=optional(asked, "after"),
+        limit=number(asked, "limit", 50, most=MOST),
+    )  # fmt: skip
     return encoded(page)
 
 
@@ -166,6 +174,7 @@ LEAN: Final = (
             "summary": "List runs, the newest first",
             "parameters": [
                 {"name": "status", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+                {"name": "project", "in": "query", "schema": {"type": "string"}},
                 {"name": "after", "in": "query", "schema": {"type": "string"}},
                 {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MOST}},
             ],

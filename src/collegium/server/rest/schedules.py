@@ -16,7 +16,7 @@ from collegium.server.access.schedules import NewSchedule, ScheduleShown
 from collegium.server.caller import Caller
 from collegium.server.rest.answer import answer, gives, gives_page
 from collegium.server.rest.openapi import Lean
-from collegium.server.rest.runs import RunLimits
+from collegium.server.rest.runs import Project, RunLimits
 
 ROUTER: Final = APIRouter(prefix="/v1/schedules", tags=["schedules"])
 Id = Annotated[str, Path(min_length=1, max_length=100)]
@@ -42,6 +42,7 @@ class ScheduleWanted(BaseModel):
     limits: RunLimits | None = None
     priority: Literal["urgent", "high", "normal", "low"] = "normal"
     tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=100)] = []
+    project: Project = ""
 
 
 class Rest(BaseModel):
@@ -57,7 +58,9 @@ async def add_schedule(wanted: ScheduleWanted, caller: Caller) -> Response:
     caller.principal.require("runs:write")
     made = await caller.schedules.add(
         NewSchedule(
-            **wanted.model_dump(include={"cron", "goal", "tz", "name", "missed", "overlap", "jitter_s", "model"}),
+            **wanted.model_dump(
+                include={"cron", "goal", "tz", "name", "missed", "overlap", "jitter_s", "model", "project"}
+            ),
             files=await caller.uploads.files(wanted.files),
             limits=None if wanted.limits is None else wanted.limits.over(caller.runs.limits),
             priority=PRIORITIES[wanted.priority],
