@@ -59,7 +59,7 @@ docs: setup ## Check links and run the snippets of the docs.
 
 lock: $(BIN)/python ## Resolve requirements/*.txt anew from pyproject.toml.
 	$(BIN)/python $(PIP) install --quiet "$(UV)"
-	$(call compile,lock,--extra local --extra client --extra server --extra protocols --extra encryption --extra postgres --extra redis --extra openai --extra anthropic --extra google --group dev)
+	$(call compile,lock,--extra local --extra client --extra server --extra protocols --extra encryption --extra sqlcipher --extra postgres --extra redis --extra openai --extra anthropic --extra google --group dev)
 	$(call compile,all,--extra all --constraint requirements/lock.txt)
 	$(call compile,bench,--extra local --extra server --extra postgres --extra redis --extra openai --group bench --constraint requirements/lock.txt)
 

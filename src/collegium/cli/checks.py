@@ -77,6 +77,7 @@ async def store(session: Session, settings: Settings) -> Check:
     """Whether the store opens, and is whole."""
     from collegium.cli.past import tombstone_of
     from collegium.config import shown_url
+    from collegium.wiring.file_keys import store_damage
 
     scheme, path = _sqlite_path(settings.store)
     place = str(path) if scheme == "sqlite" else shown_url(settings.store)
@@ -94,7 +95,7 @@ async def store(session: Session, settings: Settings) -> Check:
     except CollegiumError as error:
         act = "start it" if error.retryable else "restore it from a backup"
         return Check("store", "fail", error.message, f"{act}, or choose another with --store")
-    problem = await asyncio.to_thread(_quick_check, path) if scheme == "sqlite" else ""
+    problem = await asyncio.to_thread(store_damage, settings, path) if scheme == "sqlite" else ""
     if problem:
         return Check("store", "fail", f"{path} is damaged: {problem}", "restore it from a backup")
     runs = "100 runs or more" if len(newest) >= 100 else count(len(newest), "run")
@@ -190,18 +191,6 @@ def _version(distribution: str) -> str:
 def _sqlite() -> Any:
     # The interpreter's own part is looked at, not used as a store: that is for adapters alone.
     return import_module("sqlite3")
-
-
-def _quick_check(path: Path) -> str:
-    """What SQLite finds wrong with the file; empty where nothing is."""
-    connection = _sqlite().connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    try:
-        rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
-    except _sqlite().DatabaseError as error:
-        return str(error)
-    finally:
-        connection.close()
-    return "" if rows == ["ok"] else "; ".join(rows)
 
 
 async def _answers(url: str) -> bool:

@@ -27,6 +27,11 @@ class EncryptionSection(BaseModel):
         default=[], description="Keys that older data keys may be encrypted with, until `collegium rotate-kek` is done."
     )
     previous_kek_variables: list[str] = Field(default=[], description="The same, in environment variables.")
+    sqlcipher: bool = Field(
+        default=False,
+        description="Encrypt SQLite files as a whole too, with SQLCipher: ids, times, indexes, messages, the search "
+        "index. Needs the extra `[sqlcipher]`; a store that is there is moved, see docs/how-to/encryption.md.",
+    )
     refresh_s: float = Field(
         default=5.0, ge=0.05, le=3_600, description="How soon a process knows of keys that were added or destroyed."
     )
@@ -43,4 +48,6 @@ class EncryptionSection(BaseModel):
             raise ValueError(f"give one of {', '.join(given)}: the others belong into previous_kek_files")
         if not given and (self.previous_kek_files or self.previous_kek_variables):
             raise ValueError("there are previous keys and none for now: give kek_file, kek_variable or kms")
+        if self.sqlcipher and not given:
+            raise ValueError("sqlcipher needs a key that guards those of files: give kek_file, kek_variable or kms")
         return self

@@ -32,7 +32,6 @@ from collegium.adapters.models.pull import pull
 from collegium.adapters.models.registry import ModelRegistry, ModelSettings
 from collegium.adapters.models.retrying import RetryPolicy
 from collegium.adapters.scorers.lexical import LexicalScorer
-from collegium.adapters.sqlite.cache import SqliteCache
 from collegium.adapters.sqlite.index import SqliteIndex
 from collegium.adapters.tools.workspace import FolderWorkspaces
 from collegium.agents.roster import Roster, builtin_agents, builtin_prompt, parse
@@ -63,7 +62,8 @@ from collegium.telemetry import Meter, teach_logs
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import Tool
 from collegium.tools.toolbox import Toolbox
-from collegium.wiring.stores import open_stores
+from collegium.wiring.file_keys import key_for_scratch
+from collegium.wiring.stores import file_cache, open_stores
 
 PullProgress = Callable[[int, int | None], None]
 """``(bytes so far, bytes in all or None)`` while a model is fetched."""
@@ -206,14 +206,14 @@ async def replay_export(
             agents=tuple(Roster((*builtin_agents(), *_declared(settings), *agents))),
             tools=(*builtin_tools(), *tools),
             scorer=LexicalScorer(),
-            index=SqliteIndex(index),
+            index=SqliteIndex(index, key_for_scratch(settings, shared)),
             embedder=_embedder(),
             is_pinned=is_pinned,
         )
 
+    shared = settings.data_dir / "index.db"
     with TemporaryDirectory(prefix="collegium-replay-") as folder:
         alone = await once(Path(folder) / "index.db")
-    shared = settings.data_dir / "index.db"
     if alone.is_same or not shared.is_file():
         return alone
     among = await once(shared)
@@ -331,7 +331,7 @@ def _send_off(settings: Settings, command: Sequence[str] | None, model: str, han
 
 def _models(settings: Settings, clock: Clock, on_pull: PullProgress | None, stores: Stores) -> ModelRegistry:
     wanted = settings.models
-    cache = (stores.cache or SqliteCache(settings.data_dir / "cache.db", clock)) if wanted.cache else None
+    cache = (stores.cache or file_cache(settings, clock)) if wanted.cache else None
     return ModelRegistry(
         environ=os.environ,
         data_dir=settings.data_dir,
@@ -371,8 +371,9 @@ def _rooms(
 
 
 def _library(settings: Settings, stores: Stores, embedder: Embedder | None) -> Library:
+    path = settings.data_dir / "index.db"
     return Library(
-        SqliteIndex(settings.data_dir / "index.db"),
+        SqliteIndex(path, key_for_scratch(settings, path)),
         embedder,
         extractor=FileExtractor(max_bytes=settings.inputs.max_file_bytes),
         blobs=stores.blobs,

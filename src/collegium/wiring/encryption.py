@@ -13,7 +13,9 @@ from collegium.adapters.rows import Entropy
 from collegium.adapters.sealed import DATA_KEY
 from collegium.config import Settings
 from collegium.domain.errors import MissingExtra, UsageError
-from collegium.ports import KeyEncryption, KeyShelf, Records, Sealer
+from collegium.ports import KeyShelf, Records, Sealer
+from collegium.wiring.file_keys import key_as_is, rewrap_file_keys
+from collegium.wiring.keks import present_kek, previous_keks
 from collegium.wiring.migrate import urls_of
 from collegium.wiring.urls import is_postgres, sqlite_path
 
@@ -42,16 +44,12 @@ def key_ring(settings: Settings, *, url: str | None = None, entropy: Entropy = o
         raise UsageError("nothing is encrypted: set [encryption] kek_file, kek_variable or kms first")
     if find_spec("cryptography") is None:
         raise MissingExtra("encryption needs the extra [encryption]: pip install 'collegium[encryption]'")
-    from collegium.adapters.encryption.kek_environment import kek_from_environment
-    from collegium.adapters.encryption.kek_file import kek_from_file
     from collegium.adapters.encryption.keys import KeyRing
 
-    previous: list[KeyEncryption] = [kek_from_file(path) for path in wanted.previous_kek_files]
-    previous += [kek_from_environment(name, os.environ) for name in wanted.previous_kek_variables]
     ring = KeyRing(
-        _kek(settings),
-        _shelf(url or settings.store),
-        previous=previous,
+        present_kek(settings),
+        _shelf(settings, url or settings.store),
+        previous=previous_keks(settings),
         entropy=entropy,
         refresh_s=wanted.refresh_s,
     )
@@ -77,18 +75,21 @@ def rotate_data_keys(settings: Settings, tenant: str | None, progress: Progress)
 
     with ExitStack() as stack:
         ring = stack.enter_context(key_ring(settings))
-        stores = [_rows(url) for url in urls_of(settings)]
+        stores = [_rows(settings, url) for url in urls_of(settings)]
         for store in stores:
             stack.callback(store.close)
         return Rotation(ring, stores).run(tenant, progress)
 
 
 def rewrap_data_keys(settings: Settings) -> int:
-    """Wraps all data keys with the configured key; how many were not. Blocks. Raises ``UsageError``, ``StoreError``."""
+    """Wraps all data keys and the keys of files with the configured key; how many were not. Blocks.
+
+    Raises ``UsageError``, ``StoreError``.
+    """
     from collegium.adapters.encryption.rotation import rewrap
 
     with key_ring(settings) as ring:
-        return rewrap(ring)
+        return rewrap(ring) + rewrap_file_keys(settings, urls_of(settings))
 
 
 def destroy_data_keys(settings: Settings, tenant: str) -> int:
@@ -97,7 +98,7 @@ def destroy_data_keys(settings: Settings, tenant: str) -> int:
 
     with ExitStack() as stack:
         ring = stack.enter_context(key_ring(settings))
-        stores = [_rows(url) for url in urls_of(settings)]
+        stores = [_rows(settings, url) for url in urls_of(settings)]
         for store in stores:
             stack.callback(store.close)
         if plain := plain_rows(stores, tenant):
@@ -110,34 +111,23 @@ def destroy_data_keys(settings: Settings, tenant: str) -> int:
         return shred(ring, tenant)
 
 
-def _kek(settings: Settings) -> KeyEncryption:
-    from collegium.adapters.encryption.kek_environment import kek_from_environment
-    from collegium.adapters.encryption.kek_file import kek_from_file
-    from collegium.adapters.encryption.kms import kek_from_plugin
-
-    wanted = settings.encryption
-    if wanted.kek_file is not None:
-        return kek_from_file(wanted.kek_file)
-    if wanted.kek_variable is not None:
-        return kek_from_environment(wanted.kek_variable, os.environ)
-    return kek_from_plugin(str(wanted.kms), wanted.kms_options)
-
-
-def _shelf(url: str) -> KeyShelf:
+def _shelf(settings: Settings, url: str) -> KeyShelf:
     if is_postgres(url):
         from collegium.adapters.postgres.key_shelf import PostgresKeyShelf
 
         return PostgresKeyShelf(url)
     from collegium.adapters.sqlite.key_shelf import SqliteKeyShelf
 
-    return SqliteKeyShelf(sqlite_path(url))
+    path = sqlite_path(url)
+    return SqliteKeyShelf(path, key_as_is(settings, path))
 
 
-def _rows(url: str) -> Rows:
+def _rows(settings: Settings, url: str) -> Rows:
     if is_postgres(url):
         from collegium.adapters.postgres.reseal import PostgresRows
 
         return PostgresRows(url)
     from collegium.adapters.sqlite.reseal import SqliteRows
 
-    return SqliteRows(sqlite_path(url))
+    path = sqlite_path(url)
+    return SqliteRows(path, key_as_is(settings, path))

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from collegium.config import Settings
+from collegium.wiring.file_keys import key_for_store
 from collegium.wiring.urls import is_postgres, sqlite_path
 
 
@@ -34,7 +35,7 @@ async def migrate(settings: Settings, *, is_dry: bool) -> tuple[Migrated, ...]:
     Raises:
         StoreError: one of them cannot be reached or changed; those before it are done, and doing it again is harmless.
     """
-    return tuple([await _migrate(url, is_dry=is_dry) for url in urls_of(settings)])
+    return tuple([await _migrate(settings, url, is_dry=is_dry) for url in urls_of(settings)])
 
 
 def urls_of(settings: Settings) -> tuple[str, ...]:
@@ -47,15 +48,16 @@ def roles_script() -> str:
     return resources.files("collegium.adapters.postgres").joinpath("roles.sql").read_text(encoding="utf-8")
 
 
-async def _migrate(url: str, *, is_dry: bool) -> Migrated:
+async def _migrate(settings: Settings, url: str, *, is_dry: bool) -> Migrated:
     if not is_postgres(url):
         from collegium.adapters.sqlite import store as sqlite
         from collegium.adapters.sqlite.upgrade import SCHEMA
 
         path = sqlite_path(url)
-        found = sqlite.version_of(path)
+        key = key_for_store(settings, path)
+        found = sqlite.version_of(path, key)
         if not is_dry:
-            await sqlite.open_store(path).aclose()
+            await sqlite.open_store(path, key=key).aclose()
         steps = tuple(f"version {n}" for n in range(found + 1, SCHEMA + 1))
         return Migrated(str(path), found, SCHEMA, steps[-1:] if found == 0 else steps)
     from collegium.adapters.postgres import upgrade

@@ -16,12 +16,14 @@ from collegium.adapters.presence import FilePresence
 from collegium.adapters.record_directory import RecordDirectory
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.bus import SqliteBus
+from collegium.adapters.sqlite.cache import SqliteCache
 from collegium.adapters.stand_in_bus import StandInBus
 from collegium.app import Scope, Stores
 from collegium.config import Settings, shown_url
 from collegium.domain.errors import MissingExtra, StoreError
 from collegium.ports import Bus, Cache, Clock, Directory, Quota, Sealer
 from collegium.wiring.encryption import check_plain, sealer_of
+from collegium.wiring.file_keys import key_for_scratch, key_for_store
 from collegium.wiring.shards import Spread, Store, spread
 from collegium.wiring.urls import is_postgres, sqlite_path
 
@@ -86,6 +88,7 @@ async def _sqlite(opening: Opening) -> Stores:
         cache=_cache(opening, shared),
         directory=shared.directory or FileDirectory(settings.data_dir / "workers", clock),
         commits=held.commits,
+        version=(lambda: None) if held.parts else store.journal.version,
     )
 
 
@@ -136,12 +139,14 @@ async def _open_postgres(opening: Opening, url: str) -> PostgresStore:
 def _open_sqlite(opening: Opening, url: str) -> SqliteStore:
     from collegium.adapters.sqlite.store import open_store
 
+    path = sqlite_path(url)
     return open_store(
-        sqlite_path(url),
+        path,
         clock=opening.clock,
         chain_key=opening.chain_key,
         entropy=opening.entropy,
         sealer=opening.sealer,
+        key=key_for_store(opening.settings, path),
     )
 
 
@@ -150,10 +155,14 @@ def _cache(opening: Opening, shared: Shared) -> Cache | None:
     if not opening.sealer.is_on or not opening.settings.models.cache:
         return shared.cache
     from collegium.adapters.encryption.cache import SealedCache
-    from collegium.adapters.sqlite.cache import SqliteCache
 
-    cache = shared.cache or SqliteCache(opening.settings.data_dir / "cache.db", opening.clock)
-    return SealedCache(cache, opening.sealer)
+    return SealedCache(shared.cache or file_cache(opening.settings, opening.clock), opening.sealer)
+
+
+def file_cache(settings: Settings, clock: Clock) -> Cache:
+    """The cache in the data folder. Raises ``StoreError``."""
+    path = settings.data_dir / "cache.db"
+    return SqliteCache(path, clock, key=key_for_scratch(settings, path))
 
 
 async def _spread(opening: Opening, catalogue: Store) -> Spread:
@@ -228,7 +237,8 @@ def _local_bus(opening: Opening) -> Bus:
     if opening.scope == "own":
         return MemoryBus(opening.clock, rules)
     try:
-        bus = SqliteBus(settings.data_dir / "bus.db", opening.clock, rules=rules)
+        path = settings.data_dir / "bus.db"
+        bus = SqliteBus(path, opening.clock, rules=rules, key=key_for_scratch(settings, path))
     except StoreError:
         if opening.scope == "all":
             raise

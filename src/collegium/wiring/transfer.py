@@ -44,6 +44,7 @@ from collegium.ports import Archive, Journal, Presence
 from collegium.runtime.audit import Damage, verify_all
 from collegium.wiring import chain_key
 from collegium.wiring.encryption import sealer_of
+from collegium.wiring.file_keys import key_as_is
 from collegium.wiring.stores import is_postgres, sqlite_path
 
 NOT_MOVED: Final = {
@@ -137,7 +138,7 @@ def place_of(url: str) -> str:
 
 @asynccontextmanager
 async def _source(settings: Settings, url: str) -> AsyncIterator[End]:
-    async with _end(url, is_source=True) as end:
+    async with _end(settings, url, is_source=True) as end:
         meta = await end.meta()
         wanted = _schema(url)
         if meta.get("schema") != str(wanted):
@@ -149,15 +150,15 @@ async def _source(settings: Settings, url: str) -> AsyncIterator[End]:
         require_whole(meta, end.place)
         await _require_at_rest(settings, url, end)
         if url in {shard.url for shard in settings.postgres.shards}:  # its workers show themselves in the catalogue
-            async with _end(settings.store, is_source=True) as catalogue:
+            async with _end(settings, settings.store, is_source=True) as catalogue:
                 await _require_at_rest(settings, settings.store, catalogue)
         yield end
 
 
 @asynccontextmanager
 async def _target(settings: Settings, url: str) -> AsyncIterator[Filling]:
-    await _make(url)
-    async with _end(url, is_source=False) as end:
+    await _make(settings, url)
+    async with _end(settings, url, is_source=False) as end:
         await _require_at_rest(settings, url, end)
         yield end
 
@@ -168,42 +169,44 @@ async def _check_target(settings: Settings, url: str) -> None:
         path = sqlite_path(url)
         if not path.exists():
             return
-        sqlite.version_of(path)
+        sqlite.version_of(path, key_as_is(settings, path))
     else:
         from collegium.adapters.postgres.upgrade import migrate
 
         plan = await migrate(url, entropy=os.urandom, is_dry=True)
         if plan.found == 0:
             return
-    async with _end(url, is_source=True) as end:
+    async with _end(settings, url, is_source=True) as end:
         await _require_at_rest(settings, url, end)
         if MARK not in await end.meta():
             await _require_empty(end)
 
 
 @asynccontextmanager
-async def _end(url: str, *, is_source: bool) -> AsyncIterator[Filling]:
+async def _end(settings: Settings, url: str, *, is_source: bool) -> AsyncIterator[Filling]:
     end: Filling
     if is_postgres(url):
         from collegium.adapters.postgres.transfer import open_end
 
         end = await open_end(url, is_source=is_source)
     else:
-        end = SqliteEnd(sqlite_path(url), is_source=is_source)
+        path = sqlite_path(url)
+        end = SqliteEnd(path, key_as_is(settings, path), is_source=is_source)
     try:
         yield end
     finally:
         await end.aclose()
 
 
-async def _make(url: str) -> None:
+async def _make(settings: Settings, url: str) -> None:
     """Makes the tables of the target, where there are none."""
     if is_postgres(url):
         from collegium.adapters.postgres.store import open_store
 
         await (await open_store(url, may_upgrade=True, is_filling=True)).aclose()
     else:
-        await sqlite.open_store(sqlite_path(url), is_filling=True).aclose()
+        path = sqlite_path(url)
+        await sqlite.open_store(path, key=key_as_is(settings, path), is_filling=True).aclose()
 
 
 def _schema(url: str) -> int:
@@ -348,7 +351,8 @@ async def _opened(settings: Settings, url: str) -> AsyncIterator[tuple[Journal, 
             finally:
                 await store.aclose()
         else:
-            file = sqlite.open_store(sqlite_path(url), chain_key=key, is_filling=True, sealer=sealer)
+            path = sqlite_path(url)
+            file = sqlite.open_store(path, chain_key=key, is_filling=True, sealer=sealer, key=key_as_is(settings, path))
             try:
                 yield file.journal, file.archive
             finally:

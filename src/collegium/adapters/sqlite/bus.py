@@ -12,6 +12,7 @@ from pathlib import Path
 
 from collegium.adapters.bus_rules import DEFAULT_RULES, BusRules, encoded
 from collegium.adapters.doorbells import Doorbells
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite import bus_statements as sql
 from collegium.adapters.sqlite import bus_work as work
@@ -41,7 +42,13 @@ class SqliteBus:
     """
 
     def __init__(
-        self, path: Path, clock: Clock, *, rules: BusRules = DEFAULT_RULES, entropy: Entropy = os.urandom
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        rules: BusRules = DEFAULT_RULES,
+        entropy: Entropy = os.urandom,
+        key: FileKey | None = None,
     ) -> None:
         self._clock = clock
         self._rules = rules
@@ -49,7 +56,7 @@ class SqliteBus:
         self._claims = 0
         self._signals = TopicSignals(clock)
         self._bells = Doorbells(path.with_name(path.name + ".waiting"), self._name)
-        self._file = ScratchFile(path, sql.SCHEMA, version=sql.VERSION, page_bytes=_PAGE_BYTES)
+        self._file = ScratchFile(path, sql.SCHEMA, version=sql.VERSION, page_bytes=_PAGE_BYTES, key=key)
         self._groups: set[tuple[str, str]] = set()
         self._published: dict[str, int] = {}
         self._swept = 0

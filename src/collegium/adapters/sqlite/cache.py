@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.sqlite.scratch import ScratchFile
 from collegium.ports import Clock
 
@@ -41,15 +42,18 @@ class SqliteCache:
         path: The file; made anew when it is damaged.
         clock: Tells when a value is too old; its time of day, as other processes share the file.
         limit_bytes: Cap on the sum of all values; a larger value is not kept at all.
+        key: The file's key, where it is encrypted as a whole.
 
     Raises:
         StoreError: the file cannot be opened or made.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, limit_bytes: int = 256 * 1024 * 1024) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, *, limit_bytes: int = 256 * 1024 * 1024, key: FileKey | None = None
+    ) -> None:
         self._clock = clock
         self._limit_bytes = limit_bytes
-        self._file = ScratchFile(path, _SCHEMA, version=_VERSION)
+        self._file = ScratchFile(path, _SCHEMA, version=_VERSION, key=key)
 
     async def get(self, key: str) -> bytes | None:
         """The bytes, or None when absent or expired. Raises ``StoreError``."""

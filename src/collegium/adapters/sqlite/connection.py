@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from collegium.adapters.encryption.file_key import FileKey, key_place
+from collegium.adapters.sqlite.driver import open_file
 from collegium.domain.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR})
@@ -16,16 +18,18 @@ _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PR
 _NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE})
 
 
-def connect(path: Path, *, synchronous: str, busy_timeout_s: float, page_bytes: int = 4_096) -> sqlite3.Connection:
+def connect(
+    path: Path, key: FileKey | None = None, *, synchronous: str, busy_timeout_s: float, page_bytes: int = 4_096
+) -> sqlite3.Connection:
     """A connection in WAL mode that leaves transactions to its user and may be passed between threads.
 
-    ``page_bytes`` is for a file that is new.
+    ``page_bytes`` is for a file that is new and in plain: encrypted ones have pages of 4,096 bytes, since everybody who
+    opens one has to know it before he can read what it says of itself.
     """
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=busy_timeout_s
-    )
+    connection = open_file(path, key, timeout_s=busy_timeout_s)
     try:
-        connection.execute(f"PRAGMA page_size={page_bytes}")
+        if key is None:
+            connection.execute(f"PRAGMA page_size={page_bytes}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
     except BaseException:
@@ -55,11 +59,20 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if primary in _BUSY:
         return StoreUnavailable(f"{path} is locked by another process; try again in a moment", **fields)
+    if primary == sqlite3.SQLITE_NOTADB and key_place(path).exists():
+        return StoreCorrupt(_not_its_key(path), **fields)
     if primary in _CORRUPT:
         return StoreCorrupt(
             f"{path} is damaged or no store of collegium ({error}): restore it from a backup, or move it away", **fields
         )
     return StoreUnavailable(f"{path} cannot be used: {error}; check its disk, then try again", **fields)
+
+
+def _not_its_key(path: Path) -> str:
+    return (
+        f"{path} does not open with the key in {key_place(path)}: one of them is of another store, or damaged. Restore "
+        "both from the same backup, or move them both away"
+    )
 
 
 def insert_rows(connection: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]], tail: str = "") -> None:

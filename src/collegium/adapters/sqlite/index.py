@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from collegium.adapters.encryption.file_key import FileKey, key_place
+from collegium.adapters.sqlite.driver import open_file
+from collegium.adapters.sqlite.scratch import only_one
 from collegium.adapters.sqlite.vectors import VectorCache, to_blob
 from collegium.domain.document import Chunk, Passage
 from collegium.domain.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreUnavailable
@@ -31,6 +35,7 @@ _CANDIDATES: Final = 4
 _BATCH: Final = 500
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Chunk)
+_log = logging.getLogger(__name__)
 
 
 class SqliteIndex:
@@ -43,10 +48,12 @@ class SqliteIndex:
 
     Args:
         path: The file; it and its folder are made on first use.
+        key: Its key, where it is encrypted as a whole; a file that it does not open is made anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: FileKey | None = None) -> None:
         self._path = path
+        self._key = key
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._vectors = VectorCache()
@@ -120,16 +127,32 @@ class SqliteIndex:
         with self._lock:
             try:
                 if self._db is None:
-                    self._db = _open(self._path)
+                    self._db = _open(self._path, self._key)
                 with self._db:
                     return work(self._db)
             except (sqlite3.Error, OSError) as error:
                 raise _store_error(self._path, error) from error
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, key: FileKey | None) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    try:
+        return _opened(path, key)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_NOTADB or not (key or key_place(path).exists()):
+            raise
+    with only_one(path):
+        try:
+            return _opened(path, key)  # somebody else was quicker
+        except sqlite3.DatabaseError as error:
+            _log.warning("%s does not open with the present key (%s) and is made anew", path, error)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return _opened(path, key)
+
+
+def _opened(path: Path, key: FileKey | None) -> sqlite3.Connection:
+    db = open_file(path, key, timeout_s=30, isolation_level="DEFERRED")
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 
 from collegium.adapters.admission import Append, prepare
 from collegium.adapters.encryption.plain import PLAIN
@@ -86,6 +87,14 @@ class SqliteJournal:
         """The head row of ``run`` or None."""
         row = self._reader.near(lambda c: c.execute(HEAD, (run,)).fetchone())
         return None if row is None else _head(row)
+
+    def version(self) -> int:
+        """A number that is another one as soon as any process has committed anything to the file.
+
+        Source: SQLite's documentation, PRAGMA data_version; the connection asked only ever reads.
+        """
+        version: int = self._reader.near(lambda c: c.execute("PRAGMA data_version").fetchone()[0])
+        return version
 
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads by index, oldest wake-up (with ``due_before``) or newest run first.
@@ -213,7 +222,9 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
     return f"{union([select] * len(statuses))} ORDER BY 1 DESC LIMIT ?", [*all_values, query.limit]
 
 
+@lru_cache(4_096)
 def _head(row: tuple[object, ...]) -> Head:
+    """The head in ``row``; lists that are looked at again and again have the same ones in them."""
     return to_head(str(row[0]), HeadRow(*row[1:]))  # type: ignore[arg-type] # as SQLite gives them
 
 

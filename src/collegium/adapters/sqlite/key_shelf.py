@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.sealed import DATA_KEY
 from collegium.adapters.sqlite.connection import connect, store_error
 
@@ -26,8 +27,9 @@ _DROP_SEALED = "DELETE FROM records WHERE tenant = ? AND key_version > 0"
 class SqliteKeyShelf:
     """Implements ``KeyShelf``. The file and its tables exist."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: FileKey | None = None) -> None:
         self._path = path
+        self._key = key
         self._lock = threading.Lock()
         self._open: sqlite3.Connection | None = None
 
@@ -83,7 +85,7 @@ class SqliteKeyShelf:
         with self._lock:
             try:
                 if self._open is None:
-                    self._open = connect(self._path, synchronous="FULL", busy_timeout_s=10.0)
+                    self._open = connect(self._path, self._key, synchronous="FULL", busy_timeout_s=10.0)
                 yield self._open
             except sqlite3.Error as error:
                 raise store_error(error, self._path) from error

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.sqlite.connection import connect, store_error
 from collegium.domain.errors import StoreUnavailable
 
@@ -23,8 +24,9 @@ _THREADS = 2
 class Reader:
     """Runs reads on a store file whose tables exist."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: FileKey | None = None) -> None:
         self._path = path
+        self._key = key
         self._near = self._open()
         self._far = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"reader of {path.name}")
         self._local = threading.local()
@@ -59,7 +61,7 @@ class Reader:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            connection = connect(self._path, synchronous="FULL", busy_timeout_s=5.0)
+            connection = connect(self._path, self._key, synchronous="FULL", busy_timeout_s=5.0)
             connection.execute("PRAGMA query_only=1")
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.encryption.rotation import Change, Place
 from collegium.adapters.sqlite.connection import connect, store_error
 
@@ -41,10 +42,10 @@ _REPLACE: Final = {
 class SqliteRows:
     """Implements ``Rows``. The file and its tables exist."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: FileKey | None = None) -> None:
         self._path = path
         try:
-            self._connection = connect(path, synchronous="FULL", busy_timeout_s=30.0)
+            self._connection = connect(path, key, synchronous="FULL", busy_timeout_s=30.0)
         except sqlite3.Error as error:
             raise store_error(error, path) from error
 

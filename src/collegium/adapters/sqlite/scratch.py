@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.sqlite.connection import connect, store_error
 from collegium.domain.errors import StoreCorrupt, StoreReadOnly
 
@@ -33,18 +34,28 @@ class ScratchFile:
         schema: Statements that make the tables.
         version: Number of the schema; a file of another version is made anew.
         page_bytes: Size of its pages: what is written for each change, however small.
+        key: The file's key, where it is encrypted as a whole; a file that it does not open is made anew.
 
     Raises:
         StoreError: the file cannot be opened or made.
     """
 
-    def __init__(self, path: Path, schema: Sequence[str], *, version: int, page_bytes: int = 4_096) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: Sequence[str],
+        *,
+        version: int,
+        page_bytes: int = 4_096,
+        key: FileKey | None = None,
+    ) -> None:
         self.path = path
         self.generation = 0
         """Grows whenever the file is another one: what was remembered of its content is void."""
         self._schema = schema
         self._version = version
         self._page_bytes = page_bytes
+        self._key = key
         self._lock = threading.Lock()
         self._inode = 0
         try:
@@ -112,7 +123,7 @@ class ScratchFile:
 
     def _open(self, *, unwanted: int | None = None) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         try:
-            with _only_one(self.path):
+            with only_one(self.path):
                 if unwanted is not None and self.path.exists() and self.path.stat().st_ino == unwanted:
                     self._remove()
                 try:
@@ -123,8 +134,8 @@ class ScratchFile:
                     _log.warning("%s is damaged (%s) and made anew", self.path, error)
                     self._remove()
                     self._prepare()
-                near = connect(self.path, synchronous="OFF", busy_timeout_s=0)
-                far = connect(self.path, synchronous="OFF", busy_timeout_s=_BUSY_TIMEOUT_S)
+                near = connect(self.path, self._key, synchronous="OFF", busy_timeout_s=0)
+                far = connect(self.path, self._key, synchronous="OFF", busy_timeout_s=_BUSY_TIMEOUT_S)
                 self._inode = self.path.stat().st_ino
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
@@ -133,7 +144,13 @@ class ScratchFile:
 
     def _prepare(self) -> None:
         """Makes the tables; raises when the file is damaged or of another version."""
-        connection = connect(self.path, synchronous="OFF", busy_timeout_s=_BUSY_TIMEOUT_S, page_bytes=self._page_bytes)
+        connection = connect(
+            self.path,
+            self._key,
+            synchronous="OFF",
+            busy_timeout_s=_BUSY_TIMEOUT_S,
+            page_bytes=self._page_bytes,
+        )
         try:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -174,7 +191,7 @@ def _in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Conn
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> Iterator[None]:
     """Holds a lock file, so that two processes do not replace the same file."""
     try:
         lock = path.with_name(path.name + ".lock").open("w")

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.encryption.plain import PLAIN
 from collegium.adapters.folders import make_folder
 from collegium.adapters.rows import Entropy
 from collegium.adapters.sqlite.archive import SqliteArchive
 from collegium.adapters.sqlite.blobs import BlobPart, SqliteBlobs
 from collegium.adapters.sqlite.connection import connect, store_error
+from collegium.adapters.sqlite.driver import open_file
 from collegium.adapters.sqlite.journal import SqliteJournal
 from collegium.adapters.sqlite.journal_part import JournalPart
 from collegium.adapters.sqlite.reader import Reader
@@ -53,11 +55,12 @@ class SqliteStore:
         chain_key: bytes,
         entropy: Entropy,
         sealer: Sealer = PLAIN,
+        key: FileKey | None = None,
     ) -> None:
         self.path = path
         self.meta = meta
         self.writer = writer
-        self._reader = Reader(path)
+        self._reader = Reader(path, key)
         blobs = BlobPart(sealer)
         events = JournalPart(blobs, clock=clock, chain_key=chain_key, entropy=entropy, sealer=sealer)
         writer.join(events)
@@ -93,6 +96,7 @@ def open_store(
     quick_s: float = QUICK_S,
     is_filling: bool = False,
     sealer: Sealer = PLAIN,
+    key: FileKey | None = None,
 ) -> SqliteStore:
     """Opens the store at ``path``, made if it is missing, its folder too.
 
@@ -106,6 +110,7 @@ def open_store(
         quick_s: As long as commits take no longer, the event loop may do them itself; 0 for never.
         is_filling: Whether this is the transfer that fills it, which others have to wait for.
         sealer: Encrypts what is stored.
+        key: The file's key, where it is encrypted as a whole.
 
     Raises:
         StoreCorrupt: the file is damaged, no store, or made by a newer version of collegium.
@@ -114,8 +119,8 @@ def open_store(
         StoreUnavailable: it is locked, or its disk fails.
     """
     _make_folder(path)
-    meta = _prepared(path, entropy=entropy, busy_timeout_s=busy_timeout_s, is_filling=is_filling)
-    writer = Writer(path, linger_s=linger_s, busy_timeout_s=busy_timeout_s, quick_s=quick_s)
+    meta = _prepared(path, key, entropy=entropy, busy_timeout_s=busy_timeout_s, is_filling=is_filling)
+    writer = Writer(path, key, linger_s=linger_s, busy_timeout_s=busy_timeout_s, quick_s=quick_s)
     try:
         return SqliteStore(
             path,
@@ -125,24 +130,38 @@ def open_store(
             chain_key=chain_key,
             entropy=entropy,
             sealer=sealer,
+            key=key,
         )
     except StoreError:
         writer.close()
         raise
 
 
-def version_of(path: Path) -> int:
+def version_of(path: Path, key: FileKey | None = None) -> int:
     """The version of the tables at ``path``, 0 where there is no store; nothing is changed. Raises ``StoreError``."""
     if not path.exists():
         return 0
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = open_file(path, key, timeout_s=5.0, is_read_only=True)
         try:
             return 0 if _meta(connection, path) is None else _schema(connection)
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise store_error(error, path) from error
+
+
+def damage_in(path: Path, key: FileKey | None = None) -> str:
+    """What SQLite finds wrong with the file; empty where nothing is."""
+    try:
+        connection = open_file(path, key, timeout_s=5.0, is_read_only=True)
+        try:
+            rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return str(error)
+    return "" if rows == ["ok"] else "; ".join(rows)
 
 
 def _make_folder(path: Path) -> None:
@@ -158,9 +177,11 @@ def _make_folder(path: Path) -> None:
             raise StoreReadOnly(f"{place} may not be written: a store needs its file and its folder", path=str(path))
 
 
-def _prepared(path: Path, *, entropy: Entropy, busy_timeout_s: float, is_filling: bool) -> StoreMeta:
+def _prepared(
+    path: Path, key: FileKey | None, *, entropy: Entropy, busy_timeout_s: float, is_filling: bool
+) -> StoreMeta:
     try:
-        connection = connect(path, synchronous="FULL", busy_timeout_s=busy_timeout_s)
+        connection = connect(path, key, synchronous="FULL", busy_timeout_s=busy_timeout_s)
     except sqlite3.Error as error:
         raise store_error(error, path) from error
     try:

@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.presence import held_in
 from collegium.adapters.sqlite.connection import connect, insert_rows, store_error
+from collegium.adapters.sqlite.driver import open_file
 from collegium.adapters.transfer import (
     BLOBS,
     EVENTS,
@@ -48,6 +49,7 @@ class SqliteEnd:
 
     Args:
         path: The file; its tables are there.
+        key: Its key, where it is encrypted as a whole.
         is_source: Open it for reading alone.
 
     Raises:
@@ -55,13 +57,17 @@ class SqliteEnd:
         StoreError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, is_source: bool) -> None:
+    def __init__(self, path: Path, key: FileKey | None = None, *, is_source: bool) -> None:
         if not path.is_file():
             raise UsageError(f"there is no store {path}", path=str(path))
         self.place = str(path)
         self._path = path
         try:
-            self._connection = _read_only(path) if is_source else connect(path, synchronous="FULL", busy_timeout_s=5.0)
+            self._connection = (
+                open_file(path, key, timeout_s=5.0, is_read_only=True)
+                if is_source
+                else connect(path, key, synchronous="FULL", busy_timeout_s=5.0)
+            )
         except sqlite3.Error as error:
             raise store_error(error, path) from error
 
@@ -178,11 +184,6 @@ class SqliteEnd:
             return await asyncio.to_thread(act, self._connection)
         except sqlite3.Error as error:
             raise store_error(error, self._path) from error
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    url = f"file:{quote(str(path.absolute()))}?mode=ro"
-    return sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
 
 
 def _replace(connection: sqlite3.Connection, table: Table, rows: Sequence[Row], gone: Sequence[Key]) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.sqlite.connection import connect, store_error
 from collegium.adapters.sqlite.standing import Standing
 from collegium.domain.errors import CollegiumError, StoreError, StoreUnavailable
@@ -87,6 +88,7 @@ class Writer:
 
     Args:
         path: The store file; its tables exist.
+        key: Its key, where it is encrypted as a whole.
         linger_s: How long an item that nobody waits for may wait for company.
         busy_timeout_s: How long to wait for another process that is writing.
         synchronous: SQLite's word for when to fsync; ``FULL`` at every commit.
@@ -97,6 +99,7 @@ class Writer:
     def __init__(
         self,
         path: Path,
+        key: FileKey | None = None,
         *,
         linger_s: float = 0.01,
         busy_timeout_s: float = 5.0,
@@ -105,6 +108,7 @@ class Writer:
     ) -> None:
         self.stats = WriterStats()
         self._path = path
+        self._key = key
         self._linger_s = linger_s
         self._busy_timeout_s = busy_timeout_s
         self._synchronous = synchronous
@@ -311,7 +315,9 @@ class Writer:
     def _write(self, items: Sequence[Item]) -> None:
         if self._connection is None:
             self._standing.check(None)  # a connection to a file that is gone would make a new one
-            self._connection = connect(self._path, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s)
+            self._connection = connect(
+                self._path, self._key, synchronous=self._synchronous, busy_timeout_s=self._busy_timeout_s
+            )
             # Waiting for another process is done by ``_begin``, in the thread alone.
             self._connection.execute("PRAGMA busy_timeout=0")
         connection = self._connection
