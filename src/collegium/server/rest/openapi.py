@@ -74,6 +74,8 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
     if clash:
         raise ValueError(f"two types are called {', '.join(sorted(clash))}: a request and an answer")
     schemas |= {name: _as_sent(one) for name, one in found.items()} | {"Problem": _MEMBERS}
+    if "Body" in schemas:  # the base of all bodies has no field, each of them has its own
+        schemas["Body"]["additionalProperties"] = True
     components["securitySchemes"] = SECURITY
     made["security"] = [{"bearer": []}, {}]
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -43,6 +44,28 @@ def plan_of(given: Any) -> Plan | None:
         raise ValueError(str(error)) from error
 
 
+def amount_of(given: Any) -> Any:
+    """An amount as it is to be read. Raises ValueError for a text that is no plain decimal number."""
+    if isinstance(given, str) and not re.fullmatch(_AMOUNT, given):
+        raise ValueError("write an amount as 1.50")
+    return given
+
+
+_AMOUNT: Final = r"^(1000000(\.0{1,6})?|[0-9]{1,6}(\.[0-9]{1,6})?)$"
+Amount = Annotated[
+    Decimal | None,
+    BeforeValidator(amount_of),
+    Field(ge=0, le=1_000_000, allow_inf_nan=False),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1_000_000},
+                {"type": "string", "pattern": _AMOUNT},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 Count = Annotated[int | None, Field(ge=1, le=10**12)]
 PlanGiven = Annotated[
     Plan | None,
@@ -68,7 +91,7 @@ class RunLimits(BaseModel):
     """Caps that hold before each call; what is left out is as the server's settings say."""
 
     model_config = ConfigDict(extra="forbid")
-    cost_usd: Annotated[Decimal | None, Field(ge=0, le=1_000_000, allow_inf_nan=False)] = None
+    cost_usd: Amount = None
     tokens: Count = None
     input_tokens: Count = None
     output_tokens: Count = None
