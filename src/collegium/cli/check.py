@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from collegium.cli.damage import told
 from collegium.cli.options import command
@@ -34,16 +35,52 @@ async def _check(session: Session, agents: Path | None, *, is_live_only: bool) -
     from collegium.runtime.audit import Verified, verify_all
     from collegium.runtime.check import check_live
 
+    if session.server is not None:
+        return await _over_server(session, agents, is_live_only=is_live_only)
     verified = Verified(runs=0, newest=None, open_runs=0)
     async with session.open(settings=with_agents(session.settings, agents)) as app:
         live, found = await check_live(app.stores.journal, app.scheduler, app.pins, tenant="default")
         if not is_live_only and app.stores.archive is not None:
             verified = await verify_all(app.stores.journal, app.stores.archive, "default")
-    looked, damaged = verified.runs, verified.damaged
+    return _tell(session, live, found, verified.runs, verified.damaged)
+
+
+async def _over_server(session: Session, agents: Path | None, *, is_live_only: bool) -> int:
+    """The same over a server: one small request for each run."""
+    from collegium.cli.remote import client
+    from collegium.domain.errors import UsageError
+    from collegium.domain.head import LIVE
+    from collegium.runtime.audit import Damage
+    from collegium.runtime.check import LiveRun
+    from collegium.runtime.pins import Difference
+
+    if agents is not None:
+        raise UsageError("--agents goes without --server: the server has its own agents", option="--agents")
+    live, looked, after = 0, 0, None
+    found: list[LiveRun] = []
+    damaged: list[Damage] = []
+    async with client(session) as server:
+        while True:
+            page = await server.runs(statuses=sorted(LIVE) if is_live_only else (), limit=200, after=after)
+            for one in page.items:
+                checked = await server.check(one.run_id)
+                looked, live = looked + 1, live + (checked.status in LIVE)
+                if checked.changed_at is not None:
+                    damaged.append(Damage(run=one.run_id, seq=checked.changed_at))
+                if checked.breaks is not None or checked.differences:
+                    differences = tuple(Difference(**msgspec.structs.asdict(d)) for d in checked.differences)
+                    found.append(
+                        LiveRun(run=one.run_id, status=checked.status, differences=differences, breaks=checked.breaks)
+                    )
+            after = page.next
+            if after is None:
+                break
+    return _tell(session, live, tuple(found), looked, tuple(damaged))
+
+
+def _tell(session: Session, live: int, found: tuple[LiveRun, ...], looked: int, damaged: tuple[Damage, ...]) -> int:
     is_fine = not damaged and all(one.breaks is None for one in found)
     if session.is_json:
-        import msgspec
-
         document = {"ok": is_fine, "live": live, "runs": found, "verified": looked, "damaged": damaged}
         session.emit(msgspec.to_builtins(document))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
@@ -28,27 +29,37 @@ def export(session: Session, run: str, out: Path | None) -> int:
 
 
 async def _export(session: Session, text: str, out: Path | None) -> int:
+    if session.server is not None:
+        from collegium.cli.remote import client, find
+
+        async with client(session) as server:
+            run = await find(server, text)
+            return await _write(session, run, out, server.export(run))
     from collegium.cli.find import find_run
-    from collegium.cli.text import short_id, size
-    from collegium.domain.errors import UsageError
     from collegium.wiring import export_run
 
     async with session.open() as app:
         run = await find_run(app, text)
         await note(app, "runs.exported", run)
-        path = out or Path(f"{run}.collegium.jsonl")
-        partial = path.with_name(f"{path.name}.part")
-        try:
-            with partial.open("wb") as file:
-                async for line in export_run(app, session.settings, run, tenant="default"):
-                    file.write(line)
-            partial.replace(path)
-        except OSError as error:
-            raise UsageError(
-                f"{path} cannot be written: {error.strerror}; choose another --out", path=str(path)
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        return await _write(session, run, out, export_run(app, session.settings, run, tenant="default"))
+
+
+async def _write(session: Session, run: str, out: Path | None, lines: AsyncIterator[bytes]) -> int:
+    """Writes a whole export, or nothing."""
+    from collegium.cli.text import short_id, size
+    from collegium.domain.errors import UsageError
+
+    path = out or Path(f"{run}.collegium.jsonl")
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        with partial.open("wb") as file:
+            async for line in lines:
+                file.write(line)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; choose another --out", path=str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
     written = path.stat().st_size
     if session.is_json:
         session.emit({"run_id": run, "path": str(path), "size_bytes": written})

@@ -52,11 +52,18 @@ async def _replay(session: Session, text: str, agents: Path | None, *, is_pinned
 
 
 async def _exported(session: Session, text: str) -> Export:
-    """The run as an export: read from a file, or made from the store."""
+    """The run as an export: read from a file, asked of a server, or made from the store."""
     from collegium.runtime.export import parse
 
     if (read := _read(Path(text))) is not None:
         return read
+    if session.server is not None:
+        from collegium.cli.remote import client, find
+
+        async with client(session) as server:
+            run = await find(server, text)
+            pieces = [piece async for piece in server.export(run)]
+        return parse(b"".join(pieces).splitlines(keepends=True), source=text)
     from collegium.cli.find import find_run
     from collegium.wiring import export_run
 

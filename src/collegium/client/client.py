@@ -12,7 +12,7 @@ import msgspec
 
 from collegium.client.connection import Connection
 from collegium.client.stream import follow
-from collegium.client.wire import Accepted, Items, ModelShown, OpenQuestion, RunSummary, SentEvent, Upload
+from collegium.client.wire import Accepted, Items, ModelShown, OpenQuestion, RunChecked, RunSummary, SentEvent, Upload
 from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
 from collegium.domain.errors import UnreadableInput
@@ -60,6 +60,7 @@ class Client:
         output_schema: Json | None = None,
         continues: str | None = None,
         tools: Sequence[str] = (),
+        project: str = "",
         idempotency_key: str | None = None,
     ) -> RemoteRun:
         """A run of ``goal``, which is never lost once this has returned; see ``Collegium.submit``.
@@ -76,6 +77,7 @@ class Client:
             "output_schema": output_schema,
             "continues": continues,
             "tools": list(tools),
+            "project": project or None,
             "files": [upload.id for upload in uploads],
             "plan": plan,
             "limits": _changed(limits) if isinstance(limits, Limits) else limits,
@@ -93,10 +95,12 @@ class Client:
         return RemoteRun(self, run)
 
     async def runs(
-        self, *, statuses: Sequence[str] = (), after: str | None = None, limit: int = 50
+        self, *, statuses: Sequence[str] = (), project: str | None = None, after: str | None = None, limit: int = 50
     ) -> Items[RunSummary]:
         """Runs, the newest first; ``next`` of a page leads to the following one."""
         query: dict[str, Any] = {"limit": limit}
+        if project is not None:
+            query["project"] = project
         if statuses:
             query["status"] = list(statuses)
         if after is not None:
@@ -132,6 +136,16 @@ class Client:
     async def file(self, run: str, path: str) -> bytes:
         """A file that a run wrote."""
         return await self._connection.download(f"/v1/runs/{run}/files/{path}")
+
+    async def export(self, run: str) -> AsyncIterator[bytes]:
+        """A run with all it needs, piece by piece as it comes; what `runs export` writes into a file."""
+        async with self._connection.stream(f"/v1/runs/{run}/export", headers={}) as reply:
+            async for piece in reply.aiter_bytes():
+                yield piece
+
+    async def check(self, run: str) -> RunChecked:
+        """Whether a run is as it was written, and whether it can go on with what the server has now."""
+        return await self._connection.get(f"/v1/runs/{run}/check", RunChecked)
 
     async def models(self, *, after: str | None = None, limit: int = 50) -> Items[ModelShown]:
         """Models that the server knows of, by name."""

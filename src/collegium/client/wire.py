@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -38,6 +38,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     seconds: float
     cost_usd: float
     is_pruned: bool = False
+    project: str = ""
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -71,6 +72,26 @@ class ModelShown(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     abilities: ModelProfile | None = None
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a run began with and that is not what there is now."""
+
+    what: str
+    pinned: str
+    present: str | None
+    outcome: Literal["kept", "replaced", "gone"]
+
+
+class RunChecked(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a run is as it was written, and can go on; see the API's document."""
+
+    run_id: str
+    status: RunStatus
+    ok: bool
+    changed_at: int | None = None
+    breaks: str | None = None
+    differences: tuple[Difference, ...] = ()
 
 
 class SentEvent(msgspec.Struct, frozen=True):

@@ -71,6 +71,12 @@ class ServerSection(_Section):
         default=False,
         description="Answer /healthz, /readyz and /metrics only: needs no keys, also beyond this machine.",
     )
+    request_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=3_600,
+        description="A request that is not answered after so long gets 504, and goes on; streams may last.",
+    )
     tls_cert: Path | None = Field(
         default=None, description="Certificate and its chain (PEM): `serve` then answers https alone."
     )

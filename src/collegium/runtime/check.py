@@ -37,13 +37,14 @@ async def check_live(
     seen, found = 0, []
     async for head in heads_of(journal, query):
         seen += 1
-        checked = await _check(head, scheduler, pins)
+        checked = await check_run(head, scheduler, pins)
         if checked.differences or checked.breaks is not None:
             found.append(checked)
     return seen, tuple(found)
 
 
-async def _check(head: Head, scheduler: Scheduler, pins: Pins) -> LiveRun:
+async def check_run(head: Head, scheduler: Scheduler, pins: Pins) -> LiveRun:
+    """How a run that is under way differs from one that would begin now, and whether it can go on here."""
     try:
         state = await scheduler.load(head.run, is_fresh=True)
     except (StoreCorrupt, NotFound) as error:

@@ -15,11 +15,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, compile_path
 
 from collegium.domain.errors import CollegiumError
+from collegium.server.access.exports import ExportOf
 from collegium.server.access.installation import SettingsOf
 from collegium.server.access.models import ModelsOf
 from collegium.server.access.privacy import PrivacyOf
 from collegium.server.audit import RefusalLog
 from collegium.server.caller import Authenticator, Opened
+from collegium.server.deadline import Deadline
 from collegium.server.gate import Doors, Gate
 from collegium.server.guard import LoopbackGuard, is_loopback
 from collegium.server.metrics import CONTENT_TYPE, Metrics
@@ -28,6 +30,7 @@ from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter
 from collegium.server.readiness import Readiness
 from collegium.server.rest.api import BODY_CAPS, MAX_BODY_BYTES, lean_routes, make_api
+from collegium.server.rest.uploads import MAX_BYTES, MORE_BYTES, UPLOADS
 from collegium.server.sockets.websocket import live_routes
 
 _NO_STORE = {"cache-control": "no-store"}
@@ -44,6 +47,9 @@ class Faces(NamedTuple):
         privacy_of: Gives what exports and erases; without it that is done on the host alone.
         settings_of: Gives the settings in force, secrets masked; without it the API shows none.
         models_of: Gives the models that are known of; without it the API shows none.
+        export_of: Gives the lines of a run's export; without it runs are exported on the host alone.
+        upload_bytes: Most bytes of a file that is handed over.
+        request_timeout_s: A request is answered within so long, or told that it is not; None for no such cap.
     """
 
     opened: Opened
@@ -53,6 +59,9 @@ class Faces(NamedTuple):
     privacy_of: PrivacyOf | None = None
     settings_of: SettingsOf | None = None
     models_of: ModelsOf | None = None
+    export_of: ExportOf | None = None
+    upload_bytes: int = MAX_BYTES
+    request_timeout_s: float | None = 60.0
 
 
 def build(
@@ -83,10 +92,18 @@ def build(
         api = make_api(faces.version, handlers)
         refusals = RefusalLog(faces.opened)
         # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
-        served += [*lean_routes(), *live_routes(), *protocol_routes(faces.version), Mount("", api)]
-        doors = Doors(faces.opened, faces.authenticator, refusals, faces.limiter, MAX_BODY_BYTES, BODY_CAPS)
+        served += [
+            *lean_routes(),
+            *live_routes(),
+            *protocol_routes(faces.version),
+            Mount("", Deadline(api, seconds=faces.request_timeout_s, is_for_reads=True)),
+        ]
+        caps = {**BODY_CAPS, UPLOADS: faces.upload_bytes + MORE_BYTES}
+        doors = Doors(faces.opened, faces.authenticator, refusals, faces.limiter, MAX_BODY_BYTES, caps)
+        doors = doors._replace(request_timeout_s=faces.request_timeout_s)
         middleware = [Middleware(Gate, guard=guard, doors=doors)]
         app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+        app.state.faces = faces
         app.state.opened = faces.opened
         app.state.authenticator = faces.authenticator
         app.state.refusals = refusals

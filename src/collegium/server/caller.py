@@ -74,6 +74,7 @@ def access(connection: HTTPConnection) -> Access:
         privacy_of=state.privacy_of,
         settings_of=state.settings_of,
         models_of=state.models_of,
+        export_of=state.faces.export_of,
     )
 
 

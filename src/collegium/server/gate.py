@@ -21,6 +21,7 @@ from collegium.server.access.deeds import ORIGIN, Origin
 from collegium.server.audit import REFUSED, RefusalLog, status_of
 from collegium.server.body_cap import BodyCap
 from collegium.server.caller import OPEN, Authenticator, may_say_later
+from collegium.server.deadline import Deadline
 from collegium.server.guard import LoopbackGuard
 from collegium.server.headers import with_security
 from collegium.server.idempotency import Idempotency
@@ -41,6 +42,7 @@ class Doors(NamedTuple):
         limiter: Counts requests; without one there is no limit.
         body_bytes: Most bytes of a body.
         body_bytes_of: The same by the beginning of the path, where it is another.
+        request_timeout_s: A change is answered within so long, or told that it is not.
     """
 
     opened: Callable[[], Collegium | None]
@@ -49,6 +51,7 @@ class Doors(NamedTuple):
     limiter: Limiter | None
     body_bytes: int
     body_bytes_of: Mapping[str, int]
+    request_timeout_s: float | None = None
 
 
 class Gate:
@@ -66,7 +69,7 @@ class Gate:
         self._doors = doors
         self._changes = app
         if doors is not None:
-            kept = Idempotency(app, opened=doors.opened)
+            kept = Deadline(Idempotency(app, opened=doors.opened), seconds=doors.request_timeout_s, is_for_reads=False)
             self._changes = BodyCap(kept, usual=doors.body_bytes, others=doors.body_bytes_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

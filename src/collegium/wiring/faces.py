@@ -12,7 +12,7 @@ from collegium.server.access.models import KnownModel
 from collegium.server.app import Faces
 from collegium.server.rates.limiter import Limiter
 from collegium.server.rates.policy import RatePolicy
-from collegium.wiring import default_model, privacy
+from collegium.wiring import default_model, export_run, privacy
 from collegium.wiring.auth import doorkeeper
 from collegium.wiring.models import known_models
 from collegium.wiring.patience import Patience
@@ -36,6 +36,9 @@ def faces(settings: Settings, patience: Patience, *, clock: Clock) -> Faces | No
         limiter=Limiter(rate_policy(settings), quota=quota, clock=clock),
         privacy_of=lambda app: privacy(app, settings),
         models_of=models_of,
+        export_of=lambda app, run, tenant: export_run(app, settings, run, tenant=tenant),
+        upload_bytes=settings.inputs.max_file_bytes,
+        request_timeout_s=settings.server.request_timeout_s,
         settings_of=lambda: [SettingShown(key=s.key, value=s.value, source=s.source) for s in explain(settings)],
     )
 

@@ -11,6 +11,7 @@ from collegium.server.access.audit import AuditAccess
 from collegium.server.access.collections import CollectionAccess
 from collegium.server.access.conversations import ConversationAccess
 from collegium.server.access.documents import DocumentAccess
+from collegium.server.access.exports import ExportAccess, ExportOf
 from collegium.server.access.installation import InstallationAccess, SettingsOf
 from collegium.server.access.keys import KeyAccess
 from collegium.server.access.live import LiveAccess
@@ -44,6 +45,7 @@ class Access:
         privacy_of: PrivacyOf | None = None,
         settings_of: SettingsOf | None = None,
         models_of: ModelsOf | None = None,
+        export_of: ExportOf | None = None,
     ) -> None:
         self._app = app
         self.principal = principal
@@ -51,12 +53,18 @@ class Access:
         self._privacy_of = privacy_of
         self._settings_of = settings_of
         self._models_of = models_of
+        self._export_of = export_of
         self._hub = hub
 
     @cached_property
     def runs(self) -> RunAccess:
         """Runs: submit, look, stop."""
         return RunAccess(self._app, self.principal, None if self._hub is None else self._hub.snapshots)
+
+    @cached_property
+    def exports(self) -> ExportAccess:
+        """Runs as files, and what they are held against."""
+        return ExportAccess(self._app, self.principal, self.runs, self._export_of)
 
     @cached_property
     def uploads(self) -> UploadAccess:

@@ -15,6 +15,7 @@ from collegium.server.rest import (
     approvals,
     audit,
     collections,
+    exports,
     files,
     installation,
     keys,
@@ -36,7 +37,6 @@ from collegium.server.rest.openapi import document
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _INLINE_BYTES: Final = 16 * 1024 * 1024
 BODY_CAPS: Final = {
-    "/v1/uploads": uploads.MAX_BYTES + uploads.MORE_BYTES,
     # Their messages have files in them.
     "/a2a": _INLINE_BYTES,
     "/agui": _INLINE_BYTES,
@@ -44,7 +44,7 @@ BODY_CAPS: Final = {
 """Most bytes of a body, by the beginning of the path, where it is not ``MAX_BODY_BYTES``."""
 _MODULES: Final = (
     runs, steering, files, uploads, approvals, schedules, stops, topics, usage, collections, installation, audit,
-    privacy, keys, sessions, webhooks, models,
+    privacy, keys, sessions, webhooks, models, exports,
 )  # fmt: skip
 
 

@@ -17,9 +17,10 @@ from collegium.server.caller import Caller
 from collegium.server.rest.answer import answer, gives, gives_page
 from collegium.server.rest.openapi import Lean
 
-ROUTER: Final = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+UPLOADS: Final = "/v1/uploads"
+ROUTER: Final = APIRouter(prefix=UPLOADS, tags=["uploads"])
 MAX_BYTES: Final = 50 * 1024 * 1024
-"""Of one file, like ``inputs.max_file_bytes``."""
+"""Of one file, where nobody says ``inputs.max_file_bytes``."""
 MORE_BYTES: Final = 64 * 1024
 """A form may be so much larger than the file in it."""
 One = Annotated[str, Path(min_length=1, max_length=100)]
@@ -54,14 +55,15 @@ async def upload_file(
 
     Name it in `files` of a goal within a day; a run keeps what it was given.
     """
-    caller.principal.require("runs:write")  # before 50 MB are taken in
+    caller.principal.require("runs:write")  # before megabytes are taken in
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         given, data = await _form(request)
         name = name or given
     else:
         data = await request.body()
-    if len(data) > MAX_BYTES:
-        raise TooLarge(f"the file has {len(data):,} bytes and at most {MAX_BYTES:,} are taken in")
+    most: int = request.app.state.faces.upload_bytes
+    if len(data) > most:
+        raise TooLarge(f"the file has {len(data):,} bytes and at most {most:,} are taken in (`inputs.max_file_bytes`)")
     if not name:
         raise UsageError("the file has no name: say `?name=reports/june.txt`")
     made = await caller.uploads.add(name, data)
