@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,3 +51,5 @@ class Stores:
     """Chooses the shard of a new run by the digits of its id."""
     commits: Callable[[], tuple[int, int]] = lambda: (0, 0)
     """Transactions of this process that were committed, and those that failed."""
+    version: Callable[[], Hashable | None] = lambda: None
+    """Another value whenever anything was stored by whomever; None where that takes more than a few microseconds."""

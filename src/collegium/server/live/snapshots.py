@@ -17,6 +17,7 @@ from collegium.domain.errors import NotFound, StoreCorrupt
 from collegium.domain.head import Head, RunStatus
 from collegium.domain.report import report
 from collegium.domain.run import RunState
+from collegium.server.live.ready import Ready
 
 MOST: Final = 2_000
 MOST_BYTES: Final = 64 * 1024 * 1024
@@ -70,10 +71,15 @@ class _Page(NamedTuple):
 
 
 class Snapshots:
-    """The snapshots of one process: the newest looked at, so many and so large at most."""
+    """The snapshots of one process: the newest looked at, so many and so large at most.
+
+    Attributes:
+        ready: Whole answers, as long as nothing was stored since.
+    """
 
     def __init__(self, app: Collegium) -> None:
         self._app = app
+        self.ready = Ready(app)
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
         self._size = 0
         self._pages: OrderedDict[tuple[str, int, int], _Page] = OrderedDict()

@@ -1,0 +1,56 @@
+"""What is ready to be sent: documents that were made a moment ago, of a store in which nothing has happened since.
+
+Where a store can tell that nobody has stored anything (``Stores.version``), asking for that is all that a read costs
+which was made before. Where it cannot, or where much is stored, every document is made as it always is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+from collegium.app import Collegium
+
+T = TypeVar("T")
+FRESH: Final = timedelta(seconds=1)
+"""Believed for so long: time shows in a run that goes on, and a key that was destroyed is not in the store."""
+MOST: Final = 2_000
+MOST_BYTES: Final = 16 * 1024 * 1024
+
+
+class Ready:
+    """The documents of one process; all of them are dropped as soon as anything was stored by anybody."""
+
+    def __init__(self, app: Collegium) -> None:
+        self._app = app
+        self._version: object = None
+        self._until: datetime | None = None
+        self._kept: dict[Hashable, Any] = {}
+        self._size_bytes = 0
+
+    async def get(self, place: Hashable, make: Callable[[], Awaitable[T]], *, size: Callable[[T], int]) -> T:
+        """What ``make`` gave for this place, or gives now.
+
+        Args:
+            place: What it is, and all that it depends on besides the store: above all, who may see it.
+            make: Makes it; what it raises is raised each time.
+            size: Bytes of what was made.
+        """
+        version = self._app.stores.version()
+        if version is None:
+            return await make()
+        now = self._app.now()
+        if version != self._version or self._until is None or now >= self._until:
+            self._version, self._until = version, now + FRESH
+            self._kept, self._size_bytes = {}, 0
+        elif (found := self._kept.get(place)) is not None:
+            kept: T = found
+            return kept
+        made = await make()
+        # What was stored meanwhile may be in it or not: it is kept under what was there before.
+        if self._version == version and now < self._until and len(self._kept) < MOST:
+            self._size_bytes += size(made)
+            if self._size_bytes <= MOST_BYTES:
+                self._kept[place] = made
+        return made
