@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-EXCLUDED = ("positive_data_acceptance",)
-"""Not every text that fits a schema means something: a cron expression, a cursor, the id of an upload. 400 says so."""
+SLOWEST_S = 60
+"""Only an answer that never comes is a fault here: runs, fuzzer and server share the machine."""
+NO_CODES = "not_a_server_error"
+"""Takes every error of GraphQL that has a path for a fault of the server, `not_found` too: here, codes are read."""
+USUAL = ("2xx", "3xx", "401", "403", "404", "409", "429", "503")
+_CURSOR = "a cursor is opaque: only one that an answer gave leads on"
+_FILES = "`files` names uploads, and only ids of uploads that are there do"
+_PLAN = "a plan is checked as a whole (422): no cycles, no task that nobody can do"
+_KEY = "an `Idempotency-Key` that was used for another body (422)"
+_TAG = "an `If-Match` that was not read just now"
+_OF_SCHEDULES = tuple(f"POST /v1/schedules/{{schedule}}/{act}" for act in ("pause", "resume"))
+MEANT: dict[str, tuple[str, str]] = {
+    **{
+        f"GET /v1/{path}": ("400", _CURSOR)
+        for path in (
+            "agents", "approvals", "audit", "collections/{run}/documents", "dead-letters", "keys", "models", "runs",
+            "runs/{run}/events", "schedules", "settings", "stops", "tools", "topics", "uploads", "usage/runs",
+            "webhooks", "webhooks/{hook}/deliveries", "workers",
+        )
+    },
+    "POST /v1/runs": ("400,422", f"{_FILES}; {_PLAN}; {_KEY}; plan_only and review_plan exclude each other"),
+    "POST /v1/runs/{run}/fork": ("400,422", f"`at` is an event that the run has; {_PLAN}"),
+    "POST /v1/approvals/{approval}/answer": ("400,422", f"the words depend on the kind of the question; {_PLAN}"),
+    "POST /v1/schedules": ("400", f"{_FILES}; `cron` and `tz` are languages of their own"),
+    **dict.fromkeys(("DELETE /v1/schedules/{schedule}", *_OF_SCHEDULES), ("412", _TAG)),
+    "POST /v1/keys": ("400", "roles and scopes are names, and one of them there has to be"),
+    "POST /v1/uploads": ("400", "the name is in the query for plain bytes, in the part for a form"),
+    "POST /v1/webhooks": ("400", "a URL has more rules than a pattern says: a host, a port, no user"),
+}  # fmt: skip
+"""Operations that may refuse what fits their schema, with which status, and why: what they are given has to mean
+something too. No other operation may, and these with no other status."""
+
+
+def settings(ids: Mapping[str, Sequence[str]]) -> str:
+    """The fuzzer's settings as TOML: ids that lead somewhere in three of four cases, and what ``MEANT`` allows."""
+    lines: list[str] = []
+    for name, values in ids.items():
+        lines += [f"[dictionaries.{name}]", f"values = {json.dumps(list(values))}"]
+    lines.append("[parameters]")
+    lines += [f'"*.*.{name}" = {{ dictionary = "{name}", probability = 0.75 }}' for name in ids]  # of GraphQL
+    lines += [f'"path.{name}" = {{ dictionary = "{name}", probability = 0.75 }}' for name in ids]
+    if "topic" in ids:
+        lines.append('"query.topic" = { dictionary = "topic", probability = 0.75 }')
+    for operation, (statuses, _) in MEANT.items():
+        allowed = [*USUAL, *statuses.split(",")]
+        lines += ["[[operations]]", f"include-name = {json.dumps(operation)}"]
+        lines += ["[operations.checks.positive_data_acceptance]", f"expected-statuses = {json.dumps(allowed)}"]
+    return "\n".join(lines) + "\n"
 
 
 class Found(NamedTuple):
-    """What a run of the fuzzer found: requests by status, failures by check."""
+    """What a run of the fuzzer found: requests by status, failures by check, answers of GraphQL that hide a fault."""
 
     statuses: Counter[int]
     failures: Counter[str]
+    masked: Counter[str]
 
     @property
     def requests(self) -> int:
@@ -27,19 +75,26 @@ class Found(NamedTuple):
     @property
     def server_errors(self) -> int:
         """How many were answered with a fault of the server, 503 left out: that says when to come again."""
-        return sum(n for status, n in self.statuses.items() if status >= 500 and status != 503)
+        open_ones = sum(n for status, n in self.statuses.items() if status >= 500 and status != 503)
+        return open_ones + self.masked.total()
 
 
-def command(url: str, key: str, report: Path, *more: str, schema: str = "/openapi.json") -> list[str]:
-    """The fuzzer's command against the server at ``url``; ``schema`` may be ``/graphql`` as well."""
+def command(
+    url: str, key: str, report: Path, *more: str, schema: str = "/openapi.json", config: Path | None = None
+) -> list[str]:
+    """The fuzzer's command against the server at ``url``, all checks; ``schema`` is a path there or a file of SDL."""
+    where = [f"{url}{schema}"] if schema.startswith("/openapi") else [schema, f"--url={url}/graphql"]
     return [
         str(Path(sys.executable).with_name("st")),
+        *([] if config is None else [f"--config-file={config}"]),
         "run",
-        f"{url}{schema}",
+        *where,
         "--header",
         f"Authorization: Bearer {key}",
-        f"--exclude-checks={','.join(EXCLUDED)}",
-        "--request-timeout=20",
+        "--checks=all",
+        *([] if schema.startswith("/openapi") else [f"--exclude-checks={NO_CODES}"]),
+        f"--request-timeout={SLOWEST_S}",
+        f"--max-response-time={SLOWEST_S}",
         "--continue-on-failure",
         f"--report-ndjson-path={report}",
         *more,
@@ -48,21 +103,31 @@ def command(url: str, key: str, report: Path, *more: str, schema: str = "/openap
 
 def read(lines: Sequence[str]) -> Found:
     """What a report in ndjson says: every ``status_code`` of a response, every check that failed."""
-    statuses: Counter[int] = Counter()
-    failures: Counter[str] = Counter()
+    found = Found(Counter(), Counter(), Counter())
     for line in lines:
-        _look(json.loads(line), statuses, failures)
-    return Found(statuses, failures)
+        _look(json.loads(line), found)
+    return found
 
 
-def _look(found: object, statuses: Counter[int], failures: Counter[str]) -> None:
-    if isinstance(found, list):
-        for one in found:
-            _look(one, statuses, failures)
-    elif isinstance(found, dict):
-        if isinstance(status := found.get("status_code"), int) and "headers" in found:
-            statuses[status] += 1
-        if found.get("status") == "failure" and isinstance(name := found.get("name"), str):
-            failures[name] += 1
-        for one in found.values():
-            _look(one, statuses, failures)
+def _look(said: object, found: Found) -> None:
+    if isinstance(said, list):
+        for one in said:
+            _look(one, found)
+    elif isinstance(said, dict):
+        if isinstance(status := said.get("status_code"), int) and "headers" in said:
+            found.statuses[status] += 1
+            found.masked["internal"] += status == 200 and _is_fault(said)
+        if said.get("status") == "failure" and isinstance(name := said.get("name"), str):
+            found.failures[name] += 1
+        for one in said.values():
+            _look(one, found)
+
+
+def _is_fault(reply: dict[str, Any]) -> bool:
+    """Whether an answer of 200 holds an error that GraphQL masks."""
+    data = (reply.get("body") or reply.get("content") or {}).get("$base64", "")
+    try:
+        errors = json.loads(base64.b64decode(data)).get("errors")
+        return any(one["extensions"]["code"] == "internal" for one in errors or ())
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return False
