@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from collegium.domain.errors import HTTP_STATUS, CollegiumError, InProgress, NotAllowed, NotAuthenticated
+from collegium.domain.errors import HTTP_STATUS, Changed, CollegiumError, InProgress, NotAllowed, NotAuthenticated
 from collegium.domain.redaction import Redactor, masked
 
 RETRY_AFTER_S = 2
@@ -65,16 +65,18 @@ def _redacted(request: Request, body: bytes) -> bytes:
 def from_error(request: Request, error: CollegiumError) -> Response:
     """The answer for an error of the tree, with the status of its class."""
     status = next(HTTP_STATUS[c] for c in type(error).__mro__ if c in HTTP_STATUS)
-    return problem(request, status, error.code, error.message, headers=_challenge(request, error))
+    return problem(request, status, error.code, error.message, headers=_headers(request, error))
 
 
-def _challenge(request: HTTPConnection, error: CollegiumError) -> dict[str, str]:
-    """What whoever is refused has to show. Source: RFC 6750, section 3."""
+def _headers(request: HTTPConnection, error: CollegiumError) -> dict[str, str]:
+    """What whoever is refused has to show, or to look at again. Source: RFC 6750, section 3."""
     if isinstance(error, NotAuthenticated):
         is_shown = "authorization" in request.headers
         return {"www-authenticate": f'{_BEARER}, error="invalid_token"' if is_shown else _BEARER}
     if isinstance(error, NotAllowed) and isinstance(scope := error.fields.get("scope"), str):
         return {"www-authenticate": f'{_BEARER}, error="insufficient_scope", scope="{scope}"'}
+    if isinstance(error, Changed) and isinstance(tag := error.fields.get("etag"), str):
+        return {"etag": tag}
     return {}
 
 

@@ -194,3 +194,28 @@ async def test_files_of_the_host_cannot_be_named():
     from collegium.server.access.runs import Submission
 
     assert Submission.__annotations__["files"] == f"tuple[{GivenFile.__name__}, ...]"
+
+
+async def test_whoever_has_seen_a_run_as_it_was_does_not_change_it_as_it_is(serve: Serve):
+    async with team(working()) as app:
+        http = (await serve(app)).http
+        run = await submitted(http, plan=PLAN, review_plan=True)
+        await app.run(run).result()
+        where = f"/v1/runs/{run}"
+        seen = {"if-match": (await http.get(where)).headers["etag"]}
+        assert (await http.post(f"{where}/say", json={"text": "Hurry."}, headers=seen)).status_code == 200
+        for deed, body in (("say", {"text": "Hurry!"}), ("cancel", {}), ("resume", {})):
+            late = await http.post(f"{where}/{deed}", json=body, headers=seen)
+            assert (late.status_code, late.json()["code"]) == (412, "changed"), deed
+            assert late.headers["etag"] == (await http.get(where)).headers["etag"]
+        assert (await app.state(run)).cancel is None
+        now = {"if-match": f'W/"0", {late.headers["etag"]}'}
+        assert (await http.post(f"{where}/cancel", json={}, headers=now)).status_code == 202
+        late = await http.post(f"{where}/feedback", json={"rating": "good"}, headers=seen)
+        assert late.status_code == 412
+        assert (await http.post(f"{where}/feedback", json={"rating": "good"}, headers={"if-match": "*"})).is_success
+        gone = await http.post("/v1/runs/run_none/say", json={"text": "x"}, headers=seen)
+        assert gone.status_code == 404
+        document = (await http.get("/openapi.json")).json()
+        names = [p["name"] for p in document["paths"]["/v1/runs/{run}/cancel"]["post"]["parameters"]]
+        assert "If-Match" in names

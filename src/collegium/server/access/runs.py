@@ -12,7 +12,7 @@ from collegium.app import Collegium
 from collegium.domain.body import FeedbackGiven
 from collegium.domain.chat import Json
 from collegium.domain.document import GivenFile
-from collegium.domain.errors import NotFound, WrongState
+from collegium.domain.errors import Changed, NotFound, WrongState
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import HeadQuery
 from collegium.domain.plan import Plan
@@ -193,6 +193,19 @@ class RunAccess:
         await self._reach.run(run)
         return await self._snapshots.events(run, self._principal.tenant, after, limit)
 
+    async def require_unmoved(self, run: str, if_match: str | None) -> None:
+        """Raises ``Changed`` when the run has moved on from what ``if_match`` names, the ``ETag`` that was read.
+
+        It is looked at just before the change, not together with it. Nothing is looked at without ``if_match``.
+        """
+        if if_match is None or if_match.strip() == "*":
+            return
+        self._principal.require("runs:write")
+        await self._reach.run(run)
+        seq = (await self._snapshots.one(run, self._principal.tenant)).seq
+        if etag(seq) not in {tag.strip() for tag in if_match.split(",")}:
+            raise Changed(f"{run} has moved on to event {seq}: look at it again, then decide", run=run, etag=etag(seq))
+
     async def cancel(self, run: str, *, reason: str = "") -> RunState:
         """Asks for its end; the run as it stands then."""
         self._principal.require("runs:write")
@@ -287,3 +300,11 @@ class RunAccess:
     async def _state(self, run: str) -> RunState:
         await self._reach.run(run)
         return await self._app.state(run, tenant=self._principal.tenant)
+
+
+def etag(seq: int) -> str:
+    """The entity tag of a run that has so many events.
+
+    Weak: the seconds so far of one that goes on change without an event. As ``If-Match`` it is held against the events.
+    """
+    return f'W/"{seq}"'

@@ -175,4 +175,6 @@ def check(found: Schedule, if_match: str | None) -> None:
     if if_match is None or if_match.strip() == "*":
         return
     if etag(found) not in {tag.strip() for tag in if_match.split(",")}:
-        raise Changed(f"the schedule {found.id} was changed since it was read: read it again", schedule=found.id)
+        raise Changed(
+            f"the schedule {found.id} was changed since it was read: read it again", schedule=found.id, etag=etag(found)
+        )

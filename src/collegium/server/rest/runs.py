@@ -23,7 +23,7 @@ from collegium.domain.usage import Limits
 from collegium.runtime.uploads import MOST_FILES
 from collegium.server.access.access import Access
 from collegium.server.access.page import MOST
-from collegium.server.access.runs import Submission
+from collegium.server.access.runs import Submission, etag
 from collegium.server.caller import Caller, access
 from collegium.server.live.snapshots import RunSummary
 from collegium.server.rest.answer import NO_STORE, answer, encoded, gives, gives_page, ref
@@ -172,8 +172,7 @@ async def _page(request: Request) -> Response:
 
 async def _show(request: Request) -> Response:
     seq, document = await access(request).runs.document(request.path_params["run"])
-    # Weak: of a run that goes on, the seconds so far change without an event.
-    tag = f'W/"{seq}"'
+    tag = etag(seq)
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": tag, **NO_STORE})
     return encoded(document, {"etag": tag})

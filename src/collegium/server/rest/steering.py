@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 import msgspec
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Header, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -20,6 +20,14 @@ from collegium.server.rest.runs import NewRun, PlanGiven, RunAccepted
 ROUTER: Final = APIRouter(prefix="/v1/runs", tags=["runs"])
 Run = Annotated[str, Path(min_length=1, max_length=100)]
 MOST_AT_ONCE: Final = 100
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=500,
+        description="The `ETag` of the run that was read: 412 with the present one if it has moved on since.",
+    ),
+]
 Reason = Annotated[str, Field(max_length=2_000, description="For the journal.")]
 
 
@@ -138,8 +146,11 @@ async def cancel_runs(wanted: Cancellations, caller: Caller) -> Response:
 @ROUTER.post(
     "/{run}/cancel", status_code=202, responses=gives(RunStanding, "Asked for.", status=202), response_class=Response
 )
-async def cancel_run(run: Run, caller: Caller, wanted: Cancellation | None = None) -> Response:
+async def cancel_run(
+    run: Run, caller: Caller, wanted: Cancellation | None = None, if_match: IfMatch = None
+) -> Response:
     """Ask for a run's end: nothing new is started, calls under way are ended, what there is is kept."""
+    await caller.runs.require_unmoved(run, if_match)
     state = await caller.runs.cancel(run, reason="" if wanted is None else wanted.reason)
     return answer(RunStanding(run_id=run, status=state.status), 202)
 
@@ -147,9 +158,10 @@ async def cancel_run(run: Run, caller: Caller, wanted: Cancellation | None = Non
 @ROUTER.post(
     "/{run}/resume", status_code=202, responses=gives(RunStanding, "It goes on.", status=202), response_class=Response
 )
-async def resume_run(run: Run, caller: Caller, wanted: Resumption | None = None) -> Response:
+async def resume_run(run: Run, caller: Caller, wanted: Resumption | None = None, if_match: IfMatch = None) -> Response:
     """Go on with a run where it was stopped; nothing that was done is done again."""
     given = wanted or Resumption()
+    await caller.runs.require_unmoved(run, if_match)
     state = await caller.runs.resume(run, outcome=given.outcome, reason=given.reason)
     return answer(RunStanding(run_id=run, status=state.status), 202)
 
@@ -164,15 +176,17 @@ async def fork_run(run: Run, wanted: ForkWanted, caller: Caller) -> Response:
 
 
 @ROUTER.post("/{run}/say", responses=gives(RunStanding, "Its agents are told."), response_class=Response)
-async def say(run: Run, wanted: Said, caller: Caller) -> Response:
+async def say(run: Run, wanted: Said, caller: Caller, if_match: IfMatch = None) -> Response:
     """Add to what a run is to do: its agents are told before their next model call."""
+    await caller.runs.require_unmoved(run, if_match)
     state = await caller.runs.say(run, wanted.text)
     return answer(RunStanding(run_id=run, status=state.status))
 
 
 @ROUTER.post("/{run}/feedback", status_code=204, response_class=Response)
-async def give_feedback(run: Run, wanted: Feedback, caller: Caller) -> Response:
+async def give_feedback(run: Run, wanted: Feedback, caller: Caller, if_match: IfMatch = None) -> Response:
     """Say what you think of a run that has ended."""
+    await caller.runs.require_unmoved(run, if_match)
     await caller.runs.feedback(run, is_good=wanted.rating == "good", note=wanted.note)
     return Response(status_code=204)
 
