@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from collegium.cli.find import find_run
+from collegium.cli.find import find_run, heads
 from collegium.cli.past import tombstone_document, tombstone_of
 from collegium.cli.text import ago, count, one_line, seconds, short_id, size, usd
 from collegium.domain.head import HeadQuery
@@ -22,21 +22,30 @@ if TYPE_CHECKING:
 _STYLES = {"succeeded": "green", "partial": "yellow", "failed": "bold red", "limited": "yellow", "running": "cyan"}
 
 
-async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, after: str | None) -> int:
+async def list_runs(
+    session: Session, *, statuses: tuple[str, ...], project: str | None, limit: int, after: str | None
+) -> int:
     """Prints the newest runs."""
     async with session.open() as app:
         behind = None if after is None else await find_run(app, after, may_be_pruned=True)
         query = HeadQuery(
             tenant="default", statuses=frozenset(statuses) or None, after=behind, limit=limit + 1, may_lag=True
         )
-        heads = await app.runs(query)
-        states = [await _state(app, head.run) for head in heads[:limit]]
-    following = heads[limit - 1].run if len(heads) > limit else None
+        states: list[RunState | Tombstone] = []
+        async for head in heads(app, query):
+            state = await _state(app, head.run)
+            if project is None or _project(state) == project:
+                states.append(state)
+            if len(states) > limit:
+                break
+    following = _id(states[limit - 1]) if len(states) > limit else None
+    states = states[:limit]
     if session.is_json:
         session.emit({"items": [_item(session, s) for s in states], "next": following})
         return 0
     if not states:
-        print('There is no run yet: collegium run "..." makes one.' if not statuses else "There is no such run.")
+        is_any = not statuses and project is None
+        print('There is no run yet: collegium run "..." makes one.' if is_any else "There is no such run.")
         return 0
     _print_runs(session, states)
     if following is not None:
@@ -47,6 +56,19 @@ async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, 
 async def _state(app: Collegium, run: str) -> RunState | Tombstone:
     """The run, or what is left of it."""
     return await tombstone_of(app, run) or await app.state(run)
+
+
+def _project(state: RunState | Tombstone) -> str | None:
+    """What it belongs to; None where that is not known any more."""
+    from collegium.domain.run import RunState
+
+    return state.goal.project if isinstance(state, RunState) else None
+
+
+def _id(state: RunState | Tombstone) -> str:
+    from collegium.domain.run import RunState
+
+    return state.id if isinstance(state, RunState) else state.run
 
 
 def _print_runs(session: Session, states: list[RunState | Tombstone]) -> None:
@@ -91,6 +113,7 @@ def _item(session: Session, state: RunState | Tombstone) -> dict[str, Any]:
         "goal": state.goal.text,
         "model": state.goal.model,
         "principal": state.goal.principal,
+        "project": state.goal.project,
         "submitted_at": state.submitted_at,
         "seconds": made.seconds,
         "usage": made.usage,

@@ -60,6 +60,7 @@ async def run(session: Session, wanted: Wanted) -> int:
                 is_plan_reviewed=wanted.is_plan_reviewed,
                 output_schema=wanted.output_schema,
                 continues=None if wanted.continues is None else await find(server, wanted.continues),
+                project=wanted.project,
             )
             session.run = handle.id
             session.is_left_to_workers = True
@@ -75,10 +76,12 @@ async def run(session: Session, wanted: Wanted) -> int:
     return code
 
 
-async def list_runs(session: Session, *, statuses: tuple[str, ...], limit: int, after: str | None) -> int:
+async def list_runs(
+    session: Session, *, statuses: tuple[str, ...], project: str | None, limit: int, after: str | None
+) -> int:
     """Prints the newest runs; ``after`` is the ``next`` of a page before."""
     async with client(session) as server:
-        page = await server.runs(statuses=statuses, limit=min(limit, 200), after=after)
+        page = await server.runs(statuses=statuses, project=project, limit=min(limit, 200), after=after)
     if session.is_json:
         session.emit(msgspec.to_builtins(page))
         return 0

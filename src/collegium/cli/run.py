@@ -38,6 +38,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--continue", "continues", metavar="RUN", help="Ask on from a run: its answer and files are known.")
 @click.option("--output-schema", metavar="FILE", type=_FILE, help="Answer with JSON that fits this JSON Schema.")
 @click.option("--new", "is_new", is_flag=True, help="Begin anew even if a run of this goal was interrupted.")
+@click.option("--project", metavar="P", default="", help="What it belongs to: a name, for keys that are limited to it.")
 @click.option("--out", metavar="DIR", type=_FILE, help="Copy the files that the run writes here.")
 @pass_session
 def run(session: Session, /, goal: tuple[str, ...], **options: Any) -> int:

@@ -40,16 +40,17 @@ STATUSES = ("queued", "running", "waiting", "cancelling", "succeeded", "partial"
 @click.option("--status", "statuses", metavar="STATUS", multiple=True, type=click.Choice(STATUSES), help=_STATUS)
 @click.option("--limit", metavar="N", type=click.IntRange(1, 1_000), default=20, help="How many; 20.")
 @click.option("--after", metavar="RUN", help="Go on behind this run.")
+@click.option("--project", metavar="P", help="Of this project alone.")
 @pass_session
-def ls(session: Session, statuses: tuple[str, ...], limit: int, after: str | None) -> int:
+def ls(session: Session, statuses: tuple[str, ...], limit: int, after: str | None, project: str | None) -> int:
     """List runs, newest first."""
     if session.server is not None:
         from collegium.cli import remote
 
-        return session.execute(remote.list_runs(session, statuses=statuses, limit=limit, after=after))
+        return session.execute(remote.list_runs(session, statuses=statuses, project=project, limit=limit, after=after))
     from collegium.cli.listing import list_runs
 
-    return session.execute(list_runs(session, statuses=statuses, limit=limit, after=after))
+    return session.execute(list_runs(session, statuses=statuses, project=project, limit=limit, after=after))
 
 
 @command("show")

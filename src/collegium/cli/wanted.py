@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from collegium.domain.errors import UnreadableInput, UsageError
 from collegium.domain.goal import check_text
+from collegium.domain.principal import check_project
 
 if TYPE_CHECKING:
     from collegium.app import Collegium, Run
@@ -46,6 +47,7 @@ class Wanted:
     continues: str | None
     output_schema: dict[str, Any] | None
     out: Path | None
+    project: str = ""
 
 
 def read_wanted(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
@@ -67,6 +69,8 @@ def read_wanted(goal: tuple[str, ...], options: dict[str, Any]) -> Wanted:
         # Looked at before a model is fetched or opened: a typing error is told at once.
         if not Path(path).expanduser().exists():
             raise UnreadableInput(f"there is no file or folder {path}: check the path behind --files", path=path)
+    if options["project"]:
+        check_project(options["project"])
     return Wanted(
         goal=check_text(_goal_text(goal[0])),
         limit_usd=read_usd(options.pop("limit_usd")),
@@ -93,6 +97,7 @@ async def submit(app: Collegium, wanted: Wanted, display: Display) -> Run:
         principal=user(None),
         output_schema=wanted.output_schema,
         continues=continues,
+        project=wanted.project,
         goes_on=not wanted.is_new and not wanted.is_detached,
     )
 

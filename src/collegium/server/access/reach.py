@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from collegium.app import Collegium
-from collegium.domain.errors import NotAllowed, NotFound, UsageError
+from collegium.domain.errors import NotAllowed, NotFound, StoreCorrupt, UsageError
 from collegium.domain.principal import Principal, check_project
 
 
@@ -34,12 +34,12 @@ class Reach:
             raise NotFound(f"there is no run {run}", run=run)
 
     async def has_run(self, run: str) -> bool:
-        """Whether the run is of one of its projects. Of a pruned one nobody knows the project any more."""
+        """Whether the run is of one of its projects; where it was pruned or cannot be read, nobody can say any more."""
         if self.projects is None:
             return True
         try:
             state = await self._app.state(run, tenant=self._principal.tenant)
-        except NotFound:
+        except (NotFound, StoreCorrupt):
             return False
         return self.has(state.goal.project)
 

@@ -39,6 +39,7 @@ class NewRun:
     output_schema: JSON | None = None
     continues: str | None = None
     tools: list[str] = strawberry.field(default_factory=list)
+    project: str = ""
     idempotency_key: str | None = None
 
 
@@ -147,6 +148,7 @@ async def _submission(info: Info, run: NewRun) -> Submission:
         output_schema=cast("Any", run.output_schema),
         continues=_name(run.continues),
         tools=tuple(str(_name(one)) for one in run.tools),
+        project=str(_name(run.project)),
     )
 
 

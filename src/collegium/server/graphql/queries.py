@@ -27,10 +27,17 @@ class Query:
 
     @strawberry.field
     async def runs(
-        self, info: Info, status: list[str] | None = None, after: str | None = None, limit: int = 50
+        self,
+        info: Info,
+        status: list[str] | None = None,
+        project: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
     ) -> RunPage:
-        """Runs, the newest first."""
-        page = await info.context.caller.runs.states(statuses=status or (), after=after, limit=bounded(limit))
+        """Runs, the newest first; of one project, a page may be short and still have a next one."""
+        page = await info.context.caller.runs.states(
+            statuses=status or (), project=project, after=after, limit=bounded(limit)
+        )
         for state in page.items:
             info.context.runs.prime(state.id, state)
         return RunPage(items=[shown(info, state) for state in page.items], next=page.next)

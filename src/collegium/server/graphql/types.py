@@ -193,6 +193,7 @@ class Run:
     submitted_at: datetime
     finished_at: datetime | None
     continues: str | None
+    project: str
     seconds: float
     error: str | None
     reason: str
@@ -308,6 +309,7 @@ def shown(info: Info, state: RunState) -> Run:
         submitted_at=state.submitted_at,
         finished_at=state.finished_at,
         continues=state.goal.continues,
+        project=state.goal.project,
         seconds=report.seconds,
         error=report.error,
         reason=report.reason,
