@@ -1,6 +1,6 @@
 """A process that writes to a store until it is done or killed; started by ``test_processes.py``.
 
-``journal_process.py STORE NAME COUNT``: appends to runs of its own and to the shared ``run_shared``, and prints
+``journal_process.py STORE NAME COUNT [KEY]``: appends to runs of its own and to the shared ``run_shared``, and prints
 ``run seq id`` of every event whose ``durable()`` has returned.
 """
 
@@ -8,6 +8,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from collegium.adapters.encryption.file_key import FileKey
 from collegium.adapters.sqlite.store import open_store
 from collegium.domain.errors import Conflict
 from collegium.domain.event import Draft
@@ -20,9 +21,9 @@ def named(draft: Draft, id_: str) -> Draft:
     return Draft(id=id_, tenant=draft.tenant, at=draft.at, body=draft.body, task=draft.task, attempt=draft.attempt)
 
 
-async def work(path: Path, name: str, count: int) -> None:
+async def work(path: Path, name: str, count: int, key: FileKey | None) -> None:
     """Writes and says what is safe."""
-    store = open_store(path, busy_timeout_s=30)
+    store = open_store(path, busy_timeout_s=30, key=key)
     journal = store.journal
 
     def report(events) -> None:
@@ -58,4 +59,5 @@ async def work(path: Path, name: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    file_key = FileKey(bytes.fromhex(sys.argv[4])) if sys.argv[4:] else None
+    asyncio.run(work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), file_key))

@@ -92,7 +92,7 @@ def _encrypting() -> Callable[..., sqlite3.Connection]:
 
     cursor = type("Cursor", (driver.Cursor,), {n: translating(getattr(driver.Cursor, n)) for n in _ON_CURSORS})
     methods = {name: translating(getattr(driver.Connection, name)) for name in _ON_CONNECTIONS}
-    methods["cursor"] = lambda self: driver.Connection.cursor(self, cursor)
+    methods["cursor"] = translating(lambda self: driver.Connection.cursor(self, cursor))
     connection = type("Connection", (driver.Connection,), methods)
     return translating(lambda *args, **kwargs: driver.connect(*args, factory=connection, **kwargs))
 
