@@ -12,14 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import Route
 
 from collegium.server.rest.links import put_links
+from collegium.server.rest.security import SCHEMES, put_security
 
-SECURITY: Final = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key (`clg_...`) or a token of the identity provider. On loopback without keys: nothing.",
-    }
-}
 _MEMBERS: Final = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "trace_id"],
@@ -59,12 +53,9 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
         for method in route.methods or ():
             if method != "HEAD":
                 paths.setdefault(re.sub(r":\w+}", "}", route.path), {})[method.lower()] = operation
-    for operations in paths.values():
-        for operation in operations.values():
-            responses = operation["responses"]
-            responses.pop("422", None)  # FastAPI's own form of it, which is not what is sent
-            responses |= {"4XX": _PROBLEM, "503": _PROBLEM}
+    _put_problems(paths)
     put_links(paths)
+    put_security(paths)
     components = made.setdefault("components", {})
     schemas: dict[str, Any] = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -76,9 +67,16 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
     schemas |= {name: _as_sent(one) for name, one in found.items()} | {"Problem": _MEMBERS}
     if "Body" in schemas:  # the base of all bodies has no field, each of them has its own
         schemas["Body"]["additionalProperties"] = True
-    components["securitySchemes"] = SECURITY
-    made["security"] = [{"bearer": []}, {}]
+    components["securitySchemes"] = dict(SCHEMES)
     return made
+
+
+def _put_problems(paths: dict[str, Any]) -> None:
+    for operations in paths.values():
+        for operation in operations.values():
+            responses = operation["responses"]
+            responses.pop("422", None)  # FastAPI's own form of it, which is not what is sent
+            responses |= {"4XX": _PROBLEM, "503": _PROBLEM, "504": _PROBLEM}
 
 
 def _any(kind: type) -> dict[str, Any]:
