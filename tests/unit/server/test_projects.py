@@ -123,7 +123,7 @@ async def test_nobody_hands_on_more_projects_than_theirs(serve: Serve):
         for key in (await found.key("beta"), await found.key()):
             id_ = key["Authorization"].split("_")[2]
             for method, path in (("get", ""), ("delete", ""), ("post", "/rotate")):
-                body = {"json": {}} if method == "post" else {}
+                body: dict[str, Any] = {"json": {}} if method == "post" else {}
                 reply = await found.http.request(method, f"/v1/keys/{id_}{path}", headers=one, **body)
                 assert reply.status_code == 404, f"{method} {path}: {reply.text}"
         with pytest.raises(UsageError, match="limited to no project"):
@@ -179,6 +179,6 @@ async def test_graphql_and_the_streams_show_no_others(serve: Serve):
 async def test_a_claim_gives_projects_and_none_gives_none(claim: Any, projects: set[str]):
     async with checked(projects_claim="projects") as found:
         user = await found.oidc.identify(found.idp.token(projects=claim))
-        assert user.projects == projects
+        assert user.projects == frozenset(projects)
     async with checked() as found:
         assert (await found.oidc.identify(found.idp.token(projects=claim))).projects is None

@@ -26,6 +26,7 @@ from collegium.server.live.hub import Hub
 from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve
 from tests.unit.server.test_auth_keys import bearer, door
+from tests.unit.server.test_exports import export_of
 from tests.unit.stores.moved import working
 
 MARK = "heliotrope"
@@ -80,7 +81,7 @@ async def estate(serve: Serve, folder: Path, stranger: str = "of another tenant"
         access = Access(app, await keeper.keys.identify(mine.text), keys=keeper.keys, hub=Hub(app))
         hook = await access.webhooks.create(f"https://{MARK}.example/hook", ["run.finished"])
         ids["hook"] = hook.webhook.id
-        served = await serve(app, authenticator=keeper)
+        served = await serve(app, authenticator=keeper, export_of=export_of())
         document = (await served.http.get("/openapi.json")).json()
         if "/v1/uploads" in document["paths"]:
             mine_too = {**bearer(mine.text), "content-type": "application/octet-stream"}

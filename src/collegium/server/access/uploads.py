@@ -41,7 +41,7 @@ class UploadAccess:
         found = await self._uploads.page(after="" if behind is None else str(behind[0]), limit=limit + 1)
         shown = found[:limit]
         following = cursor("uploads", shown[-1].id) if len(found) > limit else None
-        return Page(items=[one for one in shown if self._is_seen(one)], next=following)
+        return Page(items=tuple(one for one in shown if self._is_seen(one)), next=following)
 
     async def remove(self, upload: str) -> None:
         """Forgets an upload."""
