@@ -19,7 +19,7 @@ from starlette.types import Message, Scope
 
 from collegium.app import Collegium
 from collegium.domain.deed import INSTALLATION, LogNoted
-from collegium.domain.errors import CollegiumError
+from collegium.domain.errors import CollegiumError, NotAuthenticated
 from collegium.domain.principal import Principal
 from collegium.server.access.deeds import Origin, log_of
 
@@ -147,4 +147,10 @@ def status_of(message: Message) -> int:
     if message["type"] == "http.response.start":
         status: int = message["status"]
         return status
-    return 401 if message["type"] == "websocket.close" and message.get("code") == 1008 else 0
+    is_refused = message["type"] == "websocket.close" and (message.get("code") == 1008 or is_failed_attempt(message))
+    return 401 if is_refused else 0
+
+
+def is_failed_attempt(message: Message) -> bool:
+    """Whether an answer says that a credential did not hold, in a header or in a socket's first message."""
+    return message.get("status") == 401 or message.get("reason") == NotAuthenticated.code

@@ -18,7 +18,7 @@ from collegium.app import Collegium
 from collegium.domain.errors import CollegiumError, RateLimited
 from collegium.domain.principal import Principal
 from collegium.server.access.deeds import ORIGIN, Origin
-from collegium.server.audit import REFUSED, RefusalLog, status_of
+from collegium.server.audit import REFUSED, RefusalLog, is_failed_attempt, status_of
 from collegium.server.body_cap import BodyCap
 from collegium.server.caller import OPEN, Authenticator, may_say_later
 from collegium.server.deadline import Deadline
@@ -165,7 +165,7 @@ class _Passage:
         origin: Where it came from.
         refusals: Where it is noted if it is refused; None before that is of interest.
         stood: How the caller's buckets stand.
-        is_failed: Whether it was answered with 401.
+        is_failed: Whether somebody tried to be somebody, and was not.
     """
 
     __slots__ = ("_scope", "_send", "is_failed", "origin", "refusals", "stood")
@@ -186,7 +186,7 @@ class _Passage:
                 tell(message, self.stood)
             message["headers"] = with_security(message.get("headers", ()), is_tls=self._scope.get("scheme") == "https")
         if kind != "http.response.body":
-            self.is_failed = self.is_failed or message.get("status") == 401
+            self.is_failed = self.is_failed or is_failed_attempt(message)
             status = status_of(message)
             if status in REFUSED and self.refusals is not None:
                 self.refusals.note_answer(self._scope, self.origin, status)

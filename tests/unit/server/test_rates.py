@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from collegium.adapters.memory.quota import MemoryQuota
 from collegium.app import Collegium
@@ -22,6 +25,7 @@ from collegium.server.rates.policy import WRITE_COST, RatePolicy, bounds
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve, Served
+from tests.unit.server.test_auth_keys import door
 from tests.unit.stores.moved import working
 
 _SLOW = Rate(per_s=0.5, burst=10.0)
@@ -103,6 +107,37 @@ async def test_who_guesses_is_slowed_down(serve: Serve):
         assert (await site.get("anna")).status_code == 429  # the same address, whoever it says it is
         await site.clock.advance(10.0)
         assert (await site.get("anna")).status_code == 200
+
+
+async def test_who_guesses_in_the_first_message_of_a_socket_is_slowed_down_too(serve: Serve):
+    async with team(working()) as app:
+        site = await opened(serve, app, RatePolicy(refusals=Rate(per_s=0.1, burst=3.0)))
+        url = site.served.url.replace("http", "ws") + "/v1/ws"
+        for headers in (None, None, {"authorization": "Bearer bad"}, {"authorization": "Bearer bad"}):
+            with suppress(InvalidStatus):
+                async with connect(url, additional_headers=headers) as socket:
+                    await socket.send('{"op":"authenticate","token":"bad"}')
+                    await socket.wait_closed()
+        async with asyncio.timeout(10):  # a socket is counted when it has been closed on both sides
+            while (await site.get("anna")).status_code == 200:  # noqa: ASYNC110 nobody tells
+                await asyncio.sleep(0)
+        await site.clock.advance(20.0)
+        assert (await site.get("anna")).status_code == 200
+
+
+async def test_logins_are_counted_like_any_other_change(serve: Serve):
+    async with team(working()) as app:
+        clock = FakeClock()
+        quota = MemoryQuota(clock)
+        keeper = door(app, clock)
+        issued = await keeper.keys.create(tenant="default", roles=["viewer"], created_by="test")
+        limiter = Limiter(RatePolicy(credential=_SLOW), quota=lambda: quota, clock=clock)
+        http = (await serve(app, authenticator=keeper, limiter=limiter)).http
+        codes = []
+        for _ in range(4):
+            http.cookies.clear()
+            codes.append((await http.post("/auth/session", json={"key": issued.text})).status_code)
+        assert codes == [201, 201, 429, 429], "a change costs five, and there are ten"
 
 
 async def test_whoever_counts_may_be_away(serve: Serve):

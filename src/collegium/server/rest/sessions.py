@@ -22,6 +22,7 @@ from collegium.server.auth.doorkeeper import Doorkeeper
 from collegium.server.auth.login import LIFE_S, Login
 from collegium.server.auth.origin import check_next, check_sender, is_own
 from collegium.server.auth.slips import NewSlip
+from collegium.server.rates.limiter import Limiter
 from collegium.server.rest.answer import NO_STORE, answer, gives
 from collegium.server.rest.openapi import Lean
 
@@ -132,7 +133,13 @@ async def _callback(request: LeanRequest) -> Response:
 
 
 async def _opened(request: LeanRequest, door: Doorkeeper, principal: Principal) -> NewSlip:
-    """A session for ``principal``, of which the log of its tenant says that it was opened."""
+    """A session for ``principal``, of which the log of its tenant says that it was opened.
+
+    It counts as a change of whoever logs in. Raises ``RateLimited``.
+    """
+    limiter: Limiter | None = request.app.state.faces.limiter
+    if limiter is not None:  # these paths are open to all, so nobody has counted yet who comes in
+        await limiter.take(principal, "POST", "/auth/session")
     made = await door.open_session(principal)
     app = request.app.state.opened()
     await noted(app, principal, "sessions.opened", made.digest[:16], rule="authenticated")
