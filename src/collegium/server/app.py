@@ -148,7 +148,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     codes = {404: "not_found", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
-    detail = f"there is no {request.url.path}" if error.status_code == 404 else error.detail
+    detail = f"there is no {request.url.path[:200]}" if error.status_code == 404 else error.detail
     headers = dict(error.headers or {})
     if error.status_code == 405 and (allowed := _allowed(request)):
         headers = {"allow": allowed}

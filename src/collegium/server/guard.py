@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 _NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _MOST_KNOWN = 100
+_TELLING = frozenset({b"origin", b"sec-fetch-site"})
 
 
 def is_loopback(host: str) -> bool:
@@ -38,11 +39,16 @@ class LoopbackGuard:
         """``Host`` headers that were found to be this machine's; each is one of its names with a port."""
 
     def against(self, scope: Scope) -> tuple[int, str, str] | None:
-        """Status, code and reason of the refusal (421 or 403), or None for a request that may come in."""
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
+        """Status, code and reason of the refusal (400, 421 or 403), or None for a request that may come in."""
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) > 1:
+            return 400, "invalid_request", f"the request names {len(hosts)} hosts: it has to name one"
+        host = hosts[0].decode("latin-1") if hosts else ""
         if not self._is_known(host):
-            return 421, "misdirected", f"this server answers to this machine's own names, not to {host!r}"
+            return 421, "misdirected", f"this server answers to this machine's own names, not to {host[:100]!r}"
+        if not any(name in _TELLING for name, _ in scope["headers"]):
+            return None  # no page has sent it
+        headers = Headers(scope=scope)
         if not _is_own(headers, host) and not _is_return(scope, headers):
             return 403, "cross_site", "requests that pages of other sites send are refused"
         return None
