@@ -100,16 +100,13 @@ def build(
         ]
         caps = {**BODY_CAPS, UPLOADS: faces.upload_bytes + MORE_BYTES}
         doors = Doors(faces.opened, faces.authenticator, refusals, faces.limiter, MAX_BODY_BYTES, caps)
-        doors = doors._replace(request_timeout_s=faces.request_timeout_s)
+        doors = doors._replace(request_timeout_s=faces.request_timeout_s, reads=lean_routes())
         middleware = [Middleware(Gate, guard=guard, doors=doors)]
         app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
         app.state.faces = faces
         app.state.opened = faces.opened
         app.state.authenticator = faces.authenticator
         app.state.refusals = refusals
-        app.state.privacy_of = faces.privacy_of
-        app.state.settings_of = faces.settings_of
-        app.state.models_of = faces.models_of
         app.state.api = api
         api.state = app.state
         app.router.redirect_slashes = False

@@ -64,17 +64,16 @@ def may_say_later(connection: HTTPConnection, error: CollegiumError) -> bool:
 
 def access(connection: HTTPConnection) -> Access:
     """What the caller may see and do. Raises ``StoreUnavailable`` as long as the stores have not answered."""
-    hub, keys = hub_of(connection), getattr(connection.app.state.authenticator, "keys", None)
-    state = connection.app.state
+    hub, faces = hub_of(connection), connection.app.state.faces
     return Access(
         hub.app,
-        connection.state.principal,
-        keys=keys,
+        connection.scope["state"]["principal"],
+        keys=getattr(faces.authenticator, "keys", None),
         hub=hub,
-        privacy_of=state.privacy_of,
-        settings_of=state.settings_of,
-        models_of=state.models_of,
-        export_of=state.faces.export_of,
+        privacy_of=faces.privacy_of,
+        settings_of=faces.settings_of,
+        models_of=faces.models_of,
+        export_of=faces.export_of,
     )
 
 

@@ -8,10 +8,11 @@ read is answered in fewer microseconds than seven layers take to hand it on, and
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from starlette.requests import HTTPConnection, Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collegium.app import Collegium
@@ -27,6 +28,7 @@ from collegium.server.headers import with_security
 from collegium.server.idempotency import Idempotency
 from collegium.server.problem import from_error, problem
 from collegium.server.rates.limiter import Limiter, Stood, is_stream, refuse, tell
+from collegium.server.reads import Reads
 
 _READS: Final = frozenset({"GET", "HEAD"})
 _log = logging.getLogger("collegium.rates")
@@ -43,6 +45,7 @@ class Doors(NamedTuple):
         body_bytes: Most bytes of a body.
         body_bytes_of: The same by the beginning of the path, where it is another.
         request_timeout_s: A change is answered within so long, or told that it is not.
+        reads: Routes whose answers are at hand.
     """
 
     opened: Callable[[], Collegium | None]
@@ -52,6 +55,7 @@ class Doors(NamedTuple):
     body_bytes: int
     body_bytes_of: Mapping[str, int]
     request_timeout_s: float | None = None
+    reads: Sequence[Route] = ()
 
 
 class Gate:
@@ -67,8 +71,9 @@ class Gate:
         self._app = app
         self._guard = guard
         self._doors = doors
-        self._changes = app
+        self._changes = self._reads = app
         if doors is not None:
+            self._reads = Reads(app, doors.reads)
             kept = Deadline(Idempotency(app, opened=doors.opened), seconds=doors.request_timeout_s, is_for_reads=False)
             self._changes = BodyCap(kept, usual=doors.body_bytes, others=doors.body_bytes_of)
 
@@ -131,14 +136,14 @@ class Gate:
             if doors.limiter is not None:
                 await self._count(doors.limiter, principal, passage, scope, receive)
                 return
-        await self._answer(passage, scope, receive)
+        await self._answer(passage, scope, receive, is_short=_is_short(scope))
 
     async def _count(
         self, limiter: Limiter, principal: Principal, passage: _Passage, scope: Scope, receive: Receive
     ) -> None:
         """Counts a request of a known principal; the answer says how its buckets stand."""
         # Sockets and streams stay: only their opening is counted.
-        is_short = scope["type"] == "http" and not is_stream(scope)
+        is_short = _is_short(scope)
         try:
             stood = await limiter.take(principal, scope.get("method", "GET"), scope["path"])
             if is_short:
@@ -148,14 +153,15 @@ class Gate:
             return
         passage.stood = stood
         try:
-            await self._answer(passage, scope, receive)
+            await self._answer(passage, scope, receive, is_short=is_short)
         finally:
             if is_short:
                 limiter.leave(principal.tenant)
 
-    async def _answer(self, passage: _Passage, scope: Scope, receive: Receive) -> None:
+    async def _answer(self, passage: _Passage, scope: Scope, receive: Receive, *, is_short: bool) -> None:
         is_change = scope["type"] == "http" and scope["method"] not in _READS
-        await (self._changes if is_change else self._app)(scope, receive, passage.send)
+        behind = self._changes if is_change else self._reads if is_short else self._app
+        await behind(scope, receive, passage.send)
 
 
 class _Passage:
@@ -191,6 +197,11 @@ class _Passage:
             if status in REFUSED and self.refusals is not None:
                 self.refusals.note_answer(self._scope, self.origin, status)
         await self._send(message)
+
+
+def _is_short(scope: Scope) -> bool:
+    """Whether its answer is at hand soon: it is neither a socket nor a stream."""
+    return scope["type"] == "http" and not is_stream(scope)
 
 
 async def _turn_away(scope: Scope, receive: Receive, send: Send, against: tuple[int, str, str]) -> None:

@@ -7,7 +7,8 @@ files) and those that end the connection go uvicorn's own way.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
@@ -21,11 +22,49 @@ _OWN_WAY: Final = frozenset({b"connection", b"transfer-encoding"})
 _BARE: Final = frozenset({204, 304})
 
 
+class Head(NamedTuple):
+    """The head of an answer as it is sent, without its end; ``length`` is -1 for one that goes uvicorn's own way."""
+
+    data: bytes
+    length: int
+
+
 class Lines:
-    """Header lines as they are sent; those that were sent lately are kept."""
+    """Heads and header lines as they are sent; those that were sent lately are kept."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[bytes, bytes], bytes] = {}
+        self._heads: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
+        self._always: tuple[object, bytes] = (None, b"")
+
+    def always(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The lines of what uvicorn adds to every answer: a list that it makes anew when it changes."""
+        if self._always[0] is not headers:
+            self._always = (headers, b"".join(map(self.line, headers)))
+        return self._always[1]
+
+    def head(self, headers: Iterable[tuple[bytes, bytes]]) -> Head:
+        """The head with ``headers``. Raises ``RuntimeError`` as ``line`` does."""
+        place = tuple(headers)
+        found = self._heads.get(place)
+        if found is None:
+            found = self._make(place)
+            if len(found.data) <= MOST_LINE_BYTES:
+                if len(self._heads) >= MOST_LINES:
+                    self._heads.clear()
+                self._heads[place] = found
+        return found
+
+    def _make(self, headers: tuple[tuple[bytes, bytes], ...]) -> Head:
+        lines, length = [], -1
+        for header in headers:
+            name = header[0].lower()
+            if name in _OWN_WAY:
+                return Head(b"", -1)
+            if name == b"content-length":
+                length = int(header[1])
+            lines.append(self.line(header))
+        return Head(b"".join(lines), length)
 
     def line(self, header: tuple[bytes, bytes]) -> bytes:
         """The line of ``header``. Raises ``RuntimeError`` for what is none, as uvicorn does."""
@@ -60,7 +99,7 @@ class WholeAnswer:
         self._lines = lines
         self._send: Any = cycle.send
         self._start: Message | None = None
-        self._head: list[bytes] = []
+        self._head = (b"", b"", b"")
         self._length = -1
 
     async def send(self, message: Message) -> None:
@@ -83,17 +122,12 @@ class WholeAnswer:
         cycle = self._cycle
         if not cycle.keep_alive or cycle.scope["method"] == "HEAD" or message["status"] in _BARE:
             return False
-        head, line, length = [STATUS_LINE[message["status"]]], self._lines.line, -1
-        head.extend(map(line, cycle.default_headers))
-        for header in message["headers"]:
-            name = header[0].lower()
-            if name == b"content-length":
-                length = int(header[1])
-            elif name in _OWN_WAY:
-                return False
-            head.append(line(header))
-        self._head, self._length = head, length
-        return length >= 0
+        head = self._lines.head(message.get("headers", ()))
+        if head.length < 0:
+            return False
+        self._head = (STATUS_LINE[message["status"]], self._lines.always(cycle.default_headers), head.data)
+        self._length = head.length
+        return True
 
     def _fits(self, message: Message) -> bool:
         cycle = self._cycle
@@ -101,11 +135,9 @@ class WholeAnswer:
         return is_open and len(message.get("body", b"")) == self._length
 
     def _write(self, body: bytes) -> None:
-        cycle, head = self._cycle, self._head
-        head.append(b"\r\n")
-        head.append(body)
+        cycle = self._cycle
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        self._transport.write_now(b"".join(head))
+        self._transport.write_now(b"%b%b%b\r\n%b" % (*self._head, body))
         cycle.message_event.set()
         cycle.on_response()

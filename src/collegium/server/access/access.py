@@ -56,7 +56,7 @@ class Access:
         self._export_of = export_of
         self._hub = hub
 
-    @cached_property
+    @property
     def runs(self) -> RunAccess:
         """Runs: submit, look, stop."""
         return RunAccess(self._app, self.principal, None if self._hub is None else self._hub.snapshots)

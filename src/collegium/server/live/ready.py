@@ -6,6 +6,7 @@ which was made before. Where it cannot, or where much is stored, every document 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -25,6 +26,7 @@ class Ready:
     def __init__(self, app: Collegium) -> None:
         self._app = app
         self._version: object = None
+        self._is_known = False
         self._until: datetime | None = None
         self._kept: dict[Hashable, Any] = {}
         self._size_bytes = 0
@@ -37,20 +39,33 @@ class Ready:
             make: Makes it; what it raises is raised each time.
             size: Bytes of what was made.
         """
-        version = self._app.stores.version()
-        if version is None:
+        if not self._is_known:
+            self._look()
+        if self._version is None:
             return await make()
-        now = self._app.now()
-        if version != self._version or self._until is None or now >= self._until:
-            self._version, self._until = version, now + FRESH
-            self._kept, self._size_bytes = {}, 0
-        elif (found := self._kept.get(place)) is not None:
-            kept: T = found
-            return kept
+        kept = self._kept
+        found: T | None = kept.get(place)
+        if found is not None:
+            return found
         made = await make()
-        # What was stored meanwhile may be in it or not: it is kept under what was there before.
-        if self._version == version and now < self._until and len(self._kept) < MOST:
+        # What was stored meanwhile may be in it or not: it is kept with what was made before that, and goes with it.
+        if kept is self._kept and len(kept) < MOST:
             self._size_bytes += size(made)
             if self._size_bytes <= MOST_BYTES:
-                self._kept[place] = made
+                kept[place] = made
         return made
+
+    def _look(self) -> None:
+        """Drops everything if anything was stored, or time has passed.
+
+        Once in a turn of the event loop: whoever is answered in it had asked before it began.
+        """
+        version, now = self._app.stores.version(), self._app.now()
+        if version != self._version or self._until is None or not now < self._until:
+            self._version, self._until = version, now + FRESH
+            self._kept, self._size_bytes = {}, 0
+        self._is_known = True
+        asyncio.get_running_loop().call_soon(self._forget)
+
+    def _forget(self) -> None:
+        self._is_known = False
