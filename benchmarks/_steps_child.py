@@ -166,6 +166,8 @@ SYSTEMS = {
     "dbos": ("_steps_dbos", "dbos"),
     "dbos-wal": ("_steps_dbos", "dbos_wal"),
     "ours": ("_steps_ours", "ours"),
+    "ours-sealed": ("_steps_ours", "ours_sealed"),
+    "ours-sqlcipher": ("_steps_ours", "ours_sqlcipher"),
     "sdk": ("_steps_sdk", "sdk"),
     "ours-sdk": ("_steps_ours", "ours_sdk"),
     "bare-postgres": ("_steps_postgres", "bare_postgres"),

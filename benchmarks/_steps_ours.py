@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from _steps_child import FOUND, GOAL, QUESTION, TOOL, TOOL_ABOUT, RunOnce, database
 
@@ -38,6 +39,27 @@ async def ours(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
 
 
 @asynccontextmanager
+async def ours_sealed(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+    """The same with what is stored in envelopes (AES-256-GCM)."""
+    async with _opened(f"openai-compatible:scripted@{url}", folder, at_once, _key(folder)) as run_once:
+        yield run_once
+
+
+@asynccontextmanager
+async def ours_sqlcipher(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+    """The same in files that are encrypted as a whole besides."""
+    wanted = {**_key(folder), "encryption.sqlcipher": True}
+    async with _opened(f"openai-compatible:scripted@{url}", folder, at_once, wanted) as run_once:
+        yield run_once
+
+
+def _key(folder: Path) -> dict[str, object]:
+    path = folder / "kek"
+    path.write_bytes(os.urandom(32))
+    return {"encryption.kek_file": path}
+
+
+@asynccontextmanager
 async def ours_sdk(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
     """The same through the vendor's SDK, as ``[openai]`` brings it; the server on loopback takes any key."""
     os.environ.update(OPENAI_API_KEY="none", OPENAI_BASE_URL=url)
@@ -46,9 +68,12 @@ async def ours_sdk(url: str, folder: Path, at_once: int) -> AsyncIterator[RunOnc
 
 
 @asynccontextmanager
-async def _opened(model: str, folder: Path, at_once: int) -> AsyncIterator[RunOnce]:
+async def _opened(
+    model: str, folder: Path, at_once: int, more: Mapping[str, object] = MappingProxyType({})
+) -> AsyncIterator[RunOnce]:
     place = {"store": database()} if database() else {}
-    settings = load_settings(None, {}, {"data_dir": folder, "worker.concurrency": max(64, at_once), **place})
+    wanted = {"data_dir": folder, "worker.concurrency": max(64, at_once), **place, **more}
+    settings = load_settings(None, {}, wanted)
     async with open_collegium(settings, tools=[stock], agents=[AGENT], model=model) as collegium:
 
         async def run_once(run: str, kind: str) -> str:

@@ -6,8 +6,9 @@ An agent run is model -> read-only tool -> model. A team run is a plan, eight ag
 that adds up. All systems do the same runs in turn, each in a process of its own: a bare HTTP client with an SQLite
 commit per step, the same with a group commit (the limit), LangGraph with its SQLite saver, DBOS with SQLite (as it
 ships, and on a file in WAL mode), and collegium through its public API. Then the same through OpenAI's SDK: alone with
-nothing kept (the limit), and collegium with ``[openai]``. LangGraph and DBOS live in ``.venv-bench`` (``make bench``
-makes it); without it their lines are left out.
+nothing kept (the limit), and collegium with ``[openai]``. And collegium that encrypts: values in envelopes, and the
+whole file with SQLCipher besides (whose commits are not counted). LangGraph and DBOS live in ``.venv-bench``
+(``make bench`` makes it); without it their lines are left out.
 
 ``--store postgres`` measures the same over a PostgreSQL server that it starts with fsync on: bare client, LangGraph's
 PostgreSQL saver, DBOS, and collegium; "commits" are then the server's fsyncs of its log.
@@ -46,6 +47,8 @@ SYSTEMS = {
     "dbos": "DBOS, SQLite as it ships",
     "dbos-wal": "DBOS, SQLite in WAL mode",
     "ours": "collegium",
+    "ours-sealed": "collegium, envelopes",
+    "ours-sqlcipher": "collegium, envelopes, SQLCipher",
     "sdk": "OpenAI SDK, nothing kept",
     "ours-sdk": "collegium through OpenAI SDK",
     "bare-postgres": "bare client, commit per step",
@@ -248,7 +251,7 @@ def show(document: dict[str, Any]) -> None:
         f"fdatasync of 4 KiB {document['fsync_ms']:.2f} ms, median of {document['rounds']} rounds"
     )
     print(
-        f"{'':20}{'system':30}{'CPU ms/run':>11}{'x bare':>8}{'runs/s':>9}{'x bare':>8}{'wall s':>8}{'runs':>6}"
+        f"{'':20}{'system':33}{'CPU ms/run':>11}{'x bare':>8}{'runs/s':>9}{'x bare':>8}{'wall s':>8}{'runs':>6}"
         f"{'commits/run':>13}{'mode':>13}"
     )
     for mode, _, _, latency_ms, _, _ in MODES:
@@ -258,7 +261,7 @@ def show(document: dict[str, Any]) -> None:
                 continue
             cpu_ratio, rate_ratio = (f"{r:.2f}" if r else "-" for r in (row["cpu_ratio"], row["runs_s_ratio"]))
             print(
-                f"{label:20}{SYSTEMS[row['system']]:30}{row['cpu_ms']:>11.2f}{cpu_ratio:>8}{row['runs_s']:>9.1f}"
+                f"{label:20}{SYSTEMS[row['system']]:33}{row['cpu_ms']:>11.2f}{cpu_ratio:>8}{row['runs_s']:>9.1f}"
                 f"{rate_ratio:>8}{row['wall_s']:>8.2f}{row['runs']:>6}{row['syncs']:>13.2f}{mode_of(row):>13}"
             )
             label = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,11 @@ def test_it_moves_from_plain_to_encrypted_and_back(keyed: Path, capsys: pytest.C
     assert document(capsys, *ONE_RUN)["status"] == "succeeded", "an index that was encrypted is made anew"
 
 
-def test_whole_files_need_a_key(keyed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_files_need_a_key_and_the_extra(
+    keyed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sqlcipher3", None)
+        assert "pip install 'collegium[sqlcipher]'" in refused(capsys, "runs", "ls")
     configure(keyed, "sqlcipher = true")
     assert "sqlcipher needs a key" in refused(capsys, "runs", "ls")

@@ -25,6 +25,10 @@ KEY, OTHER = FileKey(b"f" * 32), FileKey(b"g" * 32)
 ONE, TWO = AesKek(b"1" * 32, source="one"), AesKek(b"2" * 32, source="two")
 
 
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
+
+
 def test_a_file_key_is_made_once_and_wrapped(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     key = file_key(path, [ONE])
@@ -57,7 +61,7 @@ async def test_nothing_is_in_plain_while_it_is_used(tmp_path: Path) -> None:
     await index.upsert("secretspace", [chunk("secretchunk", text=secret)], None)
     assert await index.search("secretspace", text="vault")
     await bus.publish(Message(id="secretid", topic="secrettopic", tenant="secrettenant", body={"a": secret}))
-    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    files = files_in(tmp_path)
     assert {path.name for path in files} >= {"store.db-wal", "store.db-shm", "index.db-wal", "cache.db-wal", "bus.db"}
     for path in files:
         found = path.read_bytes()
