@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.leash import WorkOrder
 from collegium.adapters.supervisor import COMMAND, Supervisor, told
-from collegium.config import Settings
+from collegium.app import Collegium
+from collegium.config import Settings, explain
 from collegium.config.secrets import redactor_of
 from collegium.domain.errors import StoreError
+from collegium.runtime.admin_log import AdminLog
 from collegium.runtime.courier import Courier
+from collegium.runtime.settings_log import note_settings
 from collegium.server.app import Faces, build
 from collegium.server.auth.doorkeeper import Doorkeeper
 from collegium.server.listener import Listener, listen, url_of
@@ -99,6 +102,7 @@ async def serve(
             if settings.webhooks.send and shown is not None:
                 await courier.start()
             await _tell(settings, shown, opened)
+            await _note(settings, opening.result())
             # What there is now stays: no collection of garbage has to look at it again.
             gc.collect()
             gc.freeze()
@@ -132,6 +136,15 @@ async def _workers_away(supervisor: Supervisor) -> Sequence[Away]:
     if not supervisor.hands or any(hand.is_ready for hand in supervisor.hands):
         return ()
     return (Away(what="workers", why=told(supervisor.hands)),)
+
+
+async def _note(settings: Settings, app: Collegium) -> None:
+    """Has the log say which settings are others than at the last start."""
+    shown = {row.key: str(row.value) for row in explain(settings)}
+    try:
+        await note_settings(app.stores.records, AdminLog(app.stores.journal, now=app.now), shown)
+    except StoreError as error:
+        _log.warning("the log does not say which settings changed: %s", error)
 
 
 async def _tell(settings: Settings, shown: Faces | None, opened: Callable[[bool], None]) -> None:
