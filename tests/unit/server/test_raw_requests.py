@@ -50,14 +50,16 @@ ODD = {
     "a version that is none": b"GET /v1/runs HTTP/9.9\r\n" + HOST + b"\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/2 over HTTP": b"GET /v1/runs HTTP/1.1\r\n" + HOST + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n",
-    "a socket without its key": b"GET /v1/ws HTTP/1.1\r\n" + HOST + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    "a socket without its key": b"GET /v1/ws HTTP/1.1\r\n" + HOST
+    + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
     "a socket of another version": b"GET /v1/ws HTTP/1.1\r\n" + HOST
     + b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\nsec-websocket-version: 99\r\n\r\n",
     "no length": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"\r\n",
     "a length that is none": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"content-length: ten\r\n\r\n" + GOAL,
     "a length with a sign": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"content-length: +18\r\n\r\n" + GOAL,
     "a length beyond all": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"content-length: " + b"9" * 40 + b"\r\n\r\n",
-    "a coding that is none": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"transfer-encoding: nonsense\r\n\r\n" + GOAL,
+    "a coding that is none": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON
+    + b"transfer-encoding: nonsense\r\n\r\n" + GOAL,
     "pieces of no size": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
     "a piece beyond all": b"POST /v1/runs HTTP/1.1\r\n" + HOST + JSON + b"transfer-encoding: chunked\r\n\r\n"
     + b"f" * 20 + b"\r\n",
