@@ -92,8 +92,11 @@ def rewrap_data_keys(settings: Settings) -> int:
         return rewrap(ring) + rewrap_file_keys(settings, urls_of(settings))
 
 
-def destroy_data_keys(settings: Settings, tenant: str) -> int:
-    """Destroys the data keys of a tenant, for good. Blocks. Raises ``NotFound``, ``UsageError``, ``StoreError``."""
+def destroy_data_keys(settings: Settings, tenant: str, *, is_trial: bool = False) -> int:
+    """Destroys the data keys of a tenant, for good; a trial says how many there are, or why it cannot be. Blocks.
+
+    Raises ``NotFound``, ``UsageError``, ``StoreError``.
+    """
     from collegium.adapters.encryption.rotation import plain_rows, shred
 
     with ExitStack() as stack:
@@ -108,7 +111,9 @@ def destroy_data_keys(settings: Settings, tenant: str) -> int:
                 tenant=tenant,
                 rows=plain,
             )
-        return shred(ring, tenant)
+        if is_trial and (there := len(ring.stored(tenant).wrapped)):
+            return there
+        return shred(ring, tenant)  # which says so where there is none
 
 
 def _shelf(settings: Settings, url: str) -> KeyShelf:

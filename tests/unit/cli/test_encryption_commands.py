@@ -110,6 +110,19 @@ def test_a_tenant_is_shredded(sealed: Path, capsys: pytest.CaptureFixture[str]) 
     assert document(capsys, *ONE_RUN)["status"] == "succeeded", "whoever goes on has new keys"
 
 
+def test_what_a_shredded_tenant_would_go_on_with_ends(sealed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document(capsys, *ONE_RUN)
+    document(capsys, "schedules", "add", "@daily", "Do it.")
+    document(capsys, "keys", "create", "--role", "viewer", "--tenant", "default")
+    shredded = document(capsys, "shred", "default", "--yes")
+    assert (shredded["schedules"], shredded["keys"], shredded["webhooks"]) == (1, 1, 0)
+    assert document(capsys, "schedules", "ls")["items"] == []
+    (key,) = document(capsys, "keys", "ls")["items"]
+    assert "revoked" in str(key["status"] if "status" in key else key), key
+    actions = [line["action"] for line in document(capsys, "audit", "ls")["items"]]
+    assert {"encryption.shred", "schedules.added"} <= set(actions), "the log stays"
+
+
 def test_what_is_plain_is_not_left_behind(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document(capsys, *ONE_RUN)
     (project / "kek").write_text("ab" * 32)
