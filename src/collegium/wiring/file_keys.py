@@ -30,7 +30,8 @@ def key_for_store(settings: Settings, path: Path) -> FileKey | None:
     """
     place = key_place(path)
     if not settings.encryption.sqlcipher:
-        if place.exists() and _has_content(path):
+        _refuse_left_over(path)
+        if place.exists():
             raise UsageError(
                 f"{path} is encrypted as a whole, with the key in {place}: set [encryption] sqlcipher = true, and the "
                 "key of keys as where it was written",
@@ -57,6 +58,8 @@ def key_as_is(settings: Settings, path: Path) -> FileKey | None:
 
     Raises as ``key_for_store``.
     """
+    if not settings.encryption.sqlcipher:
+        _refuse_left_over(path)
     if key_place(path).exists():
         return _key(settings, path)
     return None if _has_content(path) or not settings.encryption.sqlcipher else _key(settings, path)
@@ -94,6 +97,17 @@ def _key(settings: Settings, path: Path) -> FileKey:
 
 def _keks(settings: Settings) -> list[KeyEncryption]:
     return [present_kek(settings), *previous_keks(settings)]
+
+
+def _refuse_left_over(path: Path) -> None:
+    """Raises ``UsageError`` for a key without its file: a file in plain beside it would be taken for encrypted."""
+    place = key_place(path)
+    if place.exists() and not _has_content(path):
+        raise UsageError(
+            f"{place} is the key of {path}, which is not there: restore it, or remove the key before a file in plain "
+            "takes its place",
+            path=str(place),
+        )
 
 
 def _has_content(path: Path) -> bool:

@@ -127,6 +127,23 @@ def test_it_moves_from_plain_to_encrypted_and_back(keyed: Path, capsys: pytest.C
     assert document(capsys, *ONE_RUN)["status"] == "succeeded", "an index that was encrypted is made anew"
 
 
+def test_a_key_without_its_file_is_no_reason_to_take_a_plain_one_for_encrypted(
+    keyed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document(capsys, "runs", "ls")
+    store = store_of(keyed)
+    other = store.with_name("other.db")
+    key_place(other).write_bytes(key_place(store).read_bytes())
+    ends = ("--from", f"sqlite:///{store}", "--to", f"sqlite:///{other}")
+    configure(keyed, *ENVELOPES)
+    assert "is not there: restore it, or remove the key" in refused(capsys, "migrate", *ends)
+    store.unlink()
+    assert "is not there: restore it, or remove the key" in refused(capsys, "runs", "ls")
+    key_place(store).unlink()
+    assert collegium(capsys, "runs", "ls")[0] == 0
+    assert store.read_bytes().startswith(b"SQLite format 3")
+
+
 def test_whole_files_need_a_key_and_the_extra(
     keyed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import collegium
 from collegium.adapters.encryption.aes_gcm import AesKek
 from collegium.adapters.encryption.file_key import FileKey, file_key, key_place, rewrap_file_key
 from collegium.adapters.sqlite.bus import SqliteBus
@@ -45,6 +46,13 @@ def test_a_file_key_is_made_once_and_wrapped(tmp_path: Path) -> None:
     key_place(path).write_text("{}")
     with pytest.raises(StoreCorrupt, match="damaged"):
         file_key(path, [TWO])
+
+
+def test_one_place_opens_files() -> None:
+    """What opens a file elsewhere would open an encrypted one without its key."""
+    root = Path(collegium.__file__).parent
+    found = {path.name for path in root.rglob("*.py") if "sqlite3.connect" in path.read_text(encoding="utf-8")}
+    assert found == {"driver.py"}
 
 
 async def test_nothing_is_in_plain_while_it_is_used(tmp_path: Path) -> None:
