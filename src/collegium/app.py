@@ -296,7 +296,7 @@ class Collegium:
         given, skipped = await self._intake.take(files, tenant)
         if continues is not None:
             before = await self.state(continues, tenant=tenant)
-            given = given or before.goal.files
+            given, project = given or before.goal.files, project or before.goal.project
         wanted = Goal(
             text=text,
             principal=name_of(principal),

@@ -256,7 +256,12 @@ def test_part_of_many_ids_is_refused(project: Path, capsys: pytest.CaptureFixtur
 
 
 def test_listing_goes_on_behind_a_run(project: Path, capsys: pytest.CaptureFixture[str]):
-    made = [document(capsys, *ONE_RUN)[1]["run_id"] for _ in range(3)]
+    made = [document(capsys, *ONE_RUN, "--project", name)[1]["run_id"] for name in ("hr", "", "hr")]
+    of_one = document(capsys, "runs", "ls", "--project", "hr", "--limit", "1")[1]
+    assert ([i["run_id"] for i in of_one["items"]], of_one["items"][0]["project"]) == (made[2:], "hr")
+    assert (
+        document(capsys, "runs", "ls", "--project", "hr", "--after", of_one["next"])[1]["items"][0]["run_id"] == made[0]
+    )
     page = document(capsys, "runs", "ls", "--limit", "2")[1]
     assert [i["run_id"] for i in page["items"]] == made[:0:-1]
     rest = document(capsys, "runs", "ls", "--after", page["next"])[1]
@@ -294,10 +299,11 @@ def test_a_cassette_is_written_and_played(project: Path, capsys: pytest.CaptureF
 
 
 def test_a_run_goes_on_from_another(project: Path, capsys: pytest.CaptureFixture[str]):
-    document(capsys, *ONE_RUN)
+    document(capsys, *ONE_RUN, "--project", "hr")
     code, found = document(capsys, "run", "And since when?", "--continue", "last")
     assert code == 0
     assert found["files"]["given"] == 2
+    assert document(capsys, "runs", "ls", "--project", "hr")[1]["items"][0]["run_id"] == found["run_id"]
 
 
 def test_own_agents_come_with_an_option(project: Path, capsys: pytest.CaptureFixture[str]):

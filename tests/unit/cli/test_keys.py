@@ -113,3 +113,14 @@ def test_settings_that_cannot_be(tmp_path: Path, auth: dict[str, Any], said: str
     environ = {"HOME": str(tmp_path), "COLLEGIUM_AUTH": json.dumps(auth)}
     with pytest.raises(UsageError, match=said):
         load_settings(None, environ)
+
+
+def test_a_key_is_limited_to_projects(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document(capsys, "keys", "create", "--role", "viewer", "--project", "payroll", "--project", "handbook")
+    (listed,) = document(capsys, "keys", "ls")["items"]
+    assert listed["projects"] == ["handbook", "payroll"]
+    _, shown, _ = collegium(capsys, "keys", "ls")
+    assert "default/handbook,payroll" in shown
+    code, _, said = collegium(capsys, "keys", "create", "--role", "viewer", "--project", "~runs")
+    assert code == 2
+    assert "cannot be a project" in said

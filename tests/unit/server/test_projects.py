@@ -172,6 +172,18 @@ async def test_graphql_and_the_streams_show_no_others(serve: Serve):
         assert reply.status_code == 404
 
 
+async def test_a_session_and_a_ticket_open_no_more_than_the_key(serve: Serve):
+    async with house(serve) as found:
+        text, _ = await made(found.keeper, projects=["alpha"])
+        principal = await found.keeper.keys.identify(text)
+        session = await found.keeper.open_session(principal)
+        assert (await found.keeper.by_session(session.text)).projects == {"alpha"}
+        ticket = await found.keeper.make_ticket(principal)
+        stream = f"/v1/runs/{found.runs['beta']}/events?ticket={ticket.text}"
+        reply = await found.http.get(stream, headers={"accept": "text/event-stream"})
+        assert reply.status_code == 404
+
+
 @pytest.mark.parametrize(
     ("claim", "projects"),
     [(["alpha", "beta"], {"alpha", "beta"}), ("alpha beta", {"alpha", "beta"}), (None, set()), ([7], set())],
