@@ -19,7 +19,8 @@ from collegium.domain.errors import UsageError
 def shred(session: Session, tenant: str, is_sure: bool) -> int:
     """Destroy the data keys of TENANT: what is encrypted of it can never be read again, in no copy with these keys.
 
-    Its schedules and webhooks go and its API keys are revoked. Nobody can undo it. Its chains still verify, and other tenants notice nothing. What is not encrypted stays: see
+    Its schedules and webhooks go and its API keys are revoked. Nobody can undo it. Its chains still verify, and other
+    tenants notice nothing. What is not encrypted stays: see
     docs/how-to/encryption.md. Backups keep the keys they hold, so those have to go as well.
     """
     if not tenant or tenant.startswith("~") or "\0" in tenant:

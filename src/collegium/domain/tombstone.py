@@ -7,7 +7,7 @@ finished_at, pruned_at])``, written without spaces, times in microseconds since 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -62,17 +62,26 @@ def is_genuine(key: bytes, tombstone: Tombstone) -> bool:
     return hmac.compare_digest(_signature(key, tombstone), tombstone.signature)
 
 
-def verify(key: bytes, links: Sequence[Link], tombstone: Tombstone, *, head: tuple[int, bytes] | None) -> int | None:
+def verify(
+    key: bytes,
+    links: Sequence[Link],
+    tombstone: Tombstone,
+    *,
+    head: tuple[int, bytes] | None,
+    erased: Collection[int] = (),
+) -> int | None:
     """The first seq of what is left of a pruned run that is not as it was written, 0 for the tombstone itself.
 
-    ``links`` are all events that are left, in order; ``head`` as in ``chain.verify``.
+    ``links`` are all events that are left, in order; ``head`` as in ``chain.verify``. ``erased``: numbers of
+    events whose bodies are there, under a key that was destroyed.
     """
     if not is_genuine(key, tombstone):
         return 0
     last = (tombstone.seq, bytes.fromhex(tombstone.mac))
     before = [link for link in links if link.seq <= tombstone.seq]
     behind = [link for link in links if link.seq > tombstone.seq]
-    lost = next((x.seq for x in links if x.body is None and not tombstone.kept < x.seq <= tombstone.seq), None)
+    gone = (x.seq for x in links if x.body is None and x.seq not in erased)
+    lost = next((seq for seq in gone if not tombstone.kept < seq <= tombstone.seq), None)
     if lost is not None:
         return lost
     if tombstone.what == "run" and len(before) != tombstone.kept:

@@ -10,7 +10,9 @@ import pytest
 from collegium.adapters.encryption.rotation import shred
 from collegium.domain.chat import Json
 from collegium.domain.errors import Erased, NotFound, StoreCorrupt, UsageError
+from collegium.domain.head import HeadChange
 from collegium.domain.record import Condition, Record
+from collegium.domain.tombstone import Tombstone
 from collegium.testing.conformance.drafts import begin, noted
 from tests.unit.encryption.conftest import Place, Sealed
 
@@ -209,6 +211,26 @@ async def test_what_is_missing_is_not_called_erased(place: Place) -> None:
         await _shredded(sealed)
         place.sql("UPDATE events SET body = NULL WHERE run = 'run_a' AND seq = 2")
         assert await sealed.store.archive.verify("run_a") == 2
+
+
+async def test_what_a_fork_kept_of_a_pruned_run_is_erased_and_not_changed(place: Place) -> None:
+    async with place.sealed() as sealed:
+        await fill(sealed.store)
+        ended = HeadChange(status="succeeded", wake_at=None)
+        await sealed.store.journal.append("run_a", [noted("end", tenant="acme")], head=ended).durable()
+        archive, head = sealed.store.archive, await sealed.store.journal.head("run_a")
+        assert head is not None
+        at = datetime(2026, 11, 22, tzinfo=UTC)
+        left = Tombstone(
+            run="run_a", tenant="acme", seq=head.seq, mac=head.mac, status="succeeded", what="bodies", kept=2,
+            submitted_at=at, finished_at=at, pruned_at=at,
+        )  # fmt: skip
+        await archive.prune(left)
+        assert [link.body is None for link in await archive.links("run_a")] == [False, False, True, True]
+        assert shred(sealed.ring, "acme") == 1
+        assert await archive.verify("run_a") is None, "its key was destroyed, nobody has changed it"
+        place.sql("UPDATE events SET body = NULL WHERE run = 'run_a' AND seq = 2")
+        assert await archive.verify("run_a") == 2
 
 
 async def test_a_shredded_tenant_begins_anew(place: Place) -> None:

@@ -94,7 +94,8 @@ class PostgresArchive:
             rows = await (await cursor.execute(LINKS, (run, -(2**62), None))).fetchall()
             links = tuple(map(self._link, rows))
             if buried is not None:
-                return verify(self._key, links, _DECODE(buried[0]), head=head)
+                erased = {x.seq for row, x in zip(rows, links, strict=True) if row[12] is not None and x.body is None}
+                return verify(self._key, links, _DECODE(buried[0]), head=head, erased=erased)
             # Without a tombstone a body that is gone counts as changed; one whose key was destroyed does not.
             pairs = zip(rows, links, strict=True)
             whole = (x._replace(body=b"") if row[12] is None else x for row, x in pairs)

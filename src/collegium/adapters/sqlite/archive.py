@@ -74,7 +74,9 @@ class SqliteArchive:
                 rows = connection.execute(_LINKS, (run, -(2**62), -1))
                 found = _find(connection, run)
                 if found is not None:
-                    return verify(self._key, tuple(map(self._link, rows)), found, head=head)
+                    pairs = [(row, self._link(row)) for row in rows]
+                    erased = {x.seq for row, x in pairs if row[12] is not None and x.body is None}
+                    return verify(self._key, [x for _, x in pairs], found, head=head, erased=erased)
                 # Without a tombstone a body that is gone counts as changed; one whose key was destroyed does not.
                 links = ((row, self._link(row)) for row in rows)
                 whole = (x._replace(body=b"") if row[12] is None else x for row, x in links)
