@@ -29,7 +29,7 @@ async def test_events_of_a_run_fit_the_document(serve: Serve):
         assert [list(judge.iter_errors(one)) for one in events] == [[]] * len(events)
 
 
-@pytest.mark.parametrize("said", [1.5, "1.50", "0", "1000000", "", "+1", "1e3", "NaN", "1000000.5", -1, "٣"])
+@pytest.mark.parametrize("said", [None, 1.5, "1.50", "0", "1000000", "", "+1", "1e3", "NaN", "1000000.5", -1, "٣"])
 async def test_an_amount_is_taken_where_the_document_says_so(serve: Serve, said: object):
     async with team(working()) as app:
         http = (await serve(app)).http

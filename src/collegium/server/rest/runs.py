@@ -53,9 +53,8 @@ def amount_of(given: Any) -> Any:
 
 _AMOUNT: Final = r"^(1000000(\.0{1,6})?|[0-9]{1,6}(\.[0-9]{1,6})?)$"
 Amount = Annotated[
-    Decimal | None,
+    Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None,
     BeforeValidator(amount_of),
-    Field(ge=0, le=1_000_000, allow_inf_nan=False),
     WithJsonSchema(
         {
             "anyOf": [
