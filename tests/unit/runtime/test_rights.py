@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,15 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collegium.adapters.memory.records import MemoryRecords
 from collegium.agents.roster import Roster, declaration, digest, parse
 from collegium.domain import body as b
 from collegium.domain.agent import Agent
 from collegium.domain.chat import ToolCall
-from collegium.domain.errors import ToolError, UsageError
+from collegium.domain.errors import KeyReused, ToolError, UsageError
 from collegium.domain.goal import Goal
+from collegium.domain.ids import Ids
 from collegium.domain.principal import SCOPES, Principal, local
+from collegium.domain.record import Record
 from collegium.domain.run import RunState
 from collegium.domain.task import Asked, TaskState
+from collegium.domain.usage import Limits
+from collegium.runtime.acceptance import run_id
 from collegium.runtime.pins import granted
 from collegium.runtime.rights import rights
 from collegium.testing.harness import team
@@ -152,3 +158,19 @@ async def test_a_colleague_who_may_more_does_not_lend_it_to_who_asks():
         assert (await done(app, run.id)).status == "succeeded"
         (finished,) = results(await events_of(app, run.id), "search_inputs")
         assert "knowledge:read" in finished.result.text
+
+
+async def test_a_key_of_before_still_means_its_run_whatever_the_rights_are_now():
+    before = (
+        b'{"continues":null,"files":[],"is_plan_only":false,"is_plan_reviewed":false,"limits":'
+        + msgspec.json.encode(Limits(), order="sorted")
+        + b',"model":"","output_schema":null,"plan":null,"principal":"local","priority":2,"skipped":[],'
+        + b'"text":"x","tools":[]}'
+    )
+    records, ids = MemoryRecords(), Ids(lambda: 0)
+    value = {"run": "run_1", "body_sha256": hashlib.sha256(before).hexdigest()}
+    await records.put(Record(kind="idempotency", tenant="t", key="k", value=value))
+    for goal in (Goal(text="x"), Goal(text="x", scopes=("runs:read",))):
+        assert await run_id(records, ids, goal, tenant="t", key="k") == "run_1"
+    with pytest.raises(KeyReused):
+        await run_id(records, ids, Goal(text="x", project="p"), tenant="t", key="k")

@@ -177,7 +177,7 @@ async def test_a_session_and_a_ticket_open_no_more_than_the_key(serve: Serve):
         text, _ = await made(found.keeper, projects=["alpha"])
         principal = await found.keeper.keys.identify(text)
         session = await found.keeper.open_session(principal)
-        assert (await found.keeper.by_session(session.text)).projects == {"alpha"}
+        assert (await found.keeper.by_session(session.text)).projects == frozenset({"alpha"})
         ticket = await found.keeper.make_ticket(principal)
         stream = f"/v1/runs/{found.runs['beta']}/events?ticket={ticket.text}"
         reply = await found.http.get(stream, headers={"accept": "text/event-stream"})
