@@ -13,7 +13,7 @@ from collegium.domain.errors import Erased, NotFound, StoreCorrupt, UsageError
 from collegium.domain.head import HeadChange
 from collegium.domain.record import Condition, Record
 from collegium.domain.tombstone import Tombstone
-from collegium.testing.conformance.drafts import begin, noted
+from collegium.testing.conformance.drafts import begin, finished, noted
 from tests.unit.encryption.conftest import Place, Sealed
 
 SECRET = "the harbour master's safe is behind the map"
@@ -217,7 +217,7 @@ async def test_what_a_fork_kept_of_a_pruned_run_is_erased_and_not_changed(place:
     async with place.sealed() as sealed:
         await fill(sealed.store)
         ended = HeadChange(status="succeeded", wake_at=None)
-        await sealed.store.journal.append("run_a", [noted("end", tenant="acme")], head=ended).durable()
+        await sealed.store.journal.append("run_a", [finished()], expected=1, head=ended).durable()
         archive, head = sealed.store.archive, await sealed.store.journal.head("run_a")
         assert head is not None
         at = datetime(2026, 11, 22, tzinfo=UTC)
