@@ -21,6 +21,7 @@ _FILES = "`files` names uploads, and only ids of uploads that are there do"
 _PLAN = "a plan is checked as a whole (422): no cycles, no task that nobody can do"
 _KEY = "an `Idempotency-Key` that was used for another body (422)"
 _TAG = "an `If-Match` that was not read just now"
+_OF_RUNS = tuple(f"POST /v1/runs/{{run}}/{act}" for act in ("cancel", "resume", "say", "feedback"))
 _OF_SCHEDULES = tuple(f"POST /v1/schedules/{{schedule}}/{act}" for act in ("pause", "resume"))
 MEANT: dict[str, tuple[str, str]] = {
     **{
@@ -32,10 +33,12 @@ MEANT: dict[str, tuple[str, str]] = {
         )
     },
     "POST /v1/runs": ("400,422", f"{_FILES}; {_PLAN}; {_KEY}; plan_only and review_plan exclude each other"),
-    "POST /v1/runs/{run}/fork": ("400,422", f"`at` is an event that the run has; {_PLAN}"),
-    "POST /v1/approvals/{approval}/answer": ("400,422", f"the words depend on the kind of the question; {_PLAN}"),
+    "POST /v1/runs/{run}/fork": ("400,412,422", f"{_TAG}; `at` is an event that the run has; {_PLAN}"),
+    "POST /v1/approvals/{approval}/answer": ("400,412,422", f"{_TAG}; each kind has its own words; {_PLAN}"),
     "POST /v1/schedules": ("400", f"{_FILES}; `cron` and `tz` are languages of their own"),
-    **dict.fromkeys(("DELETE /v1/schedules/{schedule}", *_OF_SCHEDULES), ("412", _TAG)),
+    "DELETE /v1/schedules/{schedule}": ("412", _TAG),
+    **dict.fromkeys(_OF_SCHEDULES, ("405,412", f"{_TAG}; `.` as an id is no part of a path any more")),
+    **dict.fromkeys(_OF_RUNS, ("412", _TAG)),
     "POST /v1/keys": ("400", "roles and scopes are names, and one of them there has to be"),
     "POST /v1/uploads": ("400", "the name is in the query for plain bytes, in the part for a form"),
     "POST /v1/webhooks": ("400", "a URL has more rules than a pattern says: a host, a port, no user"),
