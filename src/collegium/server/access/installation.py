@@ -64,8 +64,7 @@ class InstallationAccess:
         found = sorted(await self._app.fleet.workers(), key=lambda c: c.worker)
         left = [c for c in found if not behind or c.worker > str(behind[0])]
         items = left[:limit]
-        if not self._principal.may(HOST):
-            items = [msgspec.structs.replace(c, host="", pid=0) for c in items]
+        items = [shown_worker(c, self._principal) for c in items]
         return Page(items=items, next=cursor("workers", items[-1].worker) if len(left) > limit else None)
 
     async def drain_worker(self, worker: str) -> WorkerOrdered:
@@ -147,6 +146,14 @@ class InstallationAccess:
         declared = {a.name: a for a in self._app.roster}
         names = sorted(declared.keys() | standings.keys() | cards.keys())
         return [_agent(name, declared.get(name), standings.get(name), cards.get(name)) for name in names]
+
+
+def shown_worker(card: WorkerCard, principal: Principal) -> WorkerCard:
+    """``card`` as ``principal`` may see it: where a worker runs is told to ``host`` alone, whatever face asks.
+
+    Who looks on live is sent whole cards, the same for all, and needs ``host`` for that (``LiveAccess``).
+    """
+    return card if principal.may(HOST) else msgspec.structs.replace(card, host="", pid=0)
 
 
 def _agent(name: str, agent: Agent | None, standing: Standing | None, card: AgentCard | None) -> AgentShown:

@@ -97,7 +97,7 @@ class LiveAccess:
 
     async def _check(self, topic: str) -> None:
         if topic == "workers":
-            self._principal.require(HOST)
+            self._principal.require(HOST)  # its frames are made once for all, and say where workers run
             return
         if topic in LISTS:
             self._principal.require("runs:read")

@@ -102,5 +102,7 @@ def _taken(operation: str, *, is_read: bool) -> list[dict[str, list[str]]]:
     if operation in _OPEN:
         return _NOBODY
     session: dict[str, list[str]] = {"session": []} if is_read else {"session": [], "csrf": []}
-    taken = [{"bearer": []}, session, *([{"ticket": []}] if operation in _STREAMS else [])]
-    return [*taken, *_NOBODY]
+    taken: list[dict[str, list[str]]] = [{"bearer": []}, session]
+    if operation in _STREAMS:
+        taken.append({"ticket": []})
+    return taken + _NOBODY
