@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
 from collegium.domain.errors import UsageError
 
+_SHORT_BYTES: Final = 200
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def asked_of(request: Request) -> QueryParams:
+    """What the query of ``request`` asks for; short ones, which come again and again, are read once."""
+    text: bytes = request.scope["query_string"]
+    return _short(text) if len(text) <= _SHORT_BYTES else request.query_params
+
+
+@lru_cache(500)
+def _short(text: bytes) -> QueryParams:
+    return QueryParams(text)
 
 
 def number(asked: QueryParams, name: str, default: int, *, least: int = 1, most: int = 2**53) -> int:

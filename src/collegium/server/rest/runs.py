@@ -29,7 +29,7 @@ from collegium.server.live.snapshots import RunSummary
 from collegium.server.rest.answer import NO_STORE, answer, encoded, gives, gives_page, ref
 from collegium.server.rest.event_stream import is_stream_wanted, stream
 from collegium.server.rest.openapi import Lean
-from collegium.server.rest.query import number, optional, several
+from collegium.server.rest.query import asked_of, number, optional, several
 
 ROUTER: Final = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -161,7 +161,7 @@ async def submit(wanted: NewRun, caller: Caller, idempotency_key: Key = None) ->
 
 
 async def _page(request: Request) -> Response:
-    asked = request.query_params
+    asked = asked_of(request)
     page = await access(request).runs.page_document(
         statuses=several(asked, "status"), project=optional(asked, "project"), after=optional(asked, "after"),
         limit=number(asked, "limit", 50, most=MOST),
@@ -180,7 +180,7 @@ async def _show(request: Request) -> Response:
 async def _events(request: Request) -> Response:
     if is_stream_wanted(request):
         return await stream(request, request.path_params["run"])
-    asked = request.query_params
+    asked = asked_of(request)
     after, limit = number(asked, "after", 0, least=0), number(asked, "limit", MOST, most=1_000)
     return encoded(await access(request).runs.events_document(request.path_params["run"], after=after, limit=limit))
 
