@@ -39,6 +39,7 @@ async def _shred(session: Session, tenant: str) -> int:
     from collegium.cli.deeds import note
     from collegium.domain.head import LIVE, HeadQuery
     from collegium.runtime.closing import close_tenant
+    from collegium.runtime.webhooks import Webhooks
     from collegium.wiring.auth import keys_of
     from collegium.wiring.encryption import destroy_data_keys
 
@@ -48,7 +49,12 @@ async def _shred(session: Session, tenant: str) -> int:
             raise UsageError(f"{run} of {tenant!r} is not over: cancel what goes on first", run=run)
         await asyncio.to_thread(destroy_data_keys, session.settings, tenant, is_trial=True)
         # While its records can still be read. Whoever is interrupted here shreds again.
-        closed = await close_tenant(app, keys_of(app, session.settings), tenant)
+        closed = await close_tenant(
+            tenant,
+            schedules=app.schedules,
+            hooks=Webhooks(app.stores.records, now=app.now, ids=app.ids),
+            keys=keys_of(app, session.settings),
+        )
         count = await asyncio.to_thread(destroy_data_keys, session.settings, tenant)
         await note(app, "encryption.shred", tenant, count=count, **msgspec.structs.asdict(closed))
     if session.is_json:

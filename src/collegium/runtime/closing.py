@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from collegium.app import Collegium
 from collegium.runtime.keys import Keys
+from collegium.runtime.schedules import Schedules
 from collegium.runtime.webhooks import Webhooks
 
 _PAGE: Final = 100
@@ -24,17 +24,16 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
     schedules: int
 
 
-async def close_tenant(app: Collegium, keys: Keys, tenant: str) -> Closed:
+async def close_tenant(tenant: str, *, schedules: Schedules, hooks: Webhooks, keys: Keys) -> Closed:
     """Removes schedules and webhooks of ``tenant`` with the messages that wait for them, and revokes its keys.
 
     Again after a crash half way: the rest of them. Raises ``StoreError``.
     """
-    schedules = 0
-    while found := await app.schedules.all(tenant=tenant):
+    ended, webhooks = 0, 0
+    while found := await schedules.all(tenant=tenant):
         for schedule in found:
-            await app.schedules.remove(schedule.id, tenant=tenant)
-            schedules += 1
-    hooks, webhooks = Webhooks(app.stores.records, now=app.now, ids=app.ids), 0
+            await schedules.remove(schedule.id, tenant=tenant)
+            ended += 1
     while page := await hooks.all(tenant=tenant):
         for hook in page:
             await hooks.remove(hook.id, tenant=tenant)
@@ -46,4 +45,4 @@ async def close_tenant(app: Collegium, keys: Keys, tenant: str) -> Closed:
                 await keys.revoke(key.id, tenant=tenant)
                 revoked += 1
         after = keyring[-1].id
-    return Closed(keys=revoked, webhooks=webhooks, schedules=schedules)
+    return Closed(keys=revoked, webhooks=webhooks, schedules=ended)

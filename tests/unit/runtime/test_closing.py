@@ -25,8 +25,10 @@ async def test_everything_of_one_tenant_ends_and_nothing_of_others():
             hook = await hooks.add("https://a.example/", ["run.finished"], tenant=tenant, principal="user:a")
             await hooks.test(hook.id, tenant=tenant)
             await app.schedules.add("@daily", "Do it.", tenant=tenant)
-        assert await close_tenant(app, keys, "acme") == Closed(keys=1, webhooks=1, schedules=1)
-        assert await close_tenant(app, keys, "acme") == Closed(keys=0, webhooks=0, schedules=0)
+        closed = await close_tenant("acme", schedules=app.schedules, hooks=hooks, keys=keys)
+        assert closed == Closed(keys=1, webhooks=1, schedules=1)
+        closed = await close_tenant("acme", schedules=app.schedules, hooks=hooks, keys=keys)
+        assert closed == Closed(keys=0, webhooks=0, schedules=0)
         with pytest.raises(NotAuthenticated, match="revoked"):
             await keys.identify(issued["acme"].text)
         assert (await keys.identify(issued["other"].text)).tenant == "other"
