@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from collegium.domain.event import BODIES
-from collegium.testing.simulation.failpoints import NOT_WRITTEN_YET, OUT_OF_REACH, all_failpoints
-from collegium.testing.simulation.scenario import directed
-from collegium.testing.simulation.world import Result, World
+from tests.simulation.failpoints import NOT_WRITTEN_YET, OUT_OF_REACH, all_failpoints
+from tests.simulation.scenario import directed
+from tests.simulation.world import Result, World
 
 SEED = 0
 

@@ -16,12 +16,12 @@ from collegium.domain import body as b
 from collegium.domain.checkpoint import Checkpoint
 from collegium.domain.event import Draft, Event
 from collegium.domain.usage import Limits, Usage
-from collegium.testing.simulation.archive import HostArchive
-from collegium.testing.simulation.journal import HostJournal, SharedJournal, SimulatedReceipt
-from collegium.testing.simulation.outside import Outside
-from collegium.testing.simulation.scenario import Scenario, random_scenario
-from collegium.testing.simulation.stores import HostPresence
-from collegium.testing.simulation.world import Planted, World
+from tests.simulation.archive import HostArchive
+from tests.simulation.journal import HostJournal, SharedJournal, SimulatedReceipt
+from tests.simulation.outside import Outside
+from tests.simulation.scenario import Scenario, random_scenario
+from tests.simulation.stores import HostPresence
+from tests.simulation.world import Planted, World
 
 WITHIN_SEEDS = 400
 

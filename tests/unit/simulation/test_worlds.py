@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from collegium.testing.simulation.__main__ import run_seed
+from tests.simulation.__main__ import run_seed
 
 BATCH = 25
 ONCE_BROKEN = (359, 370, 475, 537, 787, 1271, 1485, 1502, 2356)
@@ -17,7 +17,7 @@ ONCE_BROKEN = (359, 370, 475, 537, 787, 1271, 1485, 1502, 2356)
 because whoever had asked for them had no more; of a run that was cancelled while an attempt closed, whose last result
 was ordered and not yet seen; of a fork that began between a message and the result of the call that sent it; of an
 attempt that a switch kept from beginning, just when the store failed."""
-DIGESTS = "from collegium.testing.simulation.__main__ import run_seed\nprint([run_seed(s).digest for s in range(12)])"
+DIGESTS = "from tests.simulation.__main__ import run_seed\nprint([run_seed(s).digest for s in range(12)])"
 
 
 @pytest.mark.parametrize("seeds", [*(range(n, n + BATCH) for n in range(0, 150, BATCH)), ONCE_BROKEN], ids=str)
@@ -25,7 +25,7 @@ def test_promises_hold_in_the_worlds_of_many_seeds(seeds: Sequence[int]) -> None
     for seed in seeds:
         result = run_seed(seed)
         told = "\n".join(result.trace[-30:])
-        again = f"python -m collegium.testing.simulation --seed {seed} -v"
+        again = f"python -m tests.simulation --seed {seed} -v"
         assert result.violation is None, f"{result.violation}\n{told}\n{again}"
 
 

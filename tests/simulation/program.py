@@ -17,7 +17,7 @@ from collegium.domain.chat import Delta, ModelProfile, ModelReply, ModelRequest,
 from collegium.domain.errors import ModelReplyError, ModelUnavailable
 from collegium.domain.plan import Plan, Task
 from collegium.domain.usage import Usage
-from collegium.testing.simulation.outside import Ask, here
+from tests.simulation.outside import Ask, here
 
 TOOLS: Final = ("note", "look", "put", "pay", "mail")
 TEAM: Final = ("ask", "share", "inbox")

@@ -12,7 +12,7 @@ from collegium.domain import body as b
 from collegium.domain.event import Event
 from collegium.domain.plan import Plan, Task
 from collegium.domain.run import RunState
-from collegium.testing.simulation.program import TEAM, TOOLS, Calls, Program
+from tests.simulation.program import TEAM, TOOLS, Calls, Program
 
 MOST_DEEP: Final = 5
 """Deeper than agents may ask, so that some are refused."""

@@ -1,4 +1,4 @@
-"""``python -m collegium.testing.simulation --seeds 1000``: many worlds, until one of them breaks a rule."""
+"""``python -m tests.simulation --seeds 1000``: many worlds, until one of them breaks a rule."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import time
 from collections import Counter
 
-from collegium.testing.simulation.scenario import random_scenario
-from collegium.testing.simulation.world import Result, World
+from tests.simulation.scenario import random_scenario
+from tests.simulation.world import Result, World
 
 SHOWN = 40
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         if result.violation is not None:
             _say(f"seed {seed} breaks: {result.violation}")
             _say("\n".join(["the last events:", *result.trace[-SHOWN:]]))
-            _say(f"again: python -m collegium.testing.simulation --seed {seed} -v")
+            _say(f"again: python -m tests.simulation --seed {seed} -v")
             return 1
     seconds = time.monotonic() - started
     _say(

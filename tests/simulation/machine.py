@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
-from collegium.testing.simulation.failpoints import Failpoints
-from collegium.testing.simulation.faults import Faults
-from collegium.testing.simulation.loop import Owner, VirtualLoop
+from tests.simulation.failpoints import Failpoints
+from tests.simulation.faults import Faults
+from tests.simulation.loop import Owner, VirtualLoop
 
 
 class Died(asyncio.CancelledError):

@@ -15,8 +15,8 @@ from collegium.adapters.memory.records import MemoryRecords
 from collegium.domain.errors import StoreUnavailable
 from collegium.domain.message import Claim, Letter, Message
 from collegium.domain.record import Condition, Record
-from collegium.testing.simulation.loop import VirtualLoop
-from collegium.testing.simulation.machine import Machine
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.machine import Machine
 
 
 class SharedBus:

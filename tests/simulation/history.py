@@ -14,9 +14,9 @@ from collegium.domain.chain import GENESIS, PUBLIC_KEY, mac_of
 from collegium.domain.event import Event
 from collegium.domain.run import RunState, apply, fold
 from collegium.domain.task import TaskState
-from collegium.testing.simulation.machine import Machine
-from collegium.testing.simulation.outside import Process
-from collegium.testing.simulation.team import Colleagues
+from tests.simulation.machine import Machine
+from tests.simulation.outside import Process
+from tests.simulation.team import Colleagues
 
 AFTER_THE_END: Final = frozenset({"feedback.given"})
 NEEDS_A_PERSON: Final = frozenset({"outcome_unknown", "approval", "ask"})

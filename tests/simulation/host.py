@@ -27,17 +27,17 @@ from collegium.runtime.accounts import AccountCaps
 from collegium.runtime.performer import Team
 from collegium.runtime.room import Rooms
 from collegium.testing.harness import GivenModels
-from collegium.testing.simulation.archive import HostArchive, SharedArchive
-from collegium.testing.simulation.failpoints import Failpoints
-from collegium.testing.simulation.faults import Faults
-from collegium.testing.simulation.journal import HostJournal, SharedJournal
-from collegium.testing.simulation.loop import VirtualLoop
-from collegium.testing.simulation.machine import Machine
-from collegium.testing.simulation.outside import TOOLS, HostOutside, Outside, Process
-from collegium.testing.simulation.program import SimulatedModel
-from collegium.testing.simulation.stores import Beat, HostBlobs, HostBus, HostPresence, HostRecords, SharedBus
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.toolbox import Toolbox
+from tests.simulation.archive import HostArchive, SharedArchive
+from tests.simulation.failpoints import Failpoints
+from tests.simulation.faults import Faults
+from tests.simulation.journal import HostJournal, SharedJournal
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.machine import Machine
+from tests.simulation.outside import TOOLS, HostOutside, Outside, Process
+from tests.simulation.program import SimulatedModel
+from tests.simulation.stores import Beat, HostBlobs, HostBus, HostPresence, HostRecords, SharedBus
 
 T = TypeVar("T")
 WATCH_S = 1.0
@@ -136,7 +136,7 @@ class Host:
             scope="all",
             concurrency=8,
         )
-        self.machine.worker = self.app._worker.id  # noqa: SLF001 - who is who, for the invariants
+        self.machine.worker = self.app._worker.id
 
     @property
     def is_alive(self) -> bool:
@@ -160,7 +160,7 @@ class Host:
         await self.app.start()
         try:
             while True:
-                self.app._duty.raise_failed()  # noqa: SLF001 - what a supervisor would see as an exit
+                self.app._duty.raise_failed()
                 await asyncio.sleep(WATCH_S)
         except CollegiumError:
             self.machine.faults.counts["gave_up"] += 1

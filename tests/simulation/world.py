@@ -21,17 +21,17 @@ from collegium.domain.errors import StoreUnavailable
 from collegium.domain.usage import Allotment
 from collegium.runtime.accounts import AccountCaps, PeriodCaps
 from collegium.runtime.audit import verify_all
-from collegium.testing.simulation.archive import HostArchive, SharedArchive
-from collegium.testing.simulation.failpoints import Failpoints
-from collegium.testing.simulation.history import Violation, from_scratch
-from collegium.testing.simulation.host import Host, Shared
-from collegium.testing.simulation.invariants import Watch
-from collegium.testing.simulation.journal import HostJournal, SharedJournal
-from collegium.testing.simulation.loop import SimulatedClock, Stuck, VirtualLoop
-from collegium.testing.simulation.outside import Outside
-from collegium.testing.simulation.people import People
-from collegium.testing.simulation.scenario import Scenario
-from collegium.testing.simulation.stores import HostPresence, SharedBus
+from tests.simulation.archive import HostArchive, SharedArchive
+from tests.simulation.failpoints import Failpoints
+from tests.simulation.history import Violation, from_scratch
+from tests.simulation.host import Host, Shared
+from tests.simulation.invariants import Watch
+from tests.simulation.journal import HostJournal, SharedJournal
+from tests.simulation.loop import SimulatedClock, Stuck, VirtualLoop
+from tests.simulation.outside import Outside
+from tests.simulation.people import People
+from tests.simulation.scenario import Scenario
+from tests.simulation.stores import HostPresence, SharedBus
 
 LOOK_S = 0.5
 
@@ -68,8 +68,8 @@ class World:
     def __init__(self, scenario: Scenario, seed: int | str, planted: Planted | None = None) -> None:
         planted = planted or Planted()
         self._scenario = scenario
-        self._rng = Random(f"{seed}/world")  # noqa: S311 - a simulation, no secret
-        self._loop = VirtualLoop(Random(f"{seed}/order"))  # noqa: S311
+        self._rng = Random(f"{seed}/world")
+        self._loop = VirtualLoop(Random(f"{seed}/order"))
         self._loop.set_exception_handler(self._unhandled)
         self._outside = planted.outside()
         self._watch = Watch(
@@ -78,7 +78,7 @@ class World:
             cap_tokens=scenario.tenant_tokens,
             slack_s=5 * scenario.faults.longest_delay_s + 2,
         )
-        entropy = Random(f"{seed}/entropy")  # noqa: S311
+        entropy = Random(f"{seed}/entropy")
         clock, rules = SimulatedClock(self._loop), BusRules(hide_s=scenario.hide_s)
         journal = planted.shared_journal(entropy=entropy.randbytes, on_stored=self._watch.stored)
         records, blobs = MemoryRecords(), MemoryBlobs()

@@ -11,12 +11,12 @@ from typing import Any
 from collegium.app import Collegium
 from collegium.domain.errors import AlreadyDecided, NotFound, StoreUnavailable, UsageError
 from collegium.runtime.inbox import Question
-from collegium.testing.simulation.host import Host
-from collegium.testing.simulation.invariants import Watch
-from collegium.testing.simulation.loop import VirtualLoop
-from collegium.testing.simulation.outside import TIMEOUT_S, Outside
-from collegium.testing.simulation.program import TEAM
-from collegium.testing.simulation.scenario import Scenario, Submission, Switching
+from tests.simulation.host import Host
+from tests.simulation.invariants import Watch
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.outside import TIMEOUT_S, Outside
+from tests.simulation.program import TEAM
+from tests.simulation.scenario import Scenario, Submission, Switching
 
 CERTAIN_S = 6 * TIMEOUT_S
 """After so long nothing that was sent is still on its way, and nobody who stood still is about to send."""

@@ -13,9 +13,9 @@ from collegium.domain.plan import Plan
 from collegium.domain.usage import Limits
 from collegium.oversight.approvals import ApprovalPolicy
 from collegium.runtime.stops import Kind
-from collegium.testing.simulation import faults as f
-from collegium.testing.simulation.program import GoalProgram, Program, plan_of, random_plan
-from collegium.testing.simulation.team import team_plan, with_team
+from tests.simulation import faults as f
+from tests.simulation.program import GoalProgram, Program, plan_of, random_plan
+from tests.simulation.team import team_plan, with_team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +82,11 @@ _EXPIRING: Final = ApprovalPolicy(tools=("pay", "put"), expires_s=4.0, default="
 
 def random_scenario(seed: int) -> Scenario:
     """The scenario of a seed."""
-    rng = Random(f"{seed}/scenario")  # noqa: S311 - a simulation, no secret
+    rng = Random(f"{seed}/scenario")
     chaos_s = rng.uniform(3.0, 25.0)
     return Scenario(
         submissions=_joined(seed, [_submission(rng, f"r{number}") for number in range(rng.randint(1, 3))]),
-        faults=f.drawn(Random(f"{seed}/faults")),  # noqa: S311
+        faults=f.drawn(Random(f"{seed}/faults")),
         hosts=rng.randint(1, 3),
         chaos_s=chaos_s,
         lease_s=rng.choice((1.0, 2.0, 4.0)),
@@ -102,7 +102,7 @@ def random_scenario(seed: int) -> Scenario:
 
 def _joined(seed: int, alone: Sequence[Submission]) -> tuple[Submission, ...]:
     """``alone``, in some of which the tasks ask and tell each other things; drawn apart, after all the rest."""
-    rng = Random(f"{seed}/team")  # noqa: S311 - a simulation, no secret
+    rng = Random(f"{seed}/team")
     return tuple(
         replace(one, plan=with_team(rng, one.plan), is_team=True) if rng.random() < 0.5 else one for one in alone
     )
@@ -171,7 +171,7 @@ def directed(seed: int, armed: dict[str, frozenset[int]] | None = None) -> Scena
     )
     return Scenario(
         submissions=submissions,
-        faults=f.none(Random(f"{seed}/faults")),  # noqa: S311
+        faults=f.none(Random(f"{seed}/faults")),
         chaos_s=30.0,
         shows_death=seed % 2 == 0,
         drains_at_s=(6.0,),

@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 from collegium.domain.errors import ToolError
 from collegium.domain.tool import ToolResult
 from collegium.domain.usage import Usage
-from collegium.testing.simulation.loop import OWNER
-from collegium.testing.simulation.machine import Machine
 from collegium.tools.canonical import first_key
 from collegium.tools.context import ToolContext
 from collegium.tools.definition import Tool, tool
 from collegium.tools.outcome import Reconciled
+from tests.simulation.loop import OWNER
+from tests.simulation.machine import Machine
 
 TIMEOUT_S: Final = 6.0
 LOST: Final = "lost"

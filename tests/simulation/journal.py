@@ -11,7 +11,7 @@ from collegium.adapters.rows import Entropy, EventRow, sealed_event, to_event
 from collegium.domain.errors import CollegiumError, StoreUnavailable
 from collegium.domain.event import Draft, Event
 from collegium.domain.head import Fence, Head, HeadChange, HeadQuery
-from collegium.testing.simulation.machine import Machine
+from tests.simulation.machine import Machine
 
 Stored = Callable[[Append, Sequence[EventRow], str], None]
 

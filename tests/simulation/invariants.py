@@ -14,7 +14,7 @@ from collegium.domain.decide import wake_at
 from collegium.domain.errors import CollegiumError
 from collegium.domain.run import RunState, apply
 from collegium.runtime.accounts import is_account
-from collegium.testing.simulation.history import (
+from tests.simulation.history import (
     AFTER_THE_END,
     LATE,
     SCRATCH_EVERY,
@@ -28,9 +28,9 @@ from collegium.testing.simulation.history import (
     spent_within,
     talks,
 )
-from collegium.testing.simulation.loop import VirtualLoop
-from collegium.testing.simulation.machine import Machine
-from collegium.testing.simulation.outside import Ask, Call, Outside, Process
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.machine import Machine
+from tests.simulation.outside import Ask, Call, Outside, Process
 
 
 class Watch:

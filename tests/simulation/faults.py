@@ -62,7 +62,7 @@ def drawn(rng: Random) -> Faults:
     """The faults of a world: some kinds and not others, so that each also meets a world that is otherwise sound."""
     chosen = {kind: rate * rng.choice((0.3, 1.0, 2.0)) for kind, rate in RATES.items() if rng.random() < 0.6}
     # Of their own chance, so that worlds without them stay what they were.
-    own = Random(repr(sorted(chosen.items())))  # noqa: S311 it has to repeat
+    own = Random(repr(sorted(chosen.items())))
     chosen |= {kind: rate * own.choice((0.3, 1.0, 2.0)) for kind, rate in SERVER_RATES.items() if own.random() < 0.35}
     return Faults(rng=rng, rates=chosen, longest_delay_s=rng.choice((0.05, 0.5, 2.0)))
 

@@ -10,8 +10,8 @@ from collegium.adapters.memory.blobs import MemoryBlobs
 from collegium.adapters.memory.records import MemoryRecords
 from collegium.domain.checkpoint import Checkpoint
 from collegium.domain.errors import StoreUnavailable
-from collegium.testing.simulation.journal import SharedJournal
-from collegium.testing.simulation.machine import Machine
+from tests.simulation.journal import SharedJournal
+from tests.simulation.machine import Machine
 
 Signed = Callable[[Sequence[Checkpoint], str], None]
 
