@@ -158,7 +158,7 @@ async def test_questions_interrupt_a_run_and_answers_resume_it(serve: Serve):
         assert interrupts[0].metadata["collegium"]["tool"] == "calculate"
         assert state_of(events)["questions"] == [one.id for one in interrupts]
         for wrong, status in (
-            (asking(), 400),  # it waits for answers, not for more
+            (asking(), 409),  # it waits for answers, not for more
             (asking(thread="another", resume=[resolved(one.id, "approve") for one in interrupts]), 404),
             (asking(resume=[resolved("apr_none", "approve")]), 404),
             (asking(resume=[resolved(interrupts[0].id[:-1] + "99", "approve")]), 400),

@@ -331,7 +331,7 @@ async def test_what_does_not_do_is_refused(serve: Serve):
             assert (await served.http.post("/v1/webhooks", json=body)).status_code == 422
         for number in range(50):
             await made(served, f"https://example.org/{number}")
-        assert (await served.http.post("/v1/webhooks", json={"url": "https://a.example/"})).status_code == 400
+        assert (await served.http.post("/v1/webhooks", json={"url": "https://a.example/"})).status_code == 409
         page = (await served.http.get("/v1/webhooks?limit=20")).json()
         rest = (await served.http.get("/v1/webhooks", params={"after": page["next"], "limit": 200})).json()
         urls = [one["url"] for one in page["items"] + rest["items"]]
