@@ -126,11 +126,25 @@ class Caller:
         filled = re.sub(r"{[^}]*}", quote(text, safe=""), filled)
         content = operation.get("requestBody", {}).get("content", {}).get("application/json")
         body = None if content is None else self._sample(content["schema"], text)
-        for one in ({}, query):  # with the text in the query, and without what it makes impossible
+        for one in self._queries(method, path, query):
             reply = await self._http.request(method, filled, params=one, json=body)
             check(reply)
             self.calls += 1
             self.echoes += _MARK in reply.text
+
+    @staticmethod
+    def _queries(method: str, path: str, query: dict[str, str]) -> list[dict[str, str]]:
+        """The text in the query, and, where it is elsewhere too, none there: it may make the request impossible."""
+        is_elsewhere = method != "get" or "{" in path
+        return [one for one in ({}, query) if one or is_elsewhere] if query else [{}] * is_elsewhere
+
+    async def read_all(self) -> None:
+        """Reads everything that is asked for without a word: what all calls have left."""
+        for path, operations in self._document["paths"].items():
+            if "get" in operations and "{" not in path and not _SKIPPED.search(path):
+                reply = await self._http.get(path)
+                check(reply)
+                self.echoes += _MARK in reply.text
 
     def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in schema:
@@ -171,6 +185,7 @@ async def test_fifty_payloads_in_every_field_come_back_inert(serve: Serve) -> No
         for payload in PAYLOADS:
             await served.http.post("/v1/runs", json={"goal": payload})
             await caller.call_all(payload)
+        await caller.read_all()
         for path in ("/v1/runs", "/v1/audit", "/openapi.json", "/healthz", "/metrics", f"/v1/nothing/{_MARK}"):
             check(await served.http.get(path))
         assert caller.echoes > 100, "the payloads came back: that they are inert was looked at"
