@@ -93,7 +93,7 @@ def build(
         refusals = RefusalLog(faces.opened)
         # Lean routes first, and outside of FastAPI, whose layers cost more than they do; it has all the rest.
         served += [
-            *lean_routes(),
+            *(one.route for one in lean_routes()),
             *live_routes(),
             *protocol_routes(faces.version),
             Mount("", Deadline(api, seconds=faces.request_timeout_s, is_for_reads=True)),

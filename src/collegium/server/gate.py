@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collegium.app import Collegium
@@ -29,6 +28,7 @@ from collegium.server.idempotency import Idempotency
 from collegium.server.problem import from_error, problem
 from collegium.server.rates.limiter import Limiter, Stood, is_stream, refuse, tell
 from collegium.server.reads import Reads
+from collegium.server.rest.openapi import Lean
 
 _READS: Final = frozenset({"GET", "HEAD"})
 _log = logging.getLogger("collegium.rates")
@@ -55,7 +55,7 @@ class Doors(NamedTuple):
     body_bytes: int
     body_bytes_of: Mapping[str, int]
     request_timeout_s: float | None = None
-    reads: Sequence[Route] = ()
+    reads: Sequence[Lean] = ()
 
 
 class Gate:

@@ -18,6 +18,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from collegium.server.cork import CorkedTransport
+from collegium.server.countdown import Countdown
 from collegium.server.problem import members
 from collegium.server.whole import Lines, WholeAnswer
 
@@ -36,19 +37,21 @@ class CappedHttp(HttpToolsProtocol):
     _head_bytes = 0
     _refusal = (400, "invalid_request", "this is no HTTP request")
     _piece_bytes = 0
-    _timer: asyncio.TimerHandle | None = None
     _lines = Lines()
     """Of all connections: they are sent the same."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begins to wait for a head."""
         self._corked = CorkedTransport(transport, self.loop)
+        self._coming = Countdown(self.loop, self._late)
+        self._kept = Countdown(self.loop, self.timeout_keep_alive_handler)
         super().connection_made(self._corked)  # type: ignore[arg-type]  # it acts as one
-        self._wait()
+        self._coming.start(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no more."""
-        self._rest()
+        self._coming.drop()
+        self._kept.drop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,14 +59,16 @@ class CappedHttp(HttpToolsProtocol):
         self._piece_bytes = len(data)
         super().data_received(data)
         if self not in self.connections or self.transport.is_closing():
+            self._coming.drop()
+            self._kept.drop()
             return  # it is a WebSocket now, or was refused
         if self._is_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, "too_large", _TOO_LARGE)
                 return
-        if self._timer is None and (self._is_head or self._is_answered() is True):
-            self._wait()
+        if not self._coming.is_running and (self._is_head or self._is_answered() is True):
+            self._coming.start(HEAD_S)
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -73,8 +78,7 @@ class CappedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head has ended."""
         self._is_head = False
-        if self._timer is not None:
-            self._rest()
+        self._coming.stop()
         # Nearly every head is so small that it need not be measured.
         if 2 * (self._head_bytes + self._piece_bytes) > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES:
             self._refusal = (431, "too_large", _TOO_LARGE)
@@ -85,6 +89,20 @@ class CappedHttp(HttpToolsProtocol):
         """Refuses what the parser could not take."""
         self._refuse(*self._refusal)
 
+    def on_response_complete(self) -> None:
+        """An answer has ended: the next request is begun, or waited for; as uvicorn does it, with another timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._kept.start(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._kept.stop()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # What the application sends comes by here first; uvicorn has no other place for that.
         cycle.send = WholeAnswer(cycle, self._corked, self._lines).send  # type: ignore[method-assign,assignment]
@@ -94,30 +112,21 @@ class CappedHttp(HttpToolsProtocol):
         """Of the head that has ended."""
         return len(self.url) + sum(len(name) + len(value) + _OVERHEAD for name, value in self.headers)
 
-    def _wait(self) -> None:
-        self._timer = self.loop.call_later(HEAD_S, self._late)
-
-    def _rest(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _is_answered(self) -> bool | None:
         """Whether the last request was answered; None before the first."""
         found: bool | None = getattr(self.cycle, "response_complete", None)
         return found
 
     def _late(self) -> None:
-        self._timer = None
         if self._is_answered() is False:
-            self._wait()  # the request before is still being answered
+            self._coming.start(HEAD_S)  # the request before is still being answered
         elif self._head_bytes:
             self._refuse(408, "too_slow", f"the request's headers did not end within {HEAD_S:g} seconds")
         else:
             self.transport.close()
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
-        self._rest()
+        self._coming.stop()
         body = msgspec.json.encode(members(status, code, detail, secrets.token_hex(16)))
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"

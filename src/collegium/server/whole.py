@@ -140,4 +140,6 @@ class WholeAnswer:
         cycle.waiting_for_100_continue = False
         self._transport.write_now(b"%b%b%b\r\n%b" % (*self._head, body))
         cycle.message_event.set()
+        # What is left of a request goes at once, and not when garbage is collected: nothing may hold it in a circle.
+        del cycle.send
         cycle.on_response()

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from starlette.requests import HTTPConnection
+
 from collegium.app import DEFAULT_TENANT
 from collegium.config import Settings
-from collegium.domain.principal import local
+from collegium.domain.principal import ROLES, Principal, local
 from collegium.server.access.runs import RunAccess
 from collegium.server.live.ready import FRESH, Ready
 from collegium.wiring import open_collegium
@@ -100,3 +102,39 @@ async def test_what_another_process_stores_is_seen_at_once(serve: Serve, tmp_pat
             assert (await http.get(f"/v1/runs/{handle.id}")).headers["etag"] != before
             events = (await http.get(f"/v1/runs/{handle.id}/events")).json()
             assert events["items"][-1]["type"] == "feedback.given"
+
+
+class Several:
+    """Everybody is who the request says: for tests alone."""
+
+    async def identify(self, connection: HTTPConnection) -> Principal:
+        tenant, role, project = connection.headers["who"].split("/")
+        scopes = ROLES.get(role, frozenset({"usage:read"}))
+        projects = frozenset({project}) if project else None
+        return Principal(id=f"key:{role}", tenant=tenant, scopes=scopes, projects=projects, kind="key")
+
+    async def still_valid(self, principal: Principal) -> bool:
+        return True
+
+
+async def test_what_is_ready_for_one_is_not_for_another(serve: Serve, tmp_path: Path):
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"ordered": False, "step": [{"reply": "Done.", "times": 100}]}))
+    async with open_collegium(Settings(data_dir=tmp_path / "data"), model=f"scripted:{script}") as app:
+        http = (await serve(app, authenticator=Several())).http
+        handle = await app.submit("A goal")
+        await handle.result()
+        for path in (f"/v1/runs/{handle.id}", f"/v1/runs/{handle.id}/events"):
+            statuses = [
+                (await http.get(path, headers={"who": who})).status_code
+                for who in ("default/viewer/", "default/none/", "other/viewer/", "default/viewer/p", "default/viewer/")
+            ]
+            assert statuses == [200, 403, 404, 404, 200]
+        pages = [
+            (await http.get("/v1/runs", headers={"who": who})).json()["items"]
+            for who in ("default/viewer/", "other/viewer/", "default/viewer/p")
+        ]
+        assert [len(page) for page in pages] == [1, 0, 0]
+        tag = (await http.get(f"/v1/runs/{handle.id}", headers={"who": "default/viewer/"})).headers["etag"]
+        same = {"who": "default/viewer/", "if-none-match": tag}
+        assert (await http.get(f"/v1/runs/{handle.id}", headers=same)).status_code == 304

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from collegium.server.listener import Listener, listen
 from collegium.server.whole import MOST_LINES, Lines
@@ -100,3 +102,14 @@ def test_lines_that_are_kept_are_not_without_number():
         assert head == (b"x-number: %d\r\ncontent-length: 5\r\n" % number, 5)
     assert len(lines._heads) <= MOST_LINES
     assert len(lines._kept) <= MOST_LINES
+
+
+async def test_what_is_left_of_a_request_goes_without_a_collection_of_garbage():
+    gc.collect()
+    gc.disable()
+    try:
+        await _ask(", ".join(["GET /whole"] * 30))
+        left = [one for one in gc.get_objects() if isinstance(one, RequestResponseCycle)]
+    finally:
+        gc.enable()
+    assert len(left) <= 2, "of the last request, at most"

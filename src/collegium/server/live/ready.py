@@ -31,13 +31,13 @@ class Ready:
         self._kept: dict[Hashable, Any] = {}
         self._size_bytes = 0
 
-    async def get(self, place: Hashable, make: Callable[[], Awaitable[T]], *, size: Callable[[T], int]) -> T:
+    async def get(self, place: Hashable, make: Callable[[], Awaitable[T]], *, size: Callable[[T], int | None]) -> T:
         """What ``make`` gave for this place, or gives now.
 
         Args:
             place: What it is, and all that it depends on besides the store: above all, who may see it.
             make: Makes it; what it raises is raised each time.
-            size: Bytes of what was made.
+            size: Bytes of what was made; None for what is not to be kept.
         """
         if not self._is_known:
             self._look()
@@ -49,8 +49,9 @@ class Ready:
             return found
         made = await make()
         # What was stored meanwhile may be in it or not: it is kept with what was made before that, and goes with it.
-        if kept is self._kept and len(kept) < MOST:
-            self._size_bytes += size(made)
+        size_bytes = size(made)
+        if size_bytes is not None and kept is self._kept and len(kept) < MOST:
+            self._size_bytes += size_bytes
             if self._size_bytes <= MOST_BYTES:
                 kept[place] = made
         return made

@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from collegium.server.problem import problem
 from collegium.server.rest import (
@@ -32,7 +31,7 @@ from collegium.server.rest import (
     webhooks,
 )
 from collegium.server.rest.manual import POLICY, page
-from collegium.server.rest.openapi import document
+from collegium.server.rest.openapi import Lean, document
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _INLINE_BYTES: Final = 16 * 1024 * 1024
@@ -48,9 +47,9 @@ _MODULES: Final = (
 )  # fmt: skip
 
 
-def lean_routes() -> list[Route]:
+def lean_routes() -> list[Lean]:
     """The routes that are served without FastAPI."""
-    return [one.route for module in _MODULES for one in module.LEAN]
+    return [one for module in _MODULES for one in module.LEAN]
 
 
 def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
@@ -69,7 +68,7 @@ def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
         # A path with an empty id is not the path of the list.
         redirect_slashes=False,
     )
-    lean = [one for module in _MODULES for one in module.LEAN]
+    lean = lean_routes()
     types = [kind for module in _MODULES for kind in module.TYPES]
     app.router.routes.extend(one.route for one in lean)
     for module in _MODULES:

@@ -33,10 +33,16 @@ _PROBLEM: Final = {
 
 
 class Lean(NamedTuple):
-    """A route that is served without FastAPI, for speed, and the operation that describes it."""
+    """A route that is served without FastAPI, for speed, and the operation that describes it.
+
+    Attributes:
+        is_of_store: Whether its answers are made of the store alone, and of nothing of the request but its path, its
+            query and what the caller may see; ``If-None-Match`` aside.
+    """
 
     route: Route
     operation: dict[str, Any]
+    is_of_store: bool = False
 
 
 def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[str, Any]:
@@ -49,7 +55,7 @@ def document(app: FastAPI, lean: Sequence[Lean], types: Sequence[type]) -> dict[
     for operations in paths.values():
         for operation in operations.values():
             _name(operation)
-    for route, operation in lean:
+    for route, operation, _ in lean:
         for method in route.methods or ():
             if method != "HEAD":
                 paths.setdefault(re.sub(r":\w+}", "}", route.path), {})[method.lower()] = operation

@@ -201,6 +201,7 @@ LEAN: Final = (
             ],
             "responses": gives_page(RunSummary, "A page of runs."),
         },
+        is_of_store=True,
     ),
     Lean(
         Route("/v1/runs/{run}", _show, methods=["GET"]),
@@ -211,6 +212,7 @@ LEAN: Final = (
             "parameters": [_RUN],
             "responses": gives(RunReport, "The run."),
         },
+        is_of_store=True,
     ),
     Lean(
         Route("/v1/runs/{run}/events", _events, methods=["GET"]),
@@ -242,6 +244,7 @@ LEAN: Final = (
                 }
             },
         },
+        is_of_store=True,
     ),
 )
 TYPES: Final = (RunAccepted, RunSummary, RunReport, Event, Plan)
