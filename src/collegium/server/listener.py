@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,8 +15,12 @@ from starlette.types import ASGIApp
 from collegium.domain.errors import UsageError
 from collegium.server.head_cap import CappedHttp
 
+_log = logging.getLogger("collegium.listener")
+
 END_S = 3.0
 """Answers under way may take so long at the end."""
+_LOOK_S = 0.005
+_DATE_S = 1.0
 BACKLOG = 512
 MAX_MESSAGE_BYTES = 1024 * 1024
 
@@ -64,7 +69,6 @@ class Listener:
             http=CappedHttp,
             server_header=False,
             date_header=True,
-            timeout_graceful_shutdown=int(END_S),
             # The quickest of them; to pack small frames for each viewer would cost more than it saves.
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
@@ -84,13 +88,54 @@ class Listener:
     async def aclose(self) -> None:
         """Ends the answers under way and closes the socket; twice is harmless."""
         if self._serving is not None:
-            self._server.should_exit = True
+            self._server.end()
             await asyncio.gather(self._serving, return_exceptions=True)
             self._serving = None
         self._socket.close()
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, which hears of its end at once and ends with its last answer: uvicorn looks ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+
+    def end(self) -> None:
+        """Makes ``serve`` return once the answers under way are out; twice is harmless."""
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        """Keeps the date of answers true until the end."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_S):
+                    await self._told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes what is idle, waits for answers under way, and cuts off what takes longer than ``END_S``."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        told: set[object] = set()
+        try:
+            async with asyncio.timeout(END_S):
+                while (connections := tuple(self.server_state.connections)) or self.server_state.tasks:
+                    for connection in connections:
+                        if connection not in told:  # one that was just let in is told on the second look
+                            connection.shutdown()
+                    told.update(connections)
+                    await asyncio.sleep(_LOOK_S)
+                for server in self.servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            under_way = tuple(self.server_state.tasks)
+            _log.warning("%d answers took longer than %g s at the end and are cut off", len(under_way), END_S)
+            for task in under_way:
+                task.cancel()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leaves signals to the command: they mean a drain, not the end of this server alone."""
