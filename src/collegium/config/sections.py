@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,6 +78,11 @@ class ServerSection(_Section):
         le=3_600,
         description="A request that is not answered after so long gets 504, and goes on; streams may last.",
     )
+    trusted_proxies: list[str] = Field(
+        default=[],
+        description="Addresses and networks of proxies that are believed when they say for whom they ask "
+        "(X-Forwarded-For, X-Forwarded-Proto).",
+    )
     tls_cert: Path | None = Field(
         default=None, description="Certificate and its chain (PEM): `serve` then answers https alone."
     )
@@ -84,6 +90,16 @@ class ServerSection(_Section):
     tls_client_ca: Path | None = Field(
         default=None, description="Authorities (PEM), by one of which every client has to be certified (mTLS)."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, given: list[str]) -> list[str]:
+        for one in given:
+            try:
+                ip_network(one)
+            except ValueError as error:
+                raise ValueError(f"{one!r} is neither an address nor a network of addresses: {error}") from None
+        return given
 
     @model_validator(mode="after")
     def _is_whole(self) -> ServerSection:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, compile_path
+from starlette.types import Receive, Scope, Send
 
 from collegium.domain.errors import CollegiumError
 from collegium.server.access.exports import ExportOf
@@ -20,7 +20,7 @@ from collegium.server.access.installation import SettingsOf
 from collegium.server.access.models import ModelsOf
 from collegium.server.access.privacy import PrivacyOf
 from collegium.server.audit import RefusalLog
-from collegium.server.caller import Authenticator, Opened
+from collegium.server.caller import Authenticator, Opened, ThisHub
 from collegium.server.deadline import Deadline
 from collegium.server.gate import Doors, Gate
 from collegium.server.guard import LoopbackGuard, is_loopback
@@ -30,6 +30,7 @@ from collegium.server.protocols import protocol_routes
 from collegium.server.rates.limiter import Limiter
 from collegium.server.readiness import Readiness
 from collegium.server.rest.api import BODY_CAPS, MAX_BODY_BYTES, lean_routes, make_api
+from collegium.server.rest.openapi import Lean
 from collegium.server.rest.uploads import MAX_BYTES, MORE_BYTES, UPLOADS
 from collegium.server.sockets.websocket import live_routes
 
@@ -64,6 +65,33 @@ class Faces(NamedTuple):
     request_timeout_s: float | None = 60.0
 
 
+class Application(Starlette):
+    """Everything that is served, behind its gate: what can be answered there never meets a router.
+
+    Args:
+        routes: What is served.
+        handlers: Make answers of exceptions.
+        guard: Of a server on loopback.
+        doors: What stands before the faces; None where only health is answered.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        handlers: dict[Any, Any],
+        *,
+        guard: LoopbackGuard | None = None,
+        doors: Doors | None = None,
+    ) -> None:
+        super().__init__(routes=routes, exception_handlers=handlers)
+        self._gate = Gate(super().__call__, broken=_broken, guard=guard, doors=doors)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, as every application of ASGI."""
+        scope["app"] = self
+        await self._gate(scope, receive, send)
+
+
 def build(
     host: str, readiness: Readiness, metrics: Metrics, *, routes: Sequence[BaseRoute] = (), faces: Faces | None = None
 ) -> Starlette:
@@ -80,13 +108,13 @@ def build(
     guard = LoopbackGuard(host) if is_loopback(host) else None
     handlers = {HTTPException: _refused, CollegiumError: _failed, Exception: _broken}
     served: list[BaseRoute] = [
-        Route("/healthz", _alive),
+        _ALIVE.route,
         Route("/readyz", _ready),
         Route("/metrics", _metrics),
         *routes,
     ]
     if faces is None:
-        app = Starlette(routes=served, middleware=[Middleware(Gate, guard=guard)], exception_handlers=handlers)
+        app = Application(served, handlers, guard=guard)
         app.state.refusals = None
     else:
         api = make_api(faces.version, handlers)
@@ -99,10 +127,11 @@ def build(
             Mount("", Deadline(api, seconds=faces.request_timeout_s, is_for_reads=True)),
         ]
         caps = {**BODY_CAPS, UPLOADS: faces.upload_bytes + MORE_BYTES}
-        doors = Doors(faces.opened, faces.authenticator, refusals, faces.limiter, MAX_BODY_BYTES, caps)
-        doors = doors._replace(request_timeout_s=faces.request_timeout_s, reads=lean_routes())
-        middleware = [Middleware(Gate, guard=guard, doors=doors)]
-        app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+        hub = ThisHub(faces.opened)
+        doors = Doors(faces.opened, hub, faces.authenticator, refusals, faces.limiter, MAX_BODY_BYTES, caps)
+        doors = doors._replace(request_timeout_s=faces.request_timeout_s, reads=(_ALIVE, *lean_routes()))
+        app = Application(served, handlers, guard=guard, doors=doors)
+        app.state.hub = hub
         app.state.faces = faces
         app.state.opened = faces.opened
         app.state.authenticator = faces.authenticator
@@ -117,7 +146,11 @@ def build(
 
 async def _alive(request: Request) -> Response:
     """200 as long as the event loop turns; whoever gets no answer starts the process again."""
-    return _json({"status": "alive"})
+    return _IS_ALIVE
+
+
+_IS_ALIVE: Final = Response(b'{"status":"alive"}', headers=_NO_STORE, media_type="application/json")
+_ALIVE: Final = Lean(Route("/healthz", _alive), {})
 
 
 async def _ready(request: Request) -> Response:
@@ -168,6 +201,6 @@ async def _failed(request: Request, error: Exception) -> Response:
     return from_error(request, error)
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+def _broken(request: Request, error: Exception) -> Response:
     """A fault of ours: the log has the traceback, the caller the id to ask for it."""
     return problem(request, 500, "internal", "something failed in a way nobody foresaw; the log says what")

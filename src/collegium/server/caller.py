@@ -24,6 +24,32 @@ Opened = Callable[[], Collegium | None]
 """The Collegium, once its stores have answered."""
 
 
+class ThisHub:
+    """The hub of this process, once the stores have answered; another Collegium has another one.
+
+    Args:
+        opened: Gives the Collegium.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._hub: Hub | None = None
+
+    def __call__(self) -> Hub:
+        """The hub. Raises ``StoreUnavailable`` as long as the stores have not answered."""
+        app = self._opened()
+        if app is None:
+            raise StoreUnavailable("the stores do not answer yet: try again")
+        if self._hub is None or self._hub.app is not app:
+            self._hub = Hub(app)
+        return self._hub
+
+    async def aclose(self) -> None:
+        """Ends the hub, if there is one."""
+        if self._hub is not None:
+            await self._hub.aclose()
+
+
 class Authenticator(Protocol):
     """Tells who asks."""
 
@@ -79,14 +105,7 @@ def access(connection: HTTPConnection) -> Access:
 
 def hub_of(connection: HTTPConnection) -> Hub:
     """Where everything is read that is looked at live in this process. Raises ``StoreUnavailable`` as ``access``."""
-    state = connection.app.state
-    opened: Opened = state.opened
-    app = opened()
-    if app is None:
-        raise StoreUnavailable("the stores do not answer yet: try again")
-    hub: Hub | None = getattr(state, "hub", None)
-    if hub is None or hub.app is not app:
-        state.hub = hub = Hub(app)
+    hub: Hub = connection.app.state.hub()
     return hub
 
 

@@ -40,13 +40,18 @@ class LoopbackGuard:
 
     def against(self, scope: Scope) -> tuple[int, str, str] | None:
         """Status, code and reason of the refusal (400, 421 or 403), or None for a request that may come in."""
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) > 1:
-            return 400, "invalid_request", f"the request names {len(hosts)} hosts: it has to name one"
-        host = hosts[0].decode("latin-1") if hosts else ""
+        given, has_told = None, False
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if given is not None:
+                    return 400, "invalid_request", "the request names several hosts: it has to name one"
+                given = value
+            elif name in _TELLING:
+                has_told = True
+        host = "" if given is None else given.decode("latin-1")
         if not self._is_known(host):
             return 421, "misdirected", f"this server answers to this machine's own names, not to {host[:100]!r}"
-        if not any(name in _TELLING for name, _ in scope["headers"]):
+        if not has_told:
             return None  # no page has sent it
         headers = Headers(scope=scope)
         if not _is_own(headers, host) and not _is_return(scope, headers):

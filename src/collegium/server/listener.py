@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import uvicorn
@@ -57,9 +57,23 @@ def url_of(listening: socket.socket, *, is_tls: bool = False) -> str:
 
 
 class Listener:
-    """Serves ``app`` on a listening socket, which it closes at its end. Signals are for others to handle."""
+    """Serves ``app`` on a listening socket, which it closes at its end. Signals are for others to handle.
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
+    Args:
+        app: What answers.
+        listening: Where requests come in.
+        tls: Certificates; without them it speaks HTTP.
+        proxies: Addresses and networks that are believed when they say for whom they ask; nobody else is.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
+        proxies: Sequence[str] = (),
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -69,6 +83,9 @@ class Listener:
             http=CappedHttp,
             server_header=False,
             date_header=True,
+            # uvicorn believes everybody on this machine as it comes: whoever guesses keys could say another address.
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=list(proxies),
             # The quickest of them; to pack small frames for each viewer would cost more than it saves.
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,

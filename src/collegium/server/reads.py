@@ -8,7 +8,7 @@ are made of the store alone are sent again until anything is stored.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import NamedTuple
+from functools import partial
 
 from starlette.convertors import StringConvertor
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from collegium.domain.errors import CollegiumError
 from collegium.domain.principal import Principal
-from collegium.server.caller import hub_of
+from collegium.server.live.hub import Hub
 from collegium.server.problem import from_error
 from collegium.server.rest.openapi import Lean
 
@@ -29,10 +29,12 @@ class Reads:
     Args:
         app: The router with all routes, these among them.
         routes: The lean ones, in their order.
+        hub: Gives where documents are kept that were made a moment ago.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[Lean]) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[Lean], hub: Callable[[], Hub]) -> None:
         self._app = app
+        self._hub = hub
         self._routes = [
             (one.route.path_regex, one.route.endpoint, one.is_of_store)
             for one in routes
@@ -41,38 +43,44 @@ class Reads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a read that is no stream."""
-        if scope["method"] == "GET" and not scope.get("root_path"):
-            path = scope["path"]
-            for regex, endpoint, is_of_store in self._routes:
-                if found := regex.match(path):
-                    scope["path_params"] = found.groupdict()
-                    request = Request(scope, receive, send)
-                    reading = _Reading(request, endpoint)
-                    place = _place(scope) if is_of_store else None
-                    try:
-                        if place is None:
-                            response = await reading.answer()
-                        else:
-                            ready = hub_of(request).snapshots.ready
-                            response = await ready.get(place, reading.answer, size=_size)
-                    except CollegiumError as error:
-                        response = from_error(request, error)
-                    await response(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+        if scope["method"] != "GET" or scope.get("root_path"):
+            await self._app(scope, receive, send)
+            return
+        place = _place(scope)
+        response = None if place is None else self._kept(place)
+        if response is None:
+            response = await self._made(scope, receive, place)
+        await (self._app if response is None else response)(scope, receive, send)
+
+    def _kept(self, place: Hashable) -> Response | None:
+        """What was answered there before, and would be answered now."""
+        try:
+            found: Response | None = self._hub().snapshots.ready.kept(place)
+        except CollegiumError:
+            return None  # the stores have not answered yet, or do not: whoever needs them says so
+        return found
+
+    async def _made(self, scope: Scope, receive: Receive, place: Hashable | None) -> Response | None:
+        """What is answered by a lean route; None where there is none."""
+        for regex, endpoint, is_of_store in self._routes:
+            if found := regex.match(scope["path"]):
+                scope["path_params"] = found.groupdict()
+                request = Request(scope, receive)
+                make: Callable[[], Awaitable[Response]] = partial(endpoint, request)
+                try:
+                    if place is None or not is_of_store:
+                        return await make()
+                    return await self._hub().snapshots.ready.get(place, make, size=_size)
+                except CollegiumError as error:
+                    return from_error(request, error)
+        return None
 
 
-class _Reading(NamedTuple):
-    request: Request
-    endpoint: Callable[[Request], Awaitable[Response]]
-
-    async def answer(self) -> Response:
-        return await self.endpoint(self.request)
-
-
-def _place(scope: Scope) -> Hashable:
+def _place(scope: Scope) -> Hashable | None:
     """What is asked, and all by which it is decided what the caller may see; None for what is asked on a condition."""
-    principal: Principal = scope["state"]["principal"]
+    principal: Principal | None = scope["state"].get("principal")
+    if principal is None:
+        return None
     for name, _ in scope["headers"]:
         if name == b"if-none-match":
             return None

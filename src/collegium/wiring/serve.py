@@ -87,7 +87,8 @@ async def serve(
     served = build(settings.server.host, readiness, Metrics(figures, clock=clock), faces=shown)
     served.state.redactor = redactor_of(settings, os.environ)
     teach_logs(served.state.redactor)
-    listener = Listener(served, socket, tls=None if tls is None else tls.context)
+    proxies = settings.server.trusted_proxies
+    listener = Listener(served, socket, tls=None if tls is None else tls.context, proxies=proxies)
     ending.before_exit.append(supervisor.kill)
     listener.start()
     supervisor.start()

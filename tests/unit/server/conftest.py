@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -43,6 +43,7 @@ async def serve() -> AsyncIterator[Serve]:
             authenticator: Authenticator | None = None,
             limiter: Limiter | None = None,
             privacy_of: PrivacyOf | None = None,
+            proxies: Sequence[str] = (),
             **more: Any,
         ) -> Served:
             clock = FakeClock()
@@ -55,7 +56,7 @@ async def serve() -> AsyncIterator[Serve]:
             faces = Faces(opened=lambda: app, authenticator=authenticator or OpenDoor(DEFAULT_TENANT), limiter=limiter)
             faces = faces._replace(privacy_of=privacy_of, **more)
             built = build("127.0.0.1", Readiness({}, clock=clock), Metrics(nothing, clock=clock), faces=faces)
-            listener = Listener(built, listening)
+            listener = Listener(built, listening, proxies=proxies)
             listener.start()
             stack.push_async_callback(listener.aclose)
             http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30, trust_env=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from collegium.domain.deed import INSTALLATION, Deed
@@ -13,7 +14,7 @@ from collegium.runtime.admin_log import AdminLog
 from collegium.server.access.deeds import Origin, log_of, noted
 from collegium.server.access.page import cursor
 from collegium.server.audit import MOST_LINES, WINDOW_S, Kind, RefusalLog
-from collegium.server.caller import OpenDoor
+from collegium.server.caller import OpenDoor, ThisHub
 from collegium.server.gate import Doors, Gate
 from collegium.testing.clock import FakeClock
 from collegium.testing.conformance.drafts import eventually
@@ -160,8 +161,8 @@ async def test_a_socket_that_is_closed_for_want_of_rights_is_written_too() -> No
         refusals = RefusalLog(lambda: app)
         scope = {"type": "websocket", "path": "/v1/ws", "headers": [], "client": ("::1", 1), "state": {}}
         scope |= {"query_string": b"", "server": ("h", 1), "scheme": "ws"}
-        doors = Doors(lambda: app, OpenDoor("default"), refusals, None, 1_000, {})
-        await Gate(closing, doors=doors)(scope, nothing, nothing)  # type: ignore[arg-type]
+        doors = Doors(lambda: app, ThisHub(lambda: app), OpenDoor("default"), refusals, None, 1_000, {})
+        await Gate(closing, broken=lambda *_: Response(status_code=500), doors=doors)(scope, nothing, nothing)  # type: ignore[arg-type]
         await refusals.aclose()
         (deed,) = (await log_of(app).page("default")).deeds
         assert (deed.actor, deed.object, deed.address) == ("key:v", "WEBSOCKET /v1/ws", "::1")

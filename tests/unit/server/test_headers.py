@@ -9,12 +9,11 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from collegium.server.gate import Gate
+from collegium.server.app import Application
 from collegium.testing.harness import team
 from tests.unit.server.conftest import Serve, Served
 from tests.unit.stores.moved import working
@@ -201,7 +200,7 @@ async def test_pages_may_not_be_framed_and_tls_is_asked_for_where_there_is_tls(s
     async def page(request: Request) -> Response:
         return HTMLResponse("<p>ours</p>", headers={"referrer-policy": "same-origin"})
 
-    app = Gate(Starlette(routes=[Route("/", page)]))
+    app = Application([Route("/", page)], {})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"{scheme}://here") as http:
         headers = (await http.get("/")).headers
     assert headers["content-security-policy"].startswith("frame-ancestors 'none'")

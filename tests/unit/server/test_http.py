@@ -10,17 +10,22 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from collegium.domain.errors import NotFound, StoreUnavailable, UsageError
+from collegium.domain.principal import Principal
 from collegium.server.app import build
+from collegium.server.caller import OpenDoor
 from collegium.server.listener import Listener, listen, url_of
 from collegium.server.metrics import Metrics
 from collegium.server.readiness import FRESH_S, Away, Readiness
 from collegium.telemetry import DISPATCH, RUNS, Meter, Reading
 from collegium.testing.clock import FakeClock
+from collegium.testing.harness import team
+from tests.unit.server.conftest import Serve
+from tests.unit.stores.moved import working
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -155,6 +160,19 @@ async def test_a_fault_of_ours_tells_nothing_but_its_id() -> None:
         status, document = await here.problem("/fail?with=bug", traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
         assert (status, document["code"], document["trace_id"]) == (500, "internal", TRACE)
         assert "secret" not in str(document)
+
+
+async def test_a_fault_of_the_gate_itself_is_told_the_same_way(serve: Serve) -> None:
+    class Confused(OpenDoor):
+        async def identify(self, connection: HTTPConnection) -> Principal:
+            raise RuntimeError("secret")
+
+    async with team(working()) as app:
+        reply = await (await serve(app, authenticator=Confused("default"))).http.get("/v1/runs")
+        assert (reply.status_code, reply.json()["code"]) == (500, "internal")
+        assert reply.headers["content-type"] == "application/problem+json"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert "secret" not in reply.text
 
 
 @pytest.mark.parametrize("given", ["", "junk", f"00-{'0' * 32}-00f067aa0ba902b7-01", f"00-{TRACE}-1-01"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import httpx
@@ -54,11 +54,11 @@ class Site:
         return [(await self.get(name)).status_code for _ in range(count)]
 
 
-async def opened(serve: Serve, app: Collegium, policy: RatePolicy) -> Site:
+async def opened(serve: Serve, app: Collegium, policy: RatePolicy, *, proxies: Sequence[str] = ()) -> Site:
     clock = FakeClock()
     quota = MemoryQuota(clock)
     limiter = Limiter(policy, quota=lambda: quota, clock=clock)
-    return Site(await serve(app, authenticator=ByName(), limiter=limiter), clock, quota)
+    return Site(await serve(app, authenticator=ByName(), limiter=limiter, proxies=proxies), clock, quota)
 
 
 async def test_a_key_has_its_rate_and_is_told_how_it_stands(serve: Serve):
@@ -107,6 +107,16 @@ async def test_who_guesses_is_slowed_down(serve: Serve):
         assert (await site.get("anna")).status_code == 429  # the same address, whoever it says it is
         await site.clock.advance(10.0)
         assert (await site.get("anna")).status_code == 200
+
+
+@pytest.mark.parametrize(("proxies", "is_told_apart"), [((), False), (("10.0.0.0/8",), False), (("127.0.0.1",), True)])
+async def test_only_a_proxy_that_is_named_says_who_guesses(serve: Serve, proxies: Sequence[str], is_told_apart: bool):
+    async with team(working()) as app:
+        site = await opened(serve, app, RatePolicy(refusals=Rate(per_s=0.1, burst=3.0)), proxies=proxies)
+        head = {"authorization": "Bearer bad"}
+        for number in range(6):
+            await site.served.http.get("/v1/runs", headers={**head, "x-forwarded-for": f"198.51.100.{number}"})
+        assert ((await site.get("anna")).status_code == 200) is is_told_apart
 
 
 async def test_who_guesses_in_the_first_message_of_a_socket_is_slowed_down_too(serve: Serve):

@@ -26,6 +26,8 @@ from collegium.server.problem import trace_id
 class Origin:
     """Where a request came from, and under which id logs and traces have it; looked up when somebody asks."""
 
+    __slots__ = ("_scope",)
+
     def __init__(self, scope: Scope | None = None) -> None:
         self._scope = scope
 
@@ -42,7 +44,7 @@ class Origin:
 
 
 ORIGIN: Final[ContextVar[Origin]] = ContextVar("origin")
-"""The request that is being answered; ``server.audit.Auditing`` sets it. Without one: the host's own command."""
+"""The request that is being answered; ``server.gate`` sets it. Without one: the host's own command."""
 
 
 def log_of(app: Collegium) -> AdminLog:

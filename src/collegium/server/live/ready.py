@@ -31,6 +31,12 @@ class Ready:
         self._kept: dict[Hashable, Any] = {}
         self._size_bytes = 0
 
+    def kept(self, place: Hashable) -> Any:
+        """What was made for this place of the store as it is; None where nothing was."""
+        if not self._is_known:
+            self._look()
+        return self._kept.get(place)
+
     async def get(self, place: Hashable, make: Callable[[], Awaitable[T]], *, size: Callable[[T], int | None]) -> T:
         """What ``make`` gave for this place, or gives now.
 
@@ -39,14 +45,12 @@ class Ready:
             make: Makes it; what it raises is raised each time.
             size: Bytes of what was made; None for what is not to be kept.
         """
-        if not self._is_known:
-            self._look()
+        found: T | None = self.kept(place)
+        if found is not None:
+            return found
         if self._version is None:
             return await make()
         kept = self._kept
-        found: T | None = kept.get(place)
-        if found is not None:
-            return found
         made = await make()
         # What was stored meanwhile may be in it or not: it is kept with what was made before that, and goes with it.
         size_bytes = size(made)

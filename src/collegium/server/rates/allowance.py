@@ -75,6 +75,11 @@ class Allowance:
         hand.units -= amount
         return Standing(0.0, max(0.0, hand.left + hand.units))
 
+    def closed_s(self, bucket: str) -> float:
+        """Seconds for which whoever asks is refused because somebody was refused just now; 0.0 for nobody."""
+        hand = self._hands.get(bucket)
+        return 0.0 if hand is None else max(0.0, hand.closed_until_s - self._clock.monotonic())
+
     def give_back(self, bucket: str, amount: float) -> None:
         """What was taken is not needed after all."""
         hand = self._hands.get(bucket)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -48,13 +47,16 @@ class Limiter:
         self._quota = quota
         self._clock = clock
         self._allowance: Allowance | None = None
-        self._under_way: Counter[str] = Counter()
+        self._under_way: dict[str, int] = {}
+
+    def counts(self, principal: Principal) -> bool:
+        """Whether requests of ``principal`` are counted: whoever uses this machine alone harms nobody else."""
+        return principal.kind != "local"
 
     async def take(self, principal: Principal, method: str, path: str) -> list[tuple[Bound, Standing]]:
         """How every bucket stands after the request was counted. Raises ``RateLimited``; then nothing was."""
         allowance = self._open()
-        # Whoever uses this machine alone harms nobody else.
-        if allowance is None or principal.kind == "local":
+        if allowance is None or not self.counts(principal):
             return []
         credential = principal.credential or principal.id
         stood: list[tuple[Bound, Standing]] = []
@@ -77,34 +79,44 @@ class Limiter:
 
     def enter(self, tenant: str) -> None:
         """One more request of ``tenant`` is being answered. Raises ``RateLimited`` for one too many."""
-        most = self.policy.concurrent
-        if most is not None and self._under_way[tenant] >= most:
+        most, now = self.policy.concurrent, self._under_way.get(tenant, 0)
+        if most is not None and now >= most:
             raise RateLimited(
                 f"{most} requests of this tenant are being answered already: wait for one of them",
                 retry_after_s=SOON_S,
                 limit="concurrent",
             )
-        self._under_way[tenant] += 1
+        self._under_way[tenant] = now + 1
 
     def leave(self, tenant: str) -> None:
         """One request of ``tenant`` was answered."""
-        self._under_way[tenant] -= 1
-        if self._under_way[tenant] <= 0:
+        now = self._under_way[tenant] - 1
+        if now:
+            self._under_way[tenant] = now
+        else:
             del self._under_way[tenant]
 
-    async def refusals(self, address: str, *, amount: float) -> None:
-        """Counts failed attempts from ``address``. Raises ``RateLimited`` where there were too many already."""
+    def require_trusted(self, address: str) -> None:
+        """Raises ``RateLimited`` where there were too many failed attempts from ``address``."""
+        rate, allowance = self.policy.refusals, self._allowance
+        if rate is None or allowance is None:
+            return
+        wait_s = allowance.closed_s(_refusals_of(address))
+        if wait_s > 0.0:
+            raise _refused(Bound("refusals", _refusals_of(address), rate, 0.0), Standing(wait_s, 0.0))
+
+    async def note_failure(self, address: str) -> None:
+        """Counts a failed attempt from ``address``."""
         rate, allowance = self.policy.refusals, self._open()
         if rate is None or allowance is None or not address:
             return
-        bound = Bound("refusals", f"api:refusals:{address}", rate, amount)
         try:
-            standing = await allowance.take(bound.bucket, rate, amount)
+            standing = await allowance.take(_refusals_of(address), rate, 1.0)
         except StoreError as error:
             _log.warning("refusals are not counted now: %s", error)
             return
         if standing.wait_s > 0.0:
-            raise _refused(bound, standing)
+            _log.warning("too many failed attempts from %s; a proxy is to be named in server.trusted_proxies", address)
 
     def _open(self) -> Allowance | None:
         if self._allowance is None and (quota := self._quota()) is not None:
@@ -116,7 +128,10 @@ def is_stream(scope: Scope) -> bool:
     """Whether the answer may last as long as a run does."""
     if scope["path"].startswith(_STREAMING):
         return True
-    return any(name == b"accept" and b"text/event-stream" in value for name, value in scope["headers"])
+    for name, value in scope["headers"]:  # noqa: SIM110  asked of each request: a generator costs as much as all the rest
+        if name == b"accept" and b"text/event-stream" in value:
+            return True
+    return False
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: RateLimited) -> None:
@@ -127,6 +142,11 @@ async def refuse(scope: Scope, receive: Receive, send: Send, error: RateLimited)
     headers = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     limit = error.fields.get("limit")
     await problem(Request(scope), 429, error.code, error.message, headers=headers, limit=limit)(scope, receive, send)
+
+
+def _refusals_of(address: str) -> str:
+    """The bucket of failed attempts from there."""
+    return f"api:refusals:{address}"
 
 
 def _refused(bound: Bound, standing: Standing) -> RateLimited:
