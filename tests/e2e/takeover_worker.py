@@ -1,6 +1,6 @@
 """A worker process for ``test_takeover.py``: works on every run of the store until SIGTERM.
 
-    python takeover_worker.py DATA MODEL [--alone]
+    python takeover_worker.py DATA MODEL LEASE_S [--alone]
 
 Its tools leave traces in files beside the data folder: what was called, by whom and how often.
 """
@@ -82,8 +82,8 @@ TOOLS = (pay, look, slow_pay, die, freeze)
 
 
 async def work() -> None:
-    settings = Settings(data_dir=data(), worker=WorkerSection(lease_s=LEASE_S, grace_s=5.0))
-    alone = (sys.executable, __file__, str(data()), sys.argv[2], "--alone")
+    settings = Settings(data_dir=data(), worker=WorkerSection(lease_s=float(sys.argv[3]), grace_s=5.0))
+    alone = (sys.executable, __file__, *sys.argv[1:4], "--alone")
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with open_collegium(settings, tools=TOOLS, scope="all", model=sys.argv[2], alone=alone):

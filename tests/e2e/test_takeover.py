@@ -26,6 +26,8 @@ from collegium.domain.plan import Plan, Task
 from collegium.wiring import open_collegium
 from tests.e2e.takeover_worker import LEASE_S, TOOLS
 
+ITS_LEASE_S = 0.3
+"""Where one worker is there at a time nobody takes it for dead; so many leases are waited for that they may be short."""
 WORKER = Path(__file__).with_name("takeover_worker.py")
 ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 DONE = {"reply": "Done.", "times": "any"}
@@ -42,6 +44,7 @@ class Place:
         self.folder = folder
         self.data = folder / "data"
         self.workers: list[subprocess.Popen[str]] = []
+        self.lease_s = LEASE_S
 
     def script(self, *steps: dict[str, Any]) -> str:
         path = self.folder / "script.json"
@@ -50,7 +53,7 @@ class Place:
 
     def start(self, model: str) -> subprocess.Popen[str]:
         log = (self.folder / f"worker-{len(self.workers)}.log").open("w")
-        arguments = [sys.executable, str(WORKER), str(self.data), model]
+        arguments = [sys.executable, str(WORKER), str(self.data), model, str(self.lease_s)]
         worker = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, text=True)
         log.close()
         self.workers.append(worker)
@@ -72,7 +75,7 @@ class Place:
 
     @asynccontextmanager
     async def submitter(self, model: str) -> AsyncIterator[Collegium]:
-        settings = Settings(data_dir=self.data, worker=WorkerSection(lease_s=LEASE_S))
+        settings = Settings(data_dir=self.data, worker=WorkerSection(lease_s=self.lease_s))
         async with open_collegium(settings, tools=TOOLS, scope="none", model=model) as app:
             yield app
 
@@ -244,11 +247,12 @@ async def test_a_task_that_kills_its_workers_is_quarantined_alone_and_the_others
 
 async def test_a_process_of_its_own_that_is_stopped_for_a_while_is_no_dead_one(place: Place) -> None:
     model = place.script({"expect_last": ["it went on"], **DONE}, call("freeze"))
+    place.lease_s = ITS_LEASE_S
     async with place.submitter(model) as app, kept_up(place, model):
         run = await app.submit("freeze", plan=ONE)
         await until(lambda: place.frozen_alone())
         lone = (await app.state(run.id)).tasks["do"].worker or ""
-        seen = FilePresence(place.data / "workers", lease_s=LEASE_S)
+        seen = FilePresence(place.data / "workers", lease_s=place.lease_s)
         async with asyncio.timeout(60):
             while (seen.silence(lone) or 0.0) < 3:
                 assert lone not in await seen.dead() or seen.silence(lone) != math.inf
@@ -260,6 +264,7 @@ async def test_a_process_of_its_own_that_is_stopped_for_a_while_is_no_dead_one(p
 
 async def test_a_process_of_its_own_that_hangs_is_ended_and_that_counts(place: Place) -> None:
     model = place.script(call("freeze"))
+    place.lease_s = ITS_LEASE_S
     async with place.submitter(model) as app, kept_up(place, model):
         run = await app.submit("freeze", plan=ONE)
         assert (await asyncio.wait_for(run.result(), 120)).status == "failed"
