@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -252,12 +253,16 @@ class Keys:
             return key
 
 
+_scopes_of: Final = lru_cache(maxsize=256)(scopes_of)
+"""Asked with each request; few keys differ in them."""
+
+
 def principal_of(key: ApiKey, expires_at: datetime | None) -> Principal:
     """Whoever holds the key."""
     return Principal(
         id=f"key:{key.id}",
         tenant=key.tenant,
-        scopes=scopes_of(key.roles, key.scopes),
+        scopes=_scopes_of(key.roles, key.scopes),
         kind="key",
         expires_at=expires_at,
         credential=f"key:{key.id}",

@@ -26,7 +26,7 @@ from collegium.server.headers import with_security
 from collegium.server.idempotency import Idempotency
 from collegium.server.live.hub import Hub
 from collegium.server.problem import from_error, problem
-from collegium.server.rates.limiter import Limiter, Stood, is_stream, refuse, tell
+from collegium.server.rates.limiter import Limiter, Stood, is_stream, refuse, told
 from collegium.server.reads import Reads
 from collegium.server.rest.openapi import Lean
 
@@ -185,7 +185,7 @@ class _Passage(Origin):
         self.receive = receive
         self._send = send
         self.refusals: RefusalLog | None = None
-        self.stood: Stood = ()
+        self.stood: Stood | None = None
         self.is_answered = self.is_failed = False
 
     async def answer(self, response: Response) -> None:
@@ -198,10 +198,10 @@ class _Passage(Origin):
         if kind != "http.response.body":
             self.is_answered = True
             if kind == "http.response.start":
-                if self.stood:
-                    tell(message, self.stood)
                 is_tls = self.scope.get("scheme") == "https"
-                message["headers"] = with_security(message.get("headers", ()), is_tls=is_tls)
+                message["headers"] = headers = with_security(message.get("headers", ()), is_tls=is_tls)
+                if self.stood is not None:
+                    headers += told(self.stood)
             status = status_of(message)
             if status in REFUSED and self.refusals is not None:
                 self.is_failed = self.is_failed or is_failed_attempt(message)

@@ -19,6 +19,8 @@ _ALWAYS: Final = (
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _POLICY: Final = b"content-security-policy"
 _OF_DATA: Final = (*_ALWAYS, (_POLICY, _DATA_POLICY))
+STANDING: Final = b"ratelimit"
+"""The header that is another one in each answer; it is the last."""
 _NAMES: Final = frozenset({*(name for name, _ in _OF_DATA), _HSTS[0]})
 
 

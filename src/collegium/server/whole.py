@@ -14,6 +14,7 @@ from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
 from collegium.server.cork import CorkedTransport
+from collegium.server.headers import STANDING
 
 MOST_LINES: Final = 2_000
 MOST_LINE_BYTES: Final = 1_000
@@ -46,6 +47,12 @@ class Lines:
     def head(self, headers: Iterable[tuple[bytes, bytes]]) -> Head:
         """The head with ``headers``. Raises ``RuntimeError`` as ``line`` does."""
         place = tuple(headers)
+        if place and place[-1][0] == STANDING:
+            before = self._head(place[:-1])
+            return Head(before.data + _line(place[-1]), before.length)
+        return self._head(place)
+
+    def _head(self, place: tuple[tuple[bytes, bytes], ...]) -> Head:
         found = self._heads.get(place)
         if found is None:
             found = self._make(place)
@@ -71,15 +78,20 @@ class Lines:
         found = self._kept.get(header)
         if found is not None:
             return found
-        name, value = header
-        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-            raise RuntimeError("Invalid HTTP header.")
-        made = b"%s: %s\r\n" % (name.lower(), value)
+        made = _line(header)
         if len(made) <= MOST_LINE_BYTES:
             if len(self._kept) >= MOST_LINES:
                 self._kept.clear()
-            self._kept[(name, value)] = made
+            self._kept[header] = made
         return made
+
+
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    """The line of ``header``. Raises ``RuntimeError`` for what is none, as uvicorn does."""
+    name, value = header
+    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        raise RuntimeError("Invalid HTTP header.")
+    return b"%s: %s\r\n" % (name.lower(), value)
 
 
 class WholeAnswer:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from collegium.domain.errors import RateLimited, StoreError
 from collegium.domain.principal import Principal
 from collegium.domain.rate import Rate
 from collegium.ports import Clock, Quota
+from collegium.server.headers import STANDING
 from collegium.server.problem import problem
 from collegium.server.rates.allowance import Allowance, Standing
 from collegium.server.rates.policy import Bound, RatePolicy, bounds
@@ -28,8 +28,21 @@ _WHAT: Final = {
     "route": "requests of this kind",
     "refusals": "failed attempts from this address",
 }
-Stood = Sequence[tuple[Bound, Standing]]
-"""How every bucket stands that a request took from."""
+_MOST_ASKED: Final = 2_000
+
+
+class Stood(NamedTuple):
+    """How every bucket stands that a request took from.
+
+    Attributes:
+        policy: What is allowed, as a header.
+        taken: From which, and how it stands.
+    """
+
+    policy: tuple[bytes, bytes]
+    taken: Sequence[tuple[Bound, Standing]]
+
+
 _log = logging.getLogger("collegium.rates")
 
 
@@ -48,26 +61,26 @@ class Limiter:
         self._clock = clock
         self._allowance: Allowance | None = None
         self._under_way: dict[str, int] = {}
+        self._asked: dict[tuple[str, str, str, str], tuple[Sequence[Bound], tuple[bytes, bytes]]] = {}
 
     def counts(self, principal: Principal) -> bool:
         """Whether requests of ``principal`` are counted: whoever uses this machine alone harms nobody else."""
         return principal.kind != "local"
 
-    async def take(self, principal: Principal, method: str, path: str) -> list[tuple[Bound, Standing]]:
+    async def take(self, principal: Principal, method: str, path: str) -> Stood | None:
         """How every bucket stands after the request was counted. Raises ``RateLimited``; then nothing was."""
         allowance = self._open()
         if allowance is None or not self.counts(principal):
-            return []
-        credential = principal.credential or principal.id
+            return None
         stood: list[tuple[Bound, Standing]] = []
-        asked = bounds(self.policy, tenant=principal.tenant, credential=credential, method=method, path=path)
+        asked, policy = self._bounds(principal, method, path)
         for bound in asked:
             try:
                 standing = await allowance.take(bound.bucket, bound.rate, bound.cost)
             except StoreError as error:
                 # Whoever counts is away: the work goes on, as everything does without Redis.
                 _log.warning("requests are not counted now: %s", error)
-                return []
+                return None
             if standing.wait_s > 0.0:
                 for taken, _ in stood:
                     allowance.give_back(taken.bucket, taken.cost)
@@ -75,7 +88,22 @@ class Limiter:
             stood.append((bound, standing))
         if allowance.is_crowded:
             await allowance.sweep()
-        return stood
+        return Stood(policy, stood) if stood else None
+
+    def _bounds(self, principal: Principal, method: str, path: str) -> tuple[Sequence[Bound], tuple[bytes, bytes]]:
+        """What a request takes from, and the header that says so; the same for requests that are alike."""
+        credential = principal.credential or principal.id
+        place = (principal.tenant, credential, method, path if self.policy.routes else "")
+        found = self._asked.get(place)
+        if found is None:
+            asked = bounds(self.policy, tenant=principal.tenant, credential=credential, method=method, path=path)
+            said = ", ".join(
+                f'"{b.name}";q={b.rate.burst:.0f};w={math.ceil(b.rate.burst / b.rate.per_s)}' for b in asked
+            )
+            if len(self._asked) >= _MOST_ASKED:
+                self._asked.clear()
+            found = self._asked[place] = (asked, (b"ratelimit-policy", said.encode()))
+        return found
 
     def enter(self, tenant: str) -> None:
         """One more request of ``tenant`` is being answered. Raises ``RateLimited`` for one too many."""
@@ -164,16 +192,15 @@ def _words(rate: Rate) -> str:
     return f"{rate.per_s * 60:g} a minute and {rate.burst:g} at once"
 
 
-def tell(message: Message, stood: Stood) -> None:
-    """Adds to the beginning of an answer how the buckets stand.
+def told(stood: Stood) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """Headers that say how the buckets stand; the last of them is another one each time.
 
     Source: RateLimit header fields for HTTP, draft-ietf-httpapi-ratelimit-headers-10.
     """
-    headers = MutableHeaders(scope=message)
-    headers["ratelimit-policy"] = ", ".join(
-        f'"{b.name}";q={b.rate.burst:.0f};w={math.ceil(b.rate.burst / b.rate.per_s)}' for b, _ in stood
+    said = ", ".join(
+        [
+            f'"{b.name}";r={math.floor(s.left)};t={math.ceil(max(0.0, b.rate.burst - s.left) / b.rate.per_s)}'
+            for b, s in stood.taken
+        ]
     )
-    headers["ratelimit"] = ", ".join(
-        f'"{b.name}";r={math.floor(s.left)};t={math.ceil(max(0.0, b.rate.burst - s.left) / b.rate.per_s)}'
-        for b, s in stood
-    )
+    return stood.policy, (STANDING, said.encode())
