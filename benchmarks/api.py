@@ -5,8 +5,9 @@
 ``collegium serve --workers 0`` answers over a store with finished runs; bare Starlette answers with the same bytes,
 which it holds in memory, and neither asks who is there nor looks anything up. Both run in a process of their own,
 the bare one on uvicorn as it comes; the client is a third process on the same cores. "ratio" is ours to
-bare, of the medians; "us" is the processor time of the server's process for each answer. Submits are durable (one
-commit each) before they are answered; bare Starlette stores nothing.
+bare, of the medians; "us" is the processor time of the server's process for each answer. Submits are durable before
+they are answered; bare Starlette stores nothing. "(key)": a server that asks for keys and counts requests, with rates
+that nobody reaches.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,11 +81,13 @@ def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[st
         "20 runs": "/v1/runs?limit=20",
         "events": f"/v1/runs/{run}/events",
     }
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*paths, "submit")}
+    keyed = ("one run", "20 runs")
+    found: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in (*paths, *(f"{name} (key)" for name in keyed), "submit")
+    }
     bodies = folder / "bodies"
     bodies.mkdir()
-    serve = [sys.executable, "-m", "collegium.cli", "serve", "--workers", "0", "--port", "0", "--json"]
-    with process(serve, folder, lambda line: str(json.loads(line)["url"])) as ours:
+    with served(folder, "data") as ours, with_key(folder) as (asking, key):
         for name, path in paths.items():
             (bodies / name.replace(" ", "-")).write_bytes(httpx.get(ours.url + path, timeout=30).content)
         (bodies / "accepted").write_text(json.dumps({"run_id": run}))
@@ -95,6 +99,11 @@ def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[st
                         "bare": ask(bare, "/" + name.replace(" ", "-"), options),
                         "ours": ask(ours, path, options),
                     })  # fmt: skip
+                for name in keyed:
+                    found[f"{name} (key)"].append({
+                        "bare": ask(bare, "/" + name.replace(" ", "-"), options, key=key),
+                        "ours": ask(asking, paths[name], options, key=key),
+                    })  # fmt: skip
                 found["submit"].append({
                     "bare": ask(bare, "/accepted", options, goal=GOAL),
                     "ours": ask(ours, "/v1/runs", options, goal=GOAL),
@@ -102,10 +111,32 @@ def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[st
     return [{"request": name, **middle(rounds)} for name, rounds in found.items()]
 
 
-def ask(server: Server, path: str, options: argparse.Namespace, *, goal: object = None) -> dict[str, Any]:
+def served(folder: Path, data: str) -> AbstractContextManager[Server]:
+    """A server of ours over the store in ``data``."""
+    serve = [sys.executable, "-m", "collegium.cli", "serve", "--workers", "0", "--port", "0", "--json"]
+    return process(serve, folder, lambda line: str(json.loads(line)["url"]), data=data)
+
+
+@contextmanager
+def with_key(folder: Path) -> Iterator[tuple[Server, str]]:
+    """A server over a copy of the store that asks for keys, and one of them."""
+    shutil.copytree(folder / "data", folder / "keyed")
+    (folder / "collegium.toml").write_text("[rates]\nkey_per_minute = 60_000_000\ntenant_per_minute = 60_000_000\n")
+    create = [sys.executable, "-m", "collegium.cli", "keys", "create", "--role", "viewer", "--json"]
+    environment = {**os.environ, "COLLEGIUM_DATA_DIR": str(folder / "keyed")}
+    made = subprocess.run(create, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    with served(folder, "keyed") as server:
+        yield server, str(json.loads(made.stdout)["key"])
+
+
+def ask(
+    server: Server, path: str, options: argparse.Namespace, *, goal: object = None, key: str = ""
+) -> dict[str, Any]:
     """What one client sees in a few seconds, and what the server's process took for each answer."""
     command = [sys.executable, str(HERE / "_api_load.py"), server.url, path, "--seconds", str(options.seconds)]
     command += ["--connections", str(options.connections)]
+    if key:
+        command += ["--key", key]
     if goal is not None:
         command += ["--method", "POST", "--body", json.dumps(goal)]
     before_s = server.cpu_s()
@@ -145,12 +176,12 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def process(command: list[str], folder: Path, url_of: Any) -> Iterator[Server]:
+def process(command: list[str], folder: Path, url_of: Any, *, data: str = "data") -> Iterator[Server]:
     """A server in a process of its own."""
-    environment = {**os.environ, "COLLEGIUM_DATA_DIR": str(folder / "data"), "COLLEGIUM_MODEL": "scripted:none"}
+    environment = {**os.environ, "COLLEGIUM_DATA_DIR": str(folder / data), "COLLEGIUM_MODEL": "scripted:none"}
     with (folder / "log").open("a") as log:
         started = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=folder
         )
     try:
         assert started.stdout is not None
@@ -162,12 +193,12 @@ def process(command: list[str], folder: Path, url_of: Any) -> Iterator[Server]:
 
 def show(document: dict[str, Any]) -> None:
     print(
-        f"{'request':10} {'bare/s':>9} {'ours/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'bare p99':>9} "
+        f"{'request':14} {'bare/s':>9} {'ours/s':>9} {'ratio':>6} {'p50 ms':>8} {'p99 ms':>8} {'bare p99':>9} "
         f"{'bare us':>8} {'ours us':>8} {'ratio':>6}"
     )
     for one in document["results"]:
         print(
-            f"{one['request']:10} {one['bare_per_s']:9,.0f} {one['ours_per_s']:9,.0f} {one['ratio']:6.2f} "
+            f"{one['request']:14} {one['bare_per_s']:9,.0f} {one['ours_per_s']:9,.0f} {one['ratio']:6.2f} "
             f"{one['ours_p50_ms']:8.2f} {one['ours_p99_ms']:8.2f} {one['bare_p99_ms']:9.2f} "
             f"{one['bare_cpu_us']:8.1f} {one['ours_cpu_us']:8.1f} {one['cpu_ratio']:6.2f}"
         )
