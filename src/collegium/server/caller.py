@@ -109,5 +109,10 @@ def hub_of(connection: HTTPConnection) -> Hub:
     return hub
 
 
-Caller = Annotated[Access, Depends(access)]
+async def _caller(connection: HTTPConnection) -> Access:
+    """``access``; FastAPI hands what is no coroutine to a thread, which costs more than it does."""
+    return access(connection)
+
+
+Caller = Annotated[Access, Depends(_caller)]
 """The parameter of an endpoint that gives it the caller's ``Access``."""
