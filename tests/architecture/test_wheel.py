@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT_DISTRIBUTIONS = 25
 LIMIT_BYTES = 60 * 1024 * 1024
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(600), pytest.mark.xdist_group("wheel")]
+pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 MEASURE = """
 import importlib.metadata as metadata, json, pathlib, sys
@@ -48,8 +48,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment outside the checkout that holds the base install and nothing else."""
     home = tmp_path_factory.mktemp("base")
-    venv.create(home / "venv", with_pip=True)
-    done = run(home / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=home)
+    venv.create(home / "venv")
+    pip = (sys.executable, "-m", "pip", "--python", home / "venv/bin/python")
+    done = run(*pip, "install", "--quiet", wheel, cwd=home)
     if done.returncode and not os.environ.get("CI"):
         pytest.skip(f"pip cannot install the base: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr

@@ -6,20 +6,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from collegium.adapters.clock import SystemClock
 from collegium.adapters.leash import State, Word
 from collegium.config import Settings
 from collegium.domain.agent import Agent
 from collegium.ports import Clock
-from collegium.server.app import build
-from collegium.server.listener import Listener, listen, url_of
 from collegium.server.metrics import Metrics
 from collegium.server.readiness import Readiness
 from collegium.telemetry import Reading
 from collegium.tools.definition import Tool
 from collegium.wiring import check_capabilities
 from collegium.wiring.patience import Ending, Patience, end_within_s
+
+if TYPE_CHECKING:
+    from collegium.server.listener import Listener
 
 WORD_S = 1.0
 _log = logging.getLogger("collegium.process")
@@ -139,6 +141,10 @@ def _health(settings: Settings, worker: _Worker) -> Listener | None:
     """The worker's own port for probes, where one is wanted."""
     if settings.worker.health_port is None:
         return None
+    # Half of what a worker would import, and most of them listen to nobody.
+    from collegium.server.app import build
+    from collegium.server.listener import Listener, listen, url_of
+
     host = settings.worker.health_host
     listening = listen(host, settings.worker.health_port)
     listener = Listener(build(host, worker.readiness, worker.metrics), listening)
