@@ -1,13 +1,13 @@
 """What the API costs: reads and submits per second, beside bare Starlette on the same uvicorn.
 
-    python benchmarks/api.py [--json] [--runs N] [--seconds S] [--rounds N] [--connections N]
+    python benchmarks/api.py [--store sqlite|postgres] [--json] [--runs N] [--seconds S] [--rounds N] [--connections N]
 
 ``collegium serve --workers 0`` answers over a store with finished runs; bare Starlette answers with the same bytes,
 which it holds in memory, and neither asks who is there nor looks anything up. Both run in a process of their own,
 the bare one on uvicorn as it comes; the client is a third process on the same cores. "ratio" is ours to
 bare, of the medians; "us" is the processor time of the server's process for each answer. Submits are durable before
 they are answered; bare Starlette stores nothing. "(key)": a server that asks for keys and counts requests, with rates
-that nobody reaches.
+that nobody reaches; over SQLite only. ``--store postgres`` starts a PostgreSQL server with fsync on.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
-from collegium.config import Settings
+from collegium.config import load_settings
+from collegium.testing.servers import postgres_server
 from collegium.wiring import open_collegium
 
 HERE = Path(__file__).parent
@@ -38,18 +39,25 @@ GOAL = {"goal": "How long are backups kept?", "model": "scripted:none"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="what the runs are in")
     parser.add_argument("--json", action="store_true", help="print one JSON document on the last line")
     parser.add_argument("--runs", type=int, default=200, help="finished runs in the store")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median is shown")
     parser.add_argument("--connections", type=int, default=16, help="connections of the client")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="api-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="api-") as name,
+        postgres_server() if options.store == "postgres" else nullcontext() as postgres,
+    ):
         folder = Path(name)
+        if postgres is not None:
+            os.environ["COLLEGIUM_STORE"] = postgres.url
         run = asyncio.run(fill(folder, options.runs))
         results = measure(folder, run, options)
     document = {
         "benchmark": "api",
+        "store": options.store,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "runs": options.runs,
@@ -66,7 +74,8 @@ async def fill(folder: Path, runs: int) -> str:
     """Finished runs in the store below ``folder``; the id of one of them."""
     script = folder / "script.json"
     script.write_text(json.dumps({"ordered": False, "step": [{"reply": "Thirty-five days.", "times": 10_000_000}]}))
-    async with open_collegium(Settings(data_dir=folder / "data"), model=f"scripted:{script}") as app:
+    settings = load_settings(None, os.environ, {"data_dir": folder / "data"})
+    async with open_collegium(settings, model=f"scripted:{script}") as app:
         handles = [await app.submit(f"How long are backups kept? ({n})") for n in range(runs)]
         for handle in handles:
             await handle.result()
@@ -81,13 +90,14 @@ def measure(folder: Path, run: str, options: argparse.Namespace) -> list[dict[st
         "20 runs": "/v1/runs?limit=20",
         "events": f"/v1/runs/{run}/events",
     }
-    keyed = ("one run", "20 runs")
+    keyed = ("one run", "20 runs") if options.store == "sqlite" else ()
     found: dict[str, list[dict[str, Any]]] = {
         name: [] for name in (*paths, *(f"{name} (key)" for name in keyed), "submit")
     }
     bodies = folder / "bodies"
     bodies.mkdir()
-    with served(folder, "data") as ours, with_key(folder) as (asking, key):
+    asking_keys = with_key(folder) if keyed else nullcontext((None, ""))
+    with served(folder, "data") as ours, asking_keys as (asking, key):
         for name, path in paths.items():
             (bodies / name.replace(" ", "-")).write_bytes(httpx.get(ours.url + path, timeout=30).content)
         (bodies / "accepted").write_text(json.dumps({"run_id": run}))
