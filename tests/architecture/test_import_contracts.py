@@ -152,7 +152,7 @@ def test_what_is_allowed_is_allowed(tree: Path):
 
 
 def test_every_step_up_or_aside_is_refused(tree: Path):
-    """Each is planted in modules of its own, and named: to build the graph takes longer than to look for all of them."""
+    """Each is planted in modules of its own, and named: it is the graph that takes long, and one does for all."""
     wanted = set()
     for number, (room, other) in enumerate(UPWARD + SIDEWAYS):
         module, target = inside(room, number), inside(other, number)
