@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,3 +53,5 @@ class Stores:
     """Transactions of this process that were committed, and those that failed."""
     version: Callable[[], Hashable | None] = lambda: None
     """Another value whenever anything was stored by whomever; None where that takes more than a few microseconds."""
+    moment: Callable[[], Awaitable[Hashable]] | None = None
+    """The same where it takes a trip; None where it cannot be told."""

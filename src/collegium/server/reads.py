@@ -20,7 +20,10 @@ from collegium.domain.errors import CollegiumError
 from collegium.domain.principal import Principal
 from collegium.server.live.hub import Hub
 from collegium.server.problem import from_error
+from collegium.server.rest.answer import unmodified
 from collegium.server.rest.openapi import Lean
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Reads:
@@ -42,50 +45,35 @@ class Reads:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a read that is no stream."""
-        if scope["method"] != "GET" or scope.get("root_path"):
+        """Answers a read that is no stream; what is sent to ``HEAD`` is left to the server."""
+        if scope["method"] not in ("GET", "HEAD") or scope.get("root_path"):
             await self._app(scope, receive, send)
             return
-        place = _place(scope)
-        response = None if place is None else self._kept(place)
-        if response is None:
-            response = await self._made(scope, receive, place)
-        await (self._app if response is None else response)(scope, receive, send)
-
-    def _kept(self, place: Hashable) -> Response | None:
-        """What was answered there before, and would be answered now."""
-        try:
-            found: Response | None = self._hub().snapshots.ready.kept(place)
-        except CollegiumError:
-            return None  # the stores have not answered yet, or do not: whoever needs them says so
-        return found
-
-    async def _made(self, scope: Scope, receive: Receive, place: Hashable | None) -> Response | None:
-        """What is answered by a lean route; None where there is none."""
         for regex, endpoint, is_of_store in self._routes:
             if found := regex.match(scope["path"]):
                 scope["path_params"] = found.groupdict()
                 request = Request(scope, receive)
-                make: Callable[[], Awaitable[Response]] = partial(endpoint, request)
                 try:
-                    if place is None or not is_of_store:
-                        return await make()
-                    return await self._hub().snapshots.ready.get(place, make, size=_size)
+                    response = await (self._ready(request, endpoint) if is_of_store else endpoint(request))
                 except CollegiumError as error:
-                    return from_error(request, error)
-        return None
+                    response = from_error(request, error)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _ready(self, request: Request, endpoint: Endpoint) -> Response:
+        """What was answered before and would be answered now, or is answered now."""
+        place, ready = _place(request.scope), self._hub().snapshots.ready
+        found: Response | None = await ready.kept(place)
+        if found is None:
+            found = await ready.made(place, partial(endpoint, request), size=_size)
+        return unmodified(request, found) or found
 
 
-def _place(scope: Scope) -> Hashable | None:
-    """What is asked, and all by which it is decided what the caller may see; None for what is asked on a condition."""
-    principal: Principal | None = scope["state"].get("principal")
-    if principal is None:
-        return None
-    for name, _ in scope["headers"]:
-        if name == b"if-none-match":
-            return None
-    seen = (principal.tenant, principal.projects, principal.scopes)
-    return ("answer", *seen, scope["path"], scope["query_string"])
+def _place(scope: Scope) -> Hashable:
+    """What is asked, and all by which it is decided what the caller may see."""
+    principal: Principal = scope["state"]["principal"]
+    return (principal.tenant, principal.projects, principal.scopes, scope["path"], scope["query_string"])
 
 
 def _size(response: Response) -> int | None:

@@ -115,6 +115,8 @@ async def _postgres(opening: Opening) -> Stores:
         cache=_cache(opening, shared),
         directory=shared.directory or RecordDirectory(store.records, clock),
         commits=held.commits,
+        # Several stores have several moments, and a replica another one than the store.
+        moment=None if held.parts or settings.postgres.replica else store.journal.moment,
     )
 
 

@@ -77,6 +77,17 @@ class PostgresJournal:
         row = await self._reader.row(HEAD, (run,))
         return None if row is None else _head(row)
 
+    async def moment(self) -> str:
+        """What is another text as soon as any transaction has stored anything in the server.
+
+        A snapshot names all transactions that it sees: as long as it is the same one, everybody reads the same. One
+        that has begun to write changes it too, and so does one in another database.
+
+        Source: PostgreSQL's documentation, section 9.28.9 (``pg_snapshot``).
+        """
+        rows = await self._reader.rows("SELECT pg_current_snapshot()::text")
+        return str(rows[0][0])
+
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads by index, oldest wake-up (with ``due_before``) or newest run first; see ``SqliteJournal.heads``."""
         if query.statuses is not None and not query.statuses:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
 from collegium.server.access.page import Page
@@ -26,6 +27,14 @@ def answer(document: object, status: int = 200, headers: Mapping[str, str] | Non
 def encoded(document: bytes, headers: Mapping[str, str] | None = None) -> Response:
     """A document that is JSON already."""
     return Response(document, 200, {**NO_STORE, **(headers or {})}, media_type="application/json")
+
+
+def unmodified(request: Request, response: Response) -> Response | None:
+    """304 for whoever has what would be sent already, None for everybody else. Source: RFC 9110, section 13.1.2."""
+    tag = response.headers.get("etag")
+    if tag is None or tag not in request.headers.get("if-none-match", ""):
+        return None
+    return Response(status_code=304, headers={"etag": tag, **NO_STORE})
 
 
 def ref(kind: type) -> dict[str, str]:
