@@ -33,6 +33,8 @@ from collegium.testing.harness import memory_stores, team
 from collegium.tools.definition import tool
 from tests.unit.runtime.greedy import GreedyModel, fan, look
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 

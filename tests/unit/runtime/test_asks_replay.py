@@ -27,6 +27,8 @@ from collegium.testing.harness import memory_stores, team
 from collegium.tools.builtin import builtin_tools
 from tests.unit.runtime.colleagues import TEAM, Parts, Roles, ask, done, events_of, inbox, plan, share, task
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 
 async def replayed(app: Collegium, run: str) -> Replayed:
     lines = export(run, app.stores, tenant="default", now=datetime(2026, 1, 1, tzinfo=UTC), key=PUBLIC_KEY)

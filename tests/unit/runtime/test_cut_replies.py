@@ -19,6 +19,8 @@ from collegium.testing.loopback import HttpAnswer
 from collegium.testing.model_server import ModelServer, reply_answer
 from collegium.tools.definition import tool
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 PLAN = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Look, then answer."),))
 USAGE = Usage(input_tokens=10, output_tokens=5, model_calls=1)
 CALL = ModelReply(tool_calls=(ToolCall(id="c", name="look", arguments={}),), finish="tool_calls", usage=USAGE)

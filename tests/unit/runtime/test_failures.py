@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from collegium.app import Collegium, Run
 from collegium.domain.agent import Agent
@@ -19,6 +20,8 @@ from collegium.testing.harness import team
 from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel, Step
 from collegium.tools.definition import tool
 from tests.unit.runtime.plans import ONE
+
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 REFUSED = ModelRequestError("the request is refused")
 

@@ -29,6 +29,8 @@ from collegium.testing.scripted import ScriptedModel, Step
 from collegium.tools.definition import tool
 from tests.unit.runtime.plans import ONE
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 CHAIN = Plan(
     tasks=(
         Task(id="a", title="A", capability="operate"),

@@ -32,6 +32,8 @@ from tests.unit.runtime.bills import PAY_AND_TELL, call, paid_once_looked_up, pa
 from tests.unit.runtime.handbook import HANDBOOK, WEAK, sent_back
 from tests.unit.runtime.plans import ONE
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAYING = Plan(
     tasks=(

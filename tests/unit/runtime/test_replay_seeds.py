@@ -27,6 +27,8 @@ from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel
 from collegium.tools.builtin import builtin_tools
 from collegium.tools.definition import FunctionTool, tool
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 
 class Moody(ScriptedModel):
     """Replies whatever comes to its mind, after whatever time."""

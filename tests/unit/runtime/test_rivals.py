@@ -20,6 +20,8 @@ from collegium.testing.harness import memory_stores, team
 from collegium.testing.scripted import SCRIPTED_PROFILE, ScriptedModel
 from collegium.tools.definition import FunctionTool, tool
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 TWO = Plan(tasks=tuple(Task(id=x, title=x, capability="operate", instructions="Pay.") for x in ("a", "b")))
 
 
