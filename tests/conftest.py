@@ -1,6 +1,7 @@
 """What every test gets: no provider key, no setting of this machine, a data folder of its own."""
 
 import asyncio
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -36,6 +37,14 @@ TOGETHER = (
     "tests/unit/postgres/test_query_plans.py",
 )
 """What their tests share takes long to make: each file is run by one worker, all the rest test by test."""
+
+gc.disable()  # until all tests are collected: nothing of them is garbage
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what was imported and collected out of every collection of garbage from here on."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -68,6 +68,7 @@ def prepare(
     if is_deciding != (head is not None):
         what = "has a deciding event and no head" if is_deciding else "changes the head without a deciding event"
         raise ValueError(f"an append to {run} {what}")
+    require_text("" if head is None else head.project)
     fences = () if fence is None else (fence,) if isinstance(fence, Fence) else fence
     return Append(run, tenant, tuple(entries), expected, fences, head)
 
@@ -118,8 +119,8 @@ def _advanced(append: Append, head: HeadRow | None) -> HeadRow:
             deciding_seq = seq
     if append.head is not None:
         wake_us = None if append.head.wake_at is None else to_us(append.head.wake_at)
-        mac = bytes(32) if head is None else head.mac
-        return HeadRow(append.tenant, append.head.status, seq, mac, deciding_seq, wake_us)
+        mac, project = (bytes(32), append.head.project) if head is None else (head.mac, head.project)
+        return HeadRow(append.tenant, append.head.status, seq, mac, deciding_seq, wake_us, project)
     if head is None:
         raise Conflict(f"{append.run} cannot begin with a recording event", run=append.run)
     return head._replace(seq=seq)

@@ -26,6 +26,7 @@ class HeadRow(NamedTuple):
     mac: bytes
     deciding_seq: int
     wake_us: int | None
+    project: str = ""
 
 
 class FenceRow(NamedTuple):
@@ -190,4 +191,5 @@ def to_head(run: str, row: HeadRow) -> Head:
         mac=row.mac.hex(),
         deciding_seq=row.deciding_seq,
         wake_at=None if row.wake_us is None else from_us(row.wake_us),
+        project=row.project,
     )

@@ -34,7 +34,7 @@ class Table(NamedTuple):
         return row[: self.keys]
 
 
-HEADS: Final = Table("heads", ("run", "tenant", "status", "seq", "mac", "deciding_seq", "wake_at"), 1)
+HEADS: Final = Table("heads", ("run", "tenant", "status", "seq", "mac", "deciding_seq", "wake_at", "project"), 1)
 EVENTS: Final = Table(
     "events",
     ("run", "seq", "id", "tenant", "type", "v", "at", "task", "attempt", "body", "blob", "key_version", "salt",

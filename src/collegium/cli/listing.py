@@ -29,13 +29,16 @@ async def list_runs(
     async with session.open() as app:
         behind = None if after is None else await find_run(app, after, may_be_pruned=True)
         query = HeadQuery(
-            tenant="default", statuses=frozenset(statuses) or None, after=behind, limit=limit + 1, may_lag=True
+            tenant="default",
+            statuses=frozenset(statuses) or None,
+            projects=None if project is None else frozenset({project}),
+            after=behind,
+            limit=limit + 1,
+            may_lag=True,
         )
         states: list[RunState | Tombstone] = []
         async for head in heads(app, query):
-            state = await _state(app, head.run)
-            if project is None or _project(state) == project:
-                states.append(state)
+            states.append(await _state(app, head.run))
             if len(states) > limit:
                 break
     following = _id(states[limit - 1]) if len(states) > limit else None
@@ -56,13 +59,6 @@ async def list_runs(
 async def _state(app: Collegium, run: str) -> RunState | Tombstone:
     """The run, or what is left of it."""
     return await tombstone_of(app, run) or await app.state(run)
-
-
-def _project(state: RunState | Tombstone) -> str | None:
-    """What it belongs to; None where that is not known any more."""
-    from collegium.domain.run import RunState
-
-    return state.goal.project if isinstance(state, RunState) else None
 
 
 def _id(state: RunState | Tombstone) -> str:

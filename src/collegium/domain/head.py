@@ -16,14 +16,21 @@ LIVE: Final[frozenset[str]] = frozenset(get_args(RunStatus)) - FINISHED
 
 
 class HeadChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deciding append writes into the head: the run's status and the next moment anybody must look at it."""
+    """What a deciding append writes into the head: the run's status and the next moment anybody must look at it.
+
+    ``project`` is what the run belongs to; it is taken from its first append and stays.
+    """
 
     status: RunStatus
     wake_at: datetime | None
+    project: str = ""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """One row per run. ``seq`` and ``mac`` move with every append, the rest with deciding appends."""
+    """One row per run. ``seq`` and ``mac`` move with every append, the rest with deciding appends.
+
+    ``tenant`` and ``project`` never change.
+    """
 
     run: str
     tenant: str
@@ -32,12 +39,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     deciding_seq: int
     wake_at: datetime | None
+    project: str = ""
 
 
 class HeadQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which heads to list; all given conditions must hold.
 
     Attributes:
+        projects: Runs that belong to one of these; ``""`` stands for those that belong to none.
         worker: Runs that have an open attempt of this worker.
         due_before: Runs whose ``wake_at`` is not later, soonest first; otherwise newest run first.
         after: Run id of the last head of the page before.
@@ -50,6 +59,7 @@ class HeadQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | None = None
     statuses: frozenset[str] | None = None
+    projects: frozenset[str] | None = None
     worker: str | None = None
     due_before: datetime | None = None
     after: str | None = None

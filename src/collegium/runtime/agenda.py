@@ -70,7 +70,7 @@ class Agenda:
         if (self._is_held or self.is_cut) and self.preview.finished is None:
             again = self._now + timedelta(seconds=WAIT_S)
             wake = again if wake is None else min(wake, again)
-        return HeadChange(status=self.preview.status, wake_at=wake)
+        return HeadChange(status=self.preview.status, wake_at=wake, project=self.preview.goal.project)
 
     @property
     def is_giving_back(self) -> bool:

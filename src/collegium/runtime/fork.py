@@ -105,7 +105,7 @@ class Forks:
         await self._check_left(run, at, point, forked, fork)
         await self._claim(fork, run, at, tenant)
         await self._bring_files(point, self._draft_event(fork, point, forked))
-        await self._scheduler.submit(fork, tenant, forked)
+        await self._scheduler.submit(fork, tenant, forked, project=point.state.goal.project)
         return fork
 
     async def _point(self, run: str, at: int, tenant: str) -> ForkPoint:

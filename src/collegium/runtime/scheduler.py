@@ -72,15 +72,19 @@ class Scheduler:
         self._changed: dict[str, set[asyncio.Future[RunState]]] = {}
         self._is_bus_away = False
 
-    async def submit(self, run: str, tenant: str, submitted: b.RunSubmitted | b.RunForked) -> RunState:
+    async def submit(
+        self, run: str, tenant: str, submitted: b.RunSubmitted | b.RunForked, *, project: str = ""
+    ) -> RunState:
         """Accepts a run: durable when this returns. The same run again is accepted once.
+
+        A fork belongs to ``project``, that of its parent; what is submitted says it itself.
 
         What follows from it by itself is decided in the same append, and its first work published; not where it has to
         draw on accounts, whose draws name a run that is there.
         """
         at = self._clock.now()
         first = self._draft(Decision(body=submitted), tenant, at)
-        decisions, head = await self._opening(run, first)
+        decisions, head = await self._opening(run, first, project)
         drafts = [first, *(self._draft(d, tenant, at) for d in decisions)]
         try:
             events = await self._journal.append(run, drafts, expected=0, head=head).durable()
@@ -97,11 +101,12 @@ class Scheduler:
         await self.publish(state, only=_made_ready(decisions))
         return state
 
-    async def _opening(self, run: str, first: Draft) -> tuple[Sequence[Decision], HeadChange]:
+    async def _opening(self, run: str, first: Draft, project: str) -> tuple[Sequence[Decision], HeadChange]:
         """What is decided together with the first event of a run, and its head."""
+        project = first.body.goal.project if isinstance(first.body, b.RunSubmitted) else project
         is_drawing = self._funding is not None and self._funding.accounts.has_runs
         if is_drawing or not isinstance(first.body, b.RunSubmitted):
-            return (), HeadChange(status="queued", wake_at=first.at)
+            return (), HeadChange(status="queued", wake_at=first.at, project=project)
         begun = Event(
             id="", tenant=first.tenant, run=run, seq=1, type=first.type, v=1, at=first.at, body=first.body, mac=""
         )

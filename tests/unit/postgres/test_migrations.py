@@ -15,6 +15,7 @@ from collegium.adapters.postgres.upgrade import MIGRATIONS, SCHEMA, Migration, m
 from collegium.adapters.sqlite import upgrade as sqlite
 from collegium.cli.entry import run
 from collegium.domain.errors import StoreCorrupt, StoreReadOnly
+from collegium.domain.head import HeadQuery
 from collegium.testing.conformance.drafts import begin, noted
 
 NEXT = Migration(SCHEMA + 1, "notes", "CREATE TABLE notes (text text NOT NULL);")
@@ -65,13 +66,32 @@ async def test_older_tables_are_refused_unless_the_start_may_change_them(
     with pytest.raises(StoreCorrupt, match=f"version {SCHEMA} and .* works on {NEXT.number}: run `collegium migrate`"):
         await open_store(postgres_url)
     after = await open_store(postgres_url, may_upgrade=True)
-    assert meta(postgres_url)["migration_0002"] == "notes"
+    assert meta(postgres_url)[f"migration_{NEXT.number:04}"] == "notes"
     # The process of the version before goes on beside it.
     await before.journal.append("run_a", [noted("old code")]).durable()
     await after.journal.append("run_a", [noted("new code")]).durable()
     assert len(await before.journal.read("run_a")) == 3
     await before.aclose()
     await after.aclose()
+
+
+async def test_runs_of_before_there_were_projects_belong_to_none(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as old:
+        old.setattr(upgrade, "MIGRATIONS", MIGRATIONS[:1])
+        old.setattr(upgrade, "SCHEMA", 1)
+        assert (await migrate(postgres_url, entropy=os.urandom)).steps == MIGRATIONS[:1]
+    sql(
+        postgres_url,
+        "INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, pos) "
+        "VALUES ('run_a', 'acme', 'succeeded', 1, 'x', 1, 1)",
+    )
+    assert (await migrate(postgres_url, entropy=os.urandom)).steps == MIGRATIONS[1:]
+    store = await open_store(postgres_url)
+    await begin(store.journal, "run_b", project="alpha")
+    for projects, runs in (({""}, ["run_a"]), ({"alpha"}, ["run_b"]), ({"", "alpha"}, ["run_b", "run_a"])):
+        query = HeadQuery(tenant="acme", projects=frozenset(projects))
+        assert [head.run for head in await store.journal.heads(query)] == runs
+    await store.aclose()
 
 
 async def test_migrate_is_all_or_nothing(postgres_url: str, monkeypatch: pytest.MonkeyPatch):

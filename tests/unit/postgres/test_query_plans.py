@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import ClientCursor
 
+from collegium.adapters.head_walks import MOST, walks_of
 from collegium.adapters.postgres import archive, blobs, checkpoints, journal, presence, records
 from collegium.adapters.postgres.connection import SETTINGS
 from collegium.adapters.postgres.journal import heads_statement
@@ -31,8 +32,10 @@ SELECT n, 'run_' || lpad(to_hex(begun + n::bigint * 80000), 12, '0') || '7000800
        'tenant_' || n % 20 AS tenant
 FROM generate_series(1, {HEADS}) AS n,
      (SELECT (extract(epoch FROM date_trunc('month', now())) * 1000)::bigint) AS month (begun);
-INSERT INTO heads SELECT run, tenant, (ARRAY['succeeded', 'succeeded', 'failed', 'running', 'waiting'])[n % 5 + 1], 4,
-       sha256(run::bytea), 4, CASE WHEN n % 5 > 2 THEN {NOW_US} + n * 1000000::bigint END, n FROM made;
+INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, pos, project)
+SELECT run, tenant, (ARRAY['succeeded', 'succeeded', 'failed', 'running', 'waiting'])[n % 5 + 1], 4,
+       sha256(run::bytea), 4, CASE WHEN n % 5 > 2 THEN {NOW_US} + n * 1000000::bigint END, n,
+       (ARRAY['', 'alpha', 'beta', 'gamma'])[n / 20 % 4 + 1] FROM made;
 INSERT INTO events (pos, run, seq, id, tenant, type, v, at, body, salt, digest, mac)
 SELECT n, run, seq, 'evt_' || n || seq, tenant, 'run.said', 1, {NOW_US}, 'x', 'x', 'x', sha256(run::bytea)
 FROM made, generate_series(1, 4) AS seq;
@@ -132,6 +135,12 @@ ALL_QUERIES = {
     "tenant, next page": HeadQuery(tenant="tenant_3", after="RUN"),
     "status": HeadQuery(statuses=frozenset({"waiting"})),
     "tenant, statuses": HeadQuery(tenant="tenant_3", statuses=frozenset({"waiting", "running", "failed"})),
+    "project": HeadQuery(tenant="tenant_3", projects=frozenset({"alpha"})),
+    "projects, next page": HeadQuery(tenant="tenant_3", projects=frozenset({"alpha", "beta"}), after="RUN"),
+    "project, statuses": HeadQuery(
+        tenant="tenant_3", projects=frozenset({"alpha"}), statuses=frozenset({"waiting", "failed"})
+    ),
+    "many projects": HeadQuery(tenant="tenant_3", projects=frozenset(map(str, range(MOST + 1)))),
     "due": HeadQuery(due_before=NOW),
     "due, next page": HeadQuery(due_before=NOW, after="RUN"),
     "due, of a status": HeadQuery(due_before=NOW, statuses=frozenset({"waiting"})),
@@ -149,8 +158,16 @@ def test_listings_of_heads(url: str, run: str, name: str):
     if query.after:
         query = msgspec.structs.replace(query, after=run)
     sql, values = heads_statement(query, NOW_US - 1 if query.due_before and query.after else None)
-    # A worker has few runs open, and a merge of a page per status is short: these may be sorted.
-    assert_indexed(url, plans(url, sql, values), is_sorted=query.worker is not None or bool(query.statuses))
+    # A worker has few runs open, and a merge of a page per walk is short: these may be sorted, as may what is picked.
+    walks = walks_of(query)
+    found = plans(url, sql, values)
+    is_picked = query.projects is not None and not walks.projects
+    assert_indexed(url, found, is_sorted=query.worker is not None or bool(walks.places) or is_picked)
+    if walks.projects:
+        wanted = "heads_project_status" if walks.statuses else "heads_project"
+        for plan in found:
+            used = [node["Index Name"] for node in nodes(plan) if "Index Name" in node]
+            assert used == [wanted] * len(walks.places), json.dumps(plan, indent=1)
 
 
 ONE_RUN = {

@@ -108,6 +108,39 @@ async def test_a_key_sees_the_runs_of_its_projects_alone_and_makes_no_others(ser
         assert reply.json()["project"] == "alpha"
 
 
+async def test_pages_of_who_is_limited_are_full(serve: Serve):
+    async with house(serve) as found:
+        one, every = await found.key("alpha"), await found.key()
+        made = [found.runs["alpha"]]
+        for n in range(7):
+            project = "beta" if n % 2 else "alpha"
+            run = await found.app.submit("Do both.", plan=PLAN, is_plan_reviewed=True, project=project)
+            await run.result()
+            made += [run.id] if project == "alpha" else []
+        fork = await found.app.fork(made[0], at=1)
+        await fork.result()
+        made = [fork.id, *reversed(made)]
+        for key, query in ((one, ""), (every, "project=alpha&")):
+            sizes, shown = list[int](), list[str]()
+            after: str | None = ""
+            while after is not None:
+                path = f"/v1/runs?{query}limit=2" + (f"&after={after}" if after else "")
+                page = (await found.http.get(path, headers=key)).json()
+                sizes.append(len(page["items"]))
+                shown += [item["run_id"] for item in page["items"]]
+                after = page["next"]
+            assert (sizes, shown) == ([2, 2, 2], made)
+        await found.app.cancel(made[2])
+        assert (await found.app.result(made[2])).status == "cancelled"
+        assert await found.listed(one, "status=waiting&limit=2&") == [*made[:2], *made[3:]]
+        assert await found.listed(one, "status=cancelled&status=failed&") == [made[2]]
+        usage = (await found.http.get("/v1/usage/runs?limit=6", headers=one)).json()
+        assert ([item["run_id"] for item in usage["items"]], usage["next"]) == (made, None)
+        for odd in ("%00", "a%00b", "alpha%0a", "~"):
+            for key in (one, every):
+                assert await found.listed(key, f"project={odd}&") == []
+
+
 async def test_nobody_hands_on_more_projects_than_theirs(serve: Serve):
     async with house(serve) as found:
         one = await found.key("alpha")

@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 
 from collegium.domain.tombstone import Tombstone
+from collegium.server.access.access import Access
+from collegium.server.access.reach import Reach
 from collegium.server.rest.reference import text
 from collegium.testing.clock import FakeClock
 from collegium.testing.harness import memory_stores, team
 from tests.unit.server.conftest import Serve
+from tests.unit.server.test_projects import limited
 from tests.unit.stores.moved import working
 
 
@@ -89,7 +92,7 @@ async def test_what_was_pruned_is_not_shown_from_memory(serve: Serve):
     clock = FakeClock()
     stores = memory_stores(clock)
     async with team(working(), stores=stores) as app:
-        run = (await app.submit("Do both.")).id
+        run = (await app.submit("Do both.", project="alpha")).id
         await app.result(run)
     async with team(working(), stores=stores, clock=clock, scope="none") as app:
         http = (await serve(app)).http
@@ -123,3 +126,8 @@ async def test_what_was_pruned_is_not_shown_from_memory(serve: Serve):
         assert (listed["run_id"], listed["goal"], listed["is_pruned"]) == (run, "", True)
         asked = (await http.post("/graphql", json={"query": "{ runs { items { id } next } }"})).json()
         assert asked == {"data": {"runs": {"items": [], "next": None}}}
+        # Its head still tells the project.
+        for project, shown in (("alpha", [(run, "alpha")]), ("beta", [])):
+            page = await Access(app, limited(project)).runs.page()
+            assert [(one.run_id, one.project) for one in page.items] == shown
+            assert await Reach(app, limited(project)).has_run(run) == bool(shown)

@@ -110,7 +110,7 @@ async def fill(url: str, folder: Path) -> Filled:
         fork = await app.fork(made.finished, at=3)
         await asyncio.wait_for(fork.result(), 20)
         made.fork = fork.id
-        asked = await app.submit("Do both, later.", plan=PLAN, is_plan_reviewed=True, tenant="other")
+        asked = await app.submit("Do both, later.", plan=PLAN, is_plan_reviewed=True, tenant="other", project="p")
         assert (await asyncio.wait_for(asked.result(), 20)).status == "waiting"
         made.waiting = asked.id
         await app.schedules.add("@daily", "Again", files=[GivenFile(path="s.md", data=b"kept")])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from collegium.adapters.clock import SystemClock
+from collegium.adapters.head_walks import walks_of
 from collegium.adapters.sqlite import blobs, cache, checkpoints, journal, journal_part, records
 from collegium.adapters.sqlite.cache import SqliteCache
 from collegium.adapters.sqlite.journal import heads_statement
@@ -59,21 +60,23 @@ def test_whether_anything_is_to_be_signed_takes_two_steps_down_a_tree(store_file
 
 
 @pytest.mark.parametrize(
-    ("tenant", "statuses", "worker", "due", "after"),
+    ("tenant", "statuses", "projects", "worker", "due", "after"),
     list(
         itertools.product(
             [None, "acme"],
             [None, {"waiting"}, {"queued", "running"}],
+            [None, {"alpha", "beta"}, {"", "alpha"}],
             [None, "w"],
             [None, DUE],
             [None, "run_a"],
         )
     ),
 )
-def test_every_listing_of_heads(store_file, tenant, statuses, worker, due, after):
+def test_every_listing_of_heads(store_file, tenant, statuses, projects, worker, due, after):
     query = HeadQuery(
         tenant=tenant,
         statuses=None if statuses is None else frozenset(statuses),
+        projects=None if projects is None else frozenset(projects),
         worker=worker,
         due_before=due,
         after=after,
@@ -85,8 +88,15 @@ def test_every_listing_of_heads(store_file, tenant, statuses, worker, due, after
     if due is not None and worker is None:
         assert any("heads_due" in step for step in steps), steps
     if worker is None:
-        merged = len(statuses) if due is None and statuses else 0  # the few best of each status are sorted
+        merged = len(walks_of(query).places)  # the few best of each walk are sorted
         assert sum("TEMP B-TREE" in step for step in steps) <= merged, steps
+    if walks_of(query).projects:
+        used = (
+            "INDEX heads_project_status (tenant=? AND project=? AND status=?"
+            if statuses
+            else ("INDEX heads_project (tenant=? AND project=?")
+        )
+        assert sum(used in step for step in steps) == len(walks_of(query).places), steps
 
 
 @pytest.mark.parametrize("statement", [cache.GET, cache.DROP, cache.EXPIRE])

@@ -103,7 +103,7 @@ class MemoryJournal:
         self._events[head.run] = rows
         self._all.extend(rows)
         self._heads[head.run] = HeadRow(
-            head.tenant, head.status, head.seq, bytes.fromhex(head.mac), head.deciding_seq, wake_us=None
+            head.tenant, head.status, head.seq, bytes.fromhex(head.mac), head.deciding_seq, None, head.project
         )
 
     @property
@@ -163,6 +163,8 @@ class MemoryJournal:
         if query.tenant is not None and row.tenant != query.tenant:
             return False
         if query.statuses is not None and row.status not in query.statuses:
+            return False
+        if query.projects is not None and row.project not in query.projects:
             return False
         if query.due_before is not None and (row.wake_us is None or row.wake_us > to_us(query.due_before)):
             return False

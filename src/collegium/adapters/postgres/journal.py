@@ -7,6 +7,7 @@ from typing import Final
 
 from collegium.adapters.admission import prepare
 from collegium.adapters.encryption.plain import PLAIN
+from collegium.adapters.head_walks import walks_of
 from collegium.adapters.postgres.archive import tell_pruned
 from collegium.adapters.postgres.journal_part import AppendItem, JournalPart
 from collegium.adapters.postgres.reader import Reader, Row
@@ -31,7 +32,7 @@ SCAN: Final = (
     f"SELECT e.pos, {_EVENT} FROM events e WHERE (e.pos, e.run, e.seq) > (%s, %s, %s) AND e.pos < collegium_horizon() "  # noqa: S608
     "AND (e.body IS NOT NULL OR e.blob IS NOT NULL) ORDER BY e.pos, e.run, e.seq LIMIT %s"
 )
-_HEAD: Final = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
+_HEAD: Final = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at, h.project"
 HEAD: Final = f"SELECT {_HEAD} FROM heads h WHERE h.run = %s"  # noqa: S608 constants
 
 
@@ -90,7 +91,7 @@ class PostgresJournal:
 
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads by index, oldest wake-up (with ``due_before``) or newest run first; see ``SqliteJournal.heads``."""
-        if query.statuses is not None and not query.statuses:
+        if frozenset() in (query.statuses, query.projects):
             return ()
         after_us = None if query.after_wake_at is None else to_us(query.after_wake_at)
         if query.due_before is not None and query.after is not None and after_us is None:
@@ -155,20 +156,25 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
     if query.worker is not None:
         where.append("h.run IN (SELECT f.run FROM fences f WHERE f.worker = %s AND f.open)")
         values.append(query.worker)
-    statuses = sorted(query.statuses or ())
-    if statuses and (query.worker is not None or query.due_before is not None):
-        where.append("h.status = ANY (%s)")
-        values.append(statuses)
-        statuses = []
-    if not statuses:
+    walks = walks_of(query)
+    for column, wanted, walked in (
+        ("status", query.statuses, walks.statuses),
+        ("project", query.projects, walks.projects),
+    ):
+        if wanted is not None and not walked:
+            where.append(f"h.{column} = ANY (%s)")
+            values.append(sorted(wanted))
+    if not walks.places:
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         sql = f"SELECT {_HEAD} FROM heads h {condition} ORDER BY {order} LIMIT %s"  # noqa: S608 values are bound
         return sql, [*values, max(0, query.limit)]
-    # One walk down the index per status, merged: a filter would read every run of the tenant to find few.
-    condition = " AND ".join([*where, "h.status = %s"])
-    select = f"(SELECT {_HEAD} FROM heads h WHERE {condition} ORDER BY h.run DESC LIMIT %s)"  # noqa: S608 bound
-    all_values = [value for status in statuses for value in (*values, status, max(0, query.limit))]
-    merged = " UNION ALL ".join([select] * len(statuses))
+    # The index of projects is of those runs alone that belong to one, and is used where that is said.
+    where += ["h.project <> ''", "h.project = %s"] if walks.projects else []
+    where += ["h.status = %s"] if walks.statuses else []
+    select = f"(SELECT {_HEAD} FROM heads h WHERE {' AND '.join(where)} ORDER BY h.run DESC LIMIT %s)"  # noqa: S608 bound
+    places = [[one for one in place if one is not None] for place in walks.places]
+    all_values = [value for place in places for value in (*values, *place, max(0, query.limit))]
+    merged = " UNION ALL ".join([select] * len(places))
     return f"SELECT * FROM ({merged}) AS m ORDER BY m.run DESC LIMIT %s", [*all_values, max(0, query.limit)]  # noqa: S608
 
 

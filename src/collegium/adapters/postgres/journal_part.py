@@ -26,21 +26,21 @@ INLINE_BYTES: Final = 4 * 1024
 RESERVE: Final = Statement(
     "reserve_heads",
     """
-    INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, pos)
-    SELECT run, tenant, status, 0, ''::bytea, 0, wake_at, 0
-    FROM unnest($1, $2, $3, $4) AS wanted (run, tenant, status, wake_at) ORDER BY run
+    INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, project, pos)
+    SELECT run, tenant, status, 0, ''::bytea, 0, wake_at, project, 0
+    FROM unnest($1, $2, $3, $4, $5) AS wanted (run, tenant, status, wake_at, project) ORDER BY run
     ON CONFLICT (run) DO NOTHING
     """,
-    (TEXT, TEXT, TEXT, INT8),
+    (TEXT, TEXT, TEXT, INT8, TEXT),
 )
 LOCK: Final = Statement(
     "lock_heads",
     """
-    SELECT run, tenant, status, seq, mac, deciding_seq, wake_at, pos FROM heads
+    SELECT run, tenant, status, seq, mac, deciding_seq, wake_at, project, pos FROM heads
     WHERE run = ANY ($1) ORDER BY run FOR UPDATE
     """,
     (TEXT,),
-    (TEXT, TEXT, TEXT, INT8, BYTES, INT8, INT8, INT8),
+    (TEXT, TEXT, TEXT, INT8, BYTES, INT8, INT8, TEXT, INT8),
 )
 # After the heads are locked nobody changes these. A statement of its own: it sees what was committed until then.
 FENCES: Final = Statement(
@@ -77,12 +77,13 @@ DECIDE_HEADS: Final = Statement(
     "decide_heads",
     """
     UPDATE heads SET tenant = new.tenant, status = new.status, seq = new.seq, mac = new.mac,
-                     deciding_seq = new.deciding_seq, wake_at = new.wake_at,
+                     deciding_seq = new.deciding_seq, wake_at = new.wake_at, project = new.project,
                      pos = greatest(heads.pos, collegium_pos())
-    FROM unnest($1, $2, $3, $4, $5, $6, $7) AS new (run, tenant, status, seq, mac, deciding_seq, wake_at)
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+         AS new (run, tenant, status, seq, mac, deciding_seq, wake_at, project)
     WHERE heads.run = new.run
     """,
-    (TEXT, TEXT, TEXT, INT8, BYTES, INT8, INT8),
+    (TEXT, TEXT, TEXT, INT8, BYTES, INT8, INT8, TEXT),
 )
 FORGET: Final = Statement("forget_heads", "DELETE FROM heads WHERE run = ANY ($1) AND seq = 0", (TEXT,))
 PUT_FENCES: Final = Statement(
@@ -171,8 +172,8 @@ class JournalPart:
         for n, place in enumerate(self._asked):
             for row in batch.rows(place):
                 if n == 0:
-                    self._heads[row[0]] = HeadRow(*row[1:7]) if row[3] > 0 else None
-                    self._places[row[0]] = row[7]
+                    self._heads[row[0]] = HeadRow(*row[1:8]) if row[3] > 0 else None
+                    self._places[row[0]] = row[8]
                 else:
                     self._fences[row[0], row[1]] = FenceRow(*row[2:])
         refused = Doubts()
@@ -269,7 +270,7 @@ def _reservation(appends: Iterable[Append]) -> list[tuple[object, ...]]:
     for append in sorted(appends, key=lambda append: append.run):
         if append.head is not None:
             wake_us = None if append.head.wake_at is None else to_us(append.head.wake_at)
-            rows.append((append.run, append.tenant, append.head.status, wake_us))
+            rows.append((append.run, append.tenant, append.head.status, wake_us, append.head.project))
     return rows
 
 

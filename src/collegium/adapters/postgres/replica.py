@@ -30,7 +30,7 @@ class PostgresReplica:
 
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads as the replica has them. Raises ``StoreError``."""
-        if query.statuses is not None and not query.statuses:
+        if frozenset() in (query.statuses, query.projects):
             return ()
         if not self._is_known:
             row = await self._reader.row(_STORE_ID)

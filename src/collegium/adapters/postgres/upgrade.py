@@ -15,8 +15,12 @@ from collegium.adapters.transfer import require_whole
 from collegium.domain.errors import StoreCorrupt, StoreReadOnly
 
 MONTHS_AHEAD: Final = 2
-OLDEST_CODE: Final = 1
-"""The oldest version of the code that works on the tables as they are now; higher only after a change that adds not."""
+OLDEST_CODE: Final = 2
+"""The oldest version of the code that works on the tables as they are now.
+
+Higher only after a change that does more than add, or adds what older code would leave empty: 2 is the first that tells
+heads their project.
+"""
 _FILE: Final = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.collegium'))"
 # No head is locked by these: a slow machine may take its time between two statements.

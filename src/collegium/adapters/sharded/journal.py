@@ -76,7 +76,7 @@ class ShardedJournal:
 
     async def heads(self, query: HeadQuery) -> tuple[Head, ...]:
         """Heads of all shards in the order of ``query``; each page is asked of all of them at once."""
-        if query.limit <= 0 or (query.statuses is not None and not query.statuses):
+        if query.limit <= 0 or frozenset() in (query.statuses, query.projects):
             return ()
         query = await self._placed(query)
         pages = await (self._of_those_there(query) if query.may_lack else self._of_all(query))

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from collegium.adapters.admission import Append, prepare
 from collegium.adapters.encryption.plain import PLAIN
+from collegium.adapters.head_walks import walks_of
 from collegium.adapters.rows import (
     EventRow,
     HeadRow,
@@ -38,7 +39,7 @@ _FROM = "FROM events e LEFT JOIN blobs b ON b.tenant = e.tenant AND b.sha256 = e
 READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LIMIT ?"
 # What was pruned has neither a body nor the name of one; it is passed over.
 SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? AND coalesce(e.body, e.blob) IS NOT NULL ORDER BY e.pos LIMIT ?"
-_HEAD = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at"
+_HEAD = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at, h.project"
 HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"  # noqa: S608 constants
 
 
@@ -103,7 +104,7 @@ class SqliteJournal:
         told, it is its present place; when the run is no longer due, the list then begins again: whoever works on due
         runs asks once more rather than missing one.
         """
-        if query.statuses is not None and not query.statuses:
+        if frozenset() in (query.statuses, query.projects):
             return ()
 
         def find(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
@@ -206,20 +207,25 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
     if query.worker is not None:
         where.append("h.run IN (SELECT f.run FROM fences f WHERE f.worker = ? AND f.open = 1)")
         values.append(query.worker)
-    statuses = sorted(query.statuses or ())
-    if statuses and (query.worker is not None or query.due_before is not None):
-        where.append(f"h.status IN ({','.join('?' * len(statuses))})")
-        values += statuses
-        statuses = []
-    if not statuses:
+    walks = walks_of(query)
+    for column, wanted, walked in (
+        ("status", query.statuses, walks.statuses),
+        ("project", query.projects, walks.projects),
+    ):
+        if wanted is not None and not walked:
+            where.append(f"h.{column} IN ({','.join('?' * len(wanted))})")
+            values += sorted(wanted)
+    if not walks.places:
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         sql = f"SELECT {_HEAD} FROM {heads} {condition} ORDER BY {order} LIMIT ?"  # noqa: S608 values are bound
         return sql, [*values, query.limit]
-    # One walk down the index per status, merged: a filter would read every run of the tenant to find few.
-    condition = " AND ".join([*where, "h.status = ?"])
-    select = f"SELECT {_HEAD} FROM {heads} WHERE {condition} ORDER BY h.run DESC LIMIT ?"  # noqa: S608 values are bound
-    all_values = [value for status in statuses for value in (*values, status, query.limit)]
-    return f"{union([select] * len(statuses))} ORDER BY 1 DESC LIMIT ?", [*all_values, query.limit]
+    # The index of projects is of those runs alone that belong to one, and is used where that is said.
+    where += ["h.project <> ''", "h.project = ?"] if walks.projects else []
+    where += ["h.status = ?"] if walks.statuses else []
+    select = f"SELECT {_HEAD} FROM {heads} WHERE {' AND '.join(where)} ORDER BY h.run DESC LIMIT ?"  # noqa: S608 bound
+    places = [[one for one in place if one is not None] for place in walks.places]
+    all_values = [value for place in places for value in (*values, *place, query.limit)]
+    return f"{union([select] * len(places))} ORDER BY 1 DESC LIMIT ?", [*all_values, query.limit]
 
 
 @lru_cache(4_096)

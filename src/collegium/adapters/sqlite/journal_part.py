@@ -18,12 +18,12 @@ from collegium.ports import Clock, Sealer
 INLINE_BYTES = 4 * 1024
 """Larger bodies go to the blobs."""
 _MAX_CACHED = 8_192
-HEAD = "SELECT tenant, status, seq, mac, deciding_seq, wake_at FROM heads WHERE run = ?"
+HEAD = "SELECT tenant, status, seq, mac, deciding_seq, wake_at, project FROM heads WHERE run = ?"
 FENCE = "SELECT attempt, worker, open FROM fences WHERE run = ? AND task = ?"
 _PUT_EVENTS = (
     "INSERT INTO events (run, seq, id, tenant, type, v, at, task, attempt, body, salt, digest, mac, blob, key_version)"
 )
-_PUT_HEADS = "INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at)"
+_PUT_HEADS = "INSERT INTO heads (run, tenant, status, seq, mac, deciding_seq, wake_at, project)"
 # Recording appends leave the indexed columns alone, so that only the row itself is written.
 _MOVE_HEADS = "ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, mac = excluded.mac"
 _DECIDE_HEADS = (

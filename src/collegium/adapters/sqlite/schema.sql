@@ -1,4 +1,4 @@
--- The store of journals, records and blobs, version 3. docs/explanation/journal.md explains every column.
+-- The store of journals, records and blobs, version 4. docs/explanation/journal.md explains every column.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -12,12 +12,15 @@ CREATE TABLE heads (
     seq          INTEGER NOT NULL,
     mac          BLOB    NOT NULL,
     deciding_seq INTEGER NOT NULL,
-    wake_at      INTEGER            -- microseconds since 1970, UTC
+    wake_at      INTEGER,           -- microseconds since 1970, UTC
+    project      TEXT    NOT NULL DEFAULT ''        -- empty where it belongs to none
 ) WITHOUT ROWID;
 CREATE INDEX heads_due ON heads (wake_at, run) WHERE wake_at IS NOT NULL;
 CREATE INDEX heads_tenant ON heads (tenant, run);
 CREATE INDEX heads_tenant_status ON heads (tenant, status, run);
 CREATE INDEX heads_status ON heads (status, run);
+CREATE INDEX heads_project ON heads (tenant, project, run) WHERE project <> '';
+CREATE INDEX heads_project_status ON heads (tenant, project, status, run) WHERE project <> '';
 
 CREATE TABLE events (
     pos         INTEGER PRIMARY KEY AUTOINCREMENT,  -- the cursor of scans; never given twice

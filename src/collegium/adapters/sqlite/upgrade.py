@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Version of the tables that this code reads and writes."""
 UPGRADES: Final[Mapping[int, tuple[str, ...]]] = {
     2: (
@@ -26,6 +26,12 @@ UPGRADES: Final[Mapping[int, tuple[str, ...]]] = {
             entries TEXT
         )""",
         "CREATE UNIQUE INDEX checkpoints_number ON checkpoints (tenant, number)",
+    ),
+    # No run that a release has stored belongs to a project.
+    4: (
+        "ALTER TABLE heads ADD COLUMN project TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX heads_project ON heads (tenant, project, run) WHERE project <> ''",
+        "CREATE INDEX heads_project_status ON heads (tenant, project, status, run) WHERE project <> ''",
     ),
 }
 """By version: the statements that make it of the one before."""

@@ -24,9 +24,16 @@ class Reach:
         """The projects it is limited to; None for all of the tenant."""
         return self._principal.projects
 
-    def has(self, project: str | None) -> bool:
-        """Whether what belongs to ``project`` is reached; None is what nobody knows the project of."""
+    def has(self, project: str) -> bool:
+        """Whether what belongs to ``project`` is reached."""
         return self.projects is None or project in self.projects
+
+    def within(self, project: str | None) -> frozenset[str] | None:
+        """The projects to be looked through where ``project`` was asked for; None for all of the tenant."""
+        if project is None:
+            return self.projects
+        # What cannot be printed is the name of none, nor could every store be asked for it.
+        return frozenset({project} if self.has(project) and project.isprintable() else ())
 
     async def run(self, run: str) -> None:
         """Raises ``NotFound`` for a run of another project, and of another tenant."""
@@ -34,13 +41,14 @@ class Reach:
             raise NotFound(f"there is no run {run}", run=run)
 
     async def has_run(self, run: str) -> bool:
-        """Whether the run is of one of its projects; where it was pruned or cannot be read, nobody can say any more."""
+        """Whether the run is of one of its projects; its head tells where it was pruned or cannot be read."""
         if self.projects is None:
             return True
         try:
             state = await self._app.state(run, tenant=self._principal.tenant)
         except (NotFound, StoreCorrupt):
-            return False
+            head = await self._app.stores.journal.head(run)
+            return head is not None and head.tenant == self._principal.tenant and self.has(head.project)
         return self.has(state.goal.project)
 
     def all(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -25,9 +25,6 @@ from collegium.server.access.deeds import noted
 from collegium.server.access.page import Page, cursor, place
 from collegium.server.access.reach import Reach
 from collegium.server.live.snapshots import RunSummary, Snapshot, Snapshots
-
-_CHUNK: Final = 200
-_MOST_CHUNKS: Final = 10
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,10 +95,7 @@ class RunAccess:
     async def page(
         self, *, statuses: Collection[str] = (), project: str | None = None, after: str | None = None, limit: int = 50
     ) -> Page[RunSummary]:
-        """Runs, the newest first; of one project, a page may be short and still have a next one.
-
-        Raises ``UsageError`` for a cursor that is none.
-        """
+        """Runs, the newest first. Raises ``UsageError`` for a cursor that is none."""
         found, following = await self._found(statuses, after, limit, project)
         return Page(items=[one.summary for one in found], next=following)
 
@@ -124,12 +118,11 @@ class RunAccess:
         self, statuses: Collection[str], after: str | None, limit: int, project: str | None = None
     ) -> tuple[list[Snapshot], str | None]:
         self._principal.require("runs:read")
-        if project is not None or self._reach.projects is not None:
-            return await self._found_of(statuses, after, limit, project)
         behind = place("runs", after)
         query = HeadQuery(
             tenant=self._principal.tenant,
             statuses=frozenset(statuses) or None,
+            projects=self._reach.within(project),
             after=None if behind is None else str(behind[0]),
             limit=limit + 1,
             may_lag=True,
@@ -138,28 +131,6 @@ class RunAccess:
         shown = heads[:limit]
         found = [await self._snapshots.of(head) for head in shown]
         return found, cursor("runs", shown[-1].run) if len(heads) > limit else None
-
-    async def _found_of(
-        self, statuses: Collection[str], after: str | None, limit: int, project: str | None
-    ) -> tuple[list[Snapshot], str | None]:
-        """The same of one project, or of those that are reached; so many of others are passed over in one request."""
-        behind, tenant = place("runs", after), self._principal.tenant
-        last, found = None if behind is None else str(behind[0]), list[Snapshot]()
-        for _ in range(_MOST_CHUNKS):
-            query = HeadQuery(
-                tenant=tenant, statuses=frozenset(statuses) or None, after=last, limit=_CHUNK, may_lag=True
-            )
-            heads = await self._app.runs(query)
-            for head in heads:
-                one = await self._snapshots.of(head)
-                if self._reach.has(one.project) and project in (None, one.project):
-                    if len(found) == limit:
-                        return found, cursor("runs", str(last))
-                    found.append(one)
-                last = head.run
-            if len(heads) < _CHUNK:
-                return found, None
-        return found, cursor("runs", str(last))
 
     async def state(self, run: str) -> RunState:
         """A run as it is stored."""

@@ -81,19 +81,20 @@ class UsageAccess:
         return UsageShown(accounts=tuple([await self._shown(one) for one in found]))
 
     async def runs(self, *, after: str | None = None, limit: int = 50) -> RunUsages:
-        """What runs used, the newest first; a page may be short and still have a next one."""
+        """What runs used, the newest first."""
         self._principal.require("usage:read")
         self._principal.require("runs:read")
         behind = place("usage", after)
         query = HeadQuery(
-            tenant=self._principal.tenant, after=str(behind[0]) if behind else None, limit=min(limit, MOST) + 1
+            tenant=self._principal.tenant,
+            projects=self._reach.projects,
+            after=str(behind[0]) if behind else None,
+            limit=min(limit, MOST) + 1,
         )
         heads = await self._app.runs(query)
         items: list[RunUsage] = []
         for head in heads[:limit]:
             state = await self._app.state(head.run, tenant=self._principal.tenant)
-            if not self._reach.has(state.goal.project):
-                continue
             items.append(
                 RunUsage(
                     run_id=head.run, principal=state.goal.principal, submitted_at=state.submitted_at, usage=state.usage

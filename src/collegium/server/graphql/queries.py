@@ -34,7 +34,7 @@ class Query:
         after: str | None = None,
         limit: int = 50,
     ) -> RunPage:
-        """Runs, the newest first; of one project, a page may be short and still have a next one."""
+        """Runs, the newest first."""
         page = await info.context.caller.runs.states(
             statuses=status or (), project=project, after=after, limit=bounded(limit)
         )

@@ -17,7 +17,6 @@ from collegium.domain.errors import CollegiumError, NotFound, StoreError
 from collegium.domain.head import LIVE, Head, HeadQuery
 from collegium.domain.message import Message
 from collegium.server.live.change import Change, OpenQuestion, Posting, RunChange, Taker, Token, Told
-from collegium.server.live.snapshots import Snapshots
 
 Projects = frozenset[str] | None
 
@@ -130,59 +129,45 @@ class Listing(Feed):
         """The list as it is now, by key."""
 
 
-class Part:
-    """The runs of some projects, or all of them; ``projects`` is None then."""
-
-    def __init__(self, snapshots: Snapshots, projects: Projects) -> None:
-        self._snapshots = snapshots
-        self._projects = projects
-
-    async def of(self, heads: Mapping[str, Head]) -> dict[str, Head]:
-        """Those of ``heads`` whose run is one of them."""
-        if self._projects is None:
-            return dict(heads)
-        return {r: h for r, h in heads.items() if (await self._snapshots.of(h)).project in self._projects}
-
-
 class RunsFeed(Listing):
-    """The runs of a tenant: all that have not ended, and the newest of the others."""
+    """The runs of a tenant, or of some projects of it: all that have not ended, and the newest of the others."""
 
     tells_gone = False
 
-    def __init__(self, app: Collegium, tenant: str, part: Part) -> None:
+    def __init__(self, app: Collegium, tenant: str, projects: Projects) -> None:
         super().__init__("runs")
-        self._part = part
+        self._projects = projects
         self._app = app
         self._tenant = tenant
 
     async def items(self) -> Mapping[str, RunChange]:
         """Where they stand; those that have ended since the last time are looked at by themselves."""
-        heads = await live_heads(self._app, self._tenant)
-        newest = HeadQuery(tenant=self._tenant, limit=NEWEST, may_lag=True)
+        heads = await live_heads(self._app, self._tenant, self._projects)
+        newest = HeadQuery(tenant=self._tenant, projects=self._projects, limit=NEWEST, may_lag=True)
         heads.update({head.run: head for head in await self._app.stores.journal.heads(newest)})
         for run in self._known.keys() - heads.keys():
             if self._known[run].status in LIVE and (head := await self._app.stores.journal.head(run)) is not None:
                 heads[run] = head
         return {
             run: RunChange(run_id=run, status=head.status, seq=head.seq)
-            for run, head in (await self._part.of(heads)).items()
+            for run, head in heads.items()
             if run.startswith("run_")
         }
 
 
 class QuestionsFeed(Listing):
-    """The open questions of a tenant; only runs are looked into in which something was decided."""
+    """The open questions of a tenant, or of some projects; only runs are looked into in which something was decided."""
 
-    def __init__(self, app: Collegium, tenant: str, part: Part) -> None:
+    def __init__(self, app: Collegium, tenant: str, projects: Projects) -> None:
         super().__init__("approvals")
-        self._part = part
+        self._projects = projects
         self._app = app
         self._tenant = tenant
         self._read: dict[str, tuple[int, dict[str, OpenQuestion]]] = {}
 
     async def items(self) -> Mapping[str, OpenQuestion]:
         """The questions by their ids."""
-        heads = await self._part.of(await live_heads(self._app, self._tenant))
+        heads = await live_heads(self._app, self._tenant, self._projects)
         read: dict[str, tuple[int, dict[str, OpenQuestion]]] = {}
         for run, head in heads.items():
             if head.status not in _ASKING:
@@ -257,7 +242,7 @@ class TokensFeed(TopicFeed):
         return token.task, token
 
 
-async def live_heads(app: Collegium, tenant: str) -> dict[str, Head]:
-    """The runs of ``tenant`` that have not ended, the newest first."""
-    query = HeadQuery(tenant=tenant, statuses=LIVE, limit=MOST_LIVE, may_lag=True)
+async def live_heads(app: Collegium, tenant: str, projects: Projects) -> dict[str, Head]:
+    """The runs of ``tenant`` and of these projects that have not ended, the newest first."""
+    query = HeadQuery(tenant=tenant, projects=projects, statuses=LIVE, limit=MOST_LIVE, may_lag=True)
     return {head.run: head for head in await app.stores.journal.heads(query)}

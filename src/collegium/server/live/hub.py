@@ -15,7 +15,7 @@ from collegium.runtime.hints import hear
 from collegium.runtime.wishes import COUNTS_S, wish
 from collegium.server.live.audience import Audience
 from collegium.server.live.change import Taker
-from collegium.server.live.feed import Feed, Part, Projects, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
+from collegium.server.live.feed import Feed, Projects, QuestionsFeed, RunsFeed, TokensFeed, TopicFeed, WorkersFeed
 from collegium.server.live.snapshots import Snapshots
 from collegium.server.live.watch import Follower, Watch
 
@@ -106,9 +106,9 @@ class Hub:
 
     def _feed(self, topic: str, tenant: str, projects: Projects) -> Feed:
         if topic == "runs":
-            return RunsFeed(self.app, tenant, Part(self.snapshots, projects))
+            return RunsFeed(self.app, tenant, projects)
         if topic == "approvals":
-            return QuestionsFeed(self.app, tenant, Part(self.snapshots, projects))
+            return QuestionsFeed(self.app, tenant, projects)
         if topic == "workers":
             return WorkersFeed(self.app)
         if topic.endswith(".deltas"):

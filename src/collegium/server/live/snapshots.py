@@ -52,7 +52,6 @@ class Snapshot(NamedTuple):
         summary: As lists show it.
         line: The same, encoded.
         report: Its report, encoded; None of a run that cannot be read or was pruned.
-        project: What it belongs to; None where that cannot be known any more.
     """
 
     seq: int
@@ -61,7 +60,6 @@ class Snapshot(NamedTuple):
     summary: RunSummary
     line: bytes
     report: bytes | None
-    project: str | None = None
 
 
 class _Page(NamedTuple):
@@ -136,10 +134,8 @@ class Snapshots:
             summary = await self._remains(head)
             return Snapshot(head.seq, head.tenant, now, summary, _ENCODER.encode(summary), None)
         summary = _summary(state, now)
-        return Snapshot(
-            head.seq, head.tenant, now, summary, _ENCODER.encode(summary), _ENCODER.encode(report(state, now)),
-            state.goal.project,
-        )  # fmt: skip
+        encoded = _ENCODER.encode(report(state, now))
+        return Snapshot(head.seq, head.tenant, now, summary, _ENCODER.encode(summary), encoded)
 
     async def _remains(self, head: Head) -> RunSummary:
         """What is to be told of a run that was pruned, or that this version cannot read."""
@@ -150,7 +146,7 @@ class Snapshots:
         took = (finished_at - submitted_at).total_seconds() if submitted_at and finished_at else 0.0
         return RunSummary(
             run_id=head.run, status=head.status, goal="", submitted_at=submitted_at, finished_at=finished_at,
-            seconds=round(took, 3), cost_usd=0.0, is_pruned=left is not None,
+            seconds=round(took, 3), cost_usd=0.0, is_pruned=left is not None, project=head.project,
         )  # fmt: skip
 
     def _keep(self, run: str, made: Snapshot) -> None:

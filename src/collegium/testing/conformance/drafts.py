@@ -79,17 +79,23 @@ def quarantined(task: str, attempt: int) -> Draft:
     return draft(b.TaskQuarantined(reason="three lapses"), task=task, attempt=attempt)
 
 
-def running(wake_at: datetime | None = None, status: RunStatus = "running") -> HeadChange:
+def running(wake_at: datetime | None = None, status: RunStatus = "running", project: str = "") -> HeadChange:
     """What a decision writes into the head."""
-    return HeadChange(status=status, wake_at=wake_at)
+    return HeadChange(status=status, wake_at=wake_at, project=project)
 
 
 async def begin(
-    journal: Journal, run: str, *, notes: int = 0, tenant: str = "acme", wake_at: datetime | None = None
+    journal: Journal,
+    run: str,
+    *,
+    notes: int = 0,
+    tenant: str = "acme",
+    wake_at: datetime | None = None,
+    project: str = "",
 ) -> None:
     """Makes the run: ``run.submitted`` and so many notes."""
     drafts = [submitted(tenant), *(noted(n, tenant=tenant) for n in range(notes))]
-    await journal.append(run, drafts, expected=0, head=running(wake_at)).durable()
+    await journal.append(run, drafts, expected=0, head=running(wake_at, project=project)).durable()
 
 
 async def decide(

@@ -251,6 +251,59 @@ class JournalConformance(ABC):
             assert await self._runs(journal, statuses=set()) == []
             assert await self._runs(journal, tenant="nobody") == []
 
+    async def test_the_project_of_a_run_is_that_of_its_first_append(self) -> None:
+        async with self.open() as journal:
+            both = [
+                journal.append("run_a", [submitted()], expected=0, head=running(project="alpha")),
+                journal.append("run_a", [submitted()], expected=0, head=running(project="beta")),
+            ]
+            await both[0].durable()
+            with pytest.raises(Conflict):
+                await both[1].durable()
+            await journal.append("run_a", [said("x")], expected=1, head=running(project="beta")).durable()
+            await journal.append("run_a", [noted(1)]).durable()
+            await begin(journal, "run_b")
+            heads = {head.run: head.project for head in await journal.heads(HeadQuery())}
+            assert heads == {"run_a": "alpha", "run_b": ""}
+            head = await journal.head("run_a")
+            assert head is not None
+            assert (head.project, head.seq) == ("alpha", 3)
+            with pytest.raises(ValueError, match="zero byte"):
+                journal.append("run_c", [submitted()], expected=0, head=running(project="a\0b"))
+
+    async def test_heads_of_projects_in_pages(self) -> None:
+        async with self.open() as journal:
+            for n in range(12):
+                tenant, project = "other" if n == 10 else "acme", ("alpha", "beta", "", "gamma")[n % 4]
+                await begin(journal, f"run_{n:02}", tenant=tenant, project=project, wake_at=NOW if n < 6 else None)
+            await decide(journal, "run_04", [finished()], expected=1, status="succeeded")
+            await decide(journal, "run_05", [finished()], expected=1, status="failed")
+            await begin(journal, "run_12", tenant="other", project="alpha")
+
+            async def listed(*projects: str, **query: object) -> list[int]:
+                runs = await self._runs(journal, projects=frozenset(projects), tenant="acme", **query)
+                return [int(run.removeprefix("run_")) for run in runs]
+
+            assert await listed("alpha") == [8, 4, 0]
+            assert await listed("alpha", "beta", "nobody's") == [9, 8, 5, 4, 1, 0]
+            assert await listed("alpha", "beta", limit=2) == [9, 8]
+            assert await listed("alpha", "beta", limit=2, after="run_08") == [5, 4]
+            assert await listed("alpha", limit=2, after="run_03") == [0]
+            assert await listed("") == [6, 2]
+            assert await listed("", "gamma") == [11, 7, 6, 3, 2]
+            assert await listed() == []
+            assert await listed("alpha", "beta", statuses={"succeeded", "failed"}) == [5, 4]
+            assert await listed("beta", statuses={"running"}, limit=1) == [9]
+            assert await listed("", statuses={"running"}) == [6, 2]
+            assert await listed("alpha", "gamma", due_before=NOW) == [0, 3]
+            assert await listed("alpha", worker="wrk_1") == []
+            assert await self._runs(journal, projects=frozenset({"alpha"})) == ["run_12", "run_08", "run_04", "run_00"]
+            # More than there are walks for: picked out of all, or all of one status.
+            many = [*map(str, range(40)), "beta", "gamma"]
+            assert await listed(*many, limit=4) == [11, 9, 7, 5]
+            assert await listed(*many, statuses={"failed"}) == [5]
+            assert await listed(*many[20:], statuses={"failed", "succeeded"}) == [5]
+
     async def test_due_heads_soonest_first_in_pages(self) -> None:
         async with self.open() as journal:
             for n, wait_s in enumerate([50, 10, 30, 10, None, 70]):
