@@ -38,7 +38,8 @@ TOGETHER = (
 )
 """What their tests share takes long to make: each file is run by one worker, all the rest test by test."""
 
-gc.disable()  # until all tests are collected: nothing of them is garbage
+if "PYTEST_XDIST_WORKER" in os.environ:
+    gc.disable()  # until all tests are collected: nothing of them is garbage
 
 
 def pytest_collection_finish() -> None:

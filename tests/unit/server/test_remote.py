@@ -54,13 +54,18 @@ async def test_a_goal_over_a_server(serve: Serve, tmp_path: Path):
 async def test_what_cannot_be_over_a_server_is_said(serve: Serve, tmp_path: Path):
     async with team(working()) as app:
         url = (await serve(app)).url
-        for words in (("runs", "files", "last"), ("schedules", "ls"), ("run", "x", "--record", "c.json")):
-            code, document, _ = await call(url, *words, cwd=tmp_path)
-            assert code == 2
-            assert "--server" in document["error"]["message"]
-        code, document, _ = await call("http://127.0.0.1:9", "runs", "show", "run_" + "0" * 34, cwd=tmp_path)
+        asked = (("runs", "files", "last"), ("schedules", "ls"), ("run", "x", "--record", "c.json"))
+        (code, document, _), *refused = await asyncio.gather(
+            # This one asks more than once, and waits before it does again.
+            call("http://127.0.0.1:9", "runs", "show", "run_" + "0" * 34, cwd=tmp_path),
+            *(call(url, *words, cwd=tmp_path) for words in asked),
+        )
         assert code == 5
         assert "collegium serve" in document["error"]["message"]
+        assert len(refused) == len(asked)
+        for code, document, _ in refused:
+            assert code == 2
+            assert "--server" in document["error"]["message"]
 
 
 async def test_questions_are_answered_over_a_server(serve: Serve, tmp_path: Path):
