@@ -7,9 +7,6 @@ from typing import Final, NamedTuple
 
 from collegium.domain.head import HeadQuery
 
-MOST: Final = 32
-"""So many walks are made for one page; beyond, what is wanted is picked out of longer ones."""
-
 
 class HeadWalks(NamedTuple):
     """What is walked to one by one. Each walk reads a page at most; a filter would read everybody's to find few.
@@ -30,16 +27,19 @@ class HeadWalks(NamedTuple):
         return tuple(product(self.projects or (None,), self.statuses or (None,)))
 
 
-def walks_of(query: HeadQuery) -> HeadWalks:
-    """The walks that find a page of ``query``.
+_NONE: Final = HeadWalks((), ())
+
+
+def walks_of(query: HeadQuery, *, most: int) -> HeadWalks:
+    """The walks that find a page of ``query``, at ``most`` so many: else what is wanted is picked out of longer ones.
 
     What is due, or of a worker, is few already. Runs of no project are in no index of projects: they are most runs.
     """
-    if query.due_before is not None or query.worker is not None:
-        return HeadWalks((), ())
+    if query.statuses is query.projects is None or query.due_before is not None or query.worker is not None:
+        return _NONE
     statuses = tuple(sorted(query.statuses or ()))
     wanted = query.projects or frozenset()
-    projects = () if query.tenant is None or "" in wanted or len(wanted) > MOST else tuple(sorted(wanted))
-    if len(projects) * len(statuses) > MOST:
+    projects = () if query.tenant is None or "" in wanted or len(wanted) > most else tuple(sorted(wanted))
+    if len(projects) * len(statuses) > most:
         statuses = ()
     return HeadWalks(projects, statuses)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import ClientCursor
 
-from collegium.adapters.head_walks import MOST, walks_of
+from collegium.adapters.head_walks import walks_of
 from collegium.adapters.postgres import archive, blobs, checkpoints, journal, presence, records
 from collegium.adapters.postgres.connection import SETTINGS
 from collegium.adapters.postgres.journal import heads_statement
@@ -140,7 +140,7 @@ ALL_QUERIES = {
     "project, statuses": HeadQuery(
         tenant="tenant_3", projects=frozenset({"alpha"}), statuses=frozenset({"waiting", "failed"})
     ),
-    "many projects": HeadQuery(tenant="tenant_3", projects=frozenset(map(str, range(MOST + 1)))),
+    "many projects": HeadQuery(tenant="tenant_3", projects=frozenset(map(str, range(501)))),
     "due": HeadQuery(due_before=NOW),
     "due, next page": HeadQuery(due_before=NOW, after="RUN"),
     "due, of a status": HeadQuery(due_before=NOW, statuses=frozenset({"waiting"})),
@@ -159,7 +159,7 @@ def test_listings_of_heads(url: str, run: str, name: str):
         query = msgspec.structs.replace(query, after=run)
     sql, values = heads_statement(query, NOW_US - 1 if query.due_before and query.after else None)
     # A worker has few runs open, and a merge of a page per walk is short: these may be sorted, as may what is picked.
-    walks = walks_of(query)
+    walks = walks_of(query, most=500)
     found = plans(url, sql, values)
     is_picked = query.projects is not None and not walks.projects
     assert_indexed(url, found, is_sorted=query.worker is not None or bool(walks.places) or is_picked)
@@ -167,7 +167,7 @@ def test_listings_of_heads(url: str, run: str, name: str):
         wanted = "heads_project_status" if walks.statuses else "heads_project"
         for plan in found:
             used = [node["Index Name"] for node in nodes(plan) if "Index Name" in node]
-            assert used == [wanted] * len(walks.places), json.dumps(plan, indent=1)
+            assert used == [wanted], json.dumps(plan, indent=1)
 
 
 ONE_RUN = {

@@ -7,7 +7,7 @@ from typing import Final
 
 from collegium.adapters.admission import prepare
 from collegium.adapters.encryption.plain import PLAIN
-from collegium.adapters.head_walks import walks_of
+from collegium.adapters.head_walks import HeadWalks, walks_of
 from collegium.adapters.postgres.archive import tell_pruned
 from collegium.adapters.postgres.journal_part import AppendItem, JournalPart
 from collegium.adapters.postgres.reader import Reader, Row
@@ -33,6 +33,7 @@ SCAN: Final = (
     "AND (e.body IS NOT NULL OR e.blob IS NOT NULL) ORDER BY e.pos, e.run, e.seq LIMIT %s"
 )
 _HEAD: Final = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at, h.project"
+_MOST_WALKS: Final = 500
 HEAD: Final = f"SELECT {_HEAD} FROM heads h WHERE h.run = %s"  # noqa: S608 constants
 
 
@@ -156,7 +157,7 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
     if query.worker is not None:
         where.append("h.run IN (SELECT f.run FROM fences f WHERE f.worker = %s AND f.open)")
         values.append(query.worker)
-    walks = walks_of(query)
+    walks = walks_of(query, most=_MOST_WALKS)
     for column, wanted, walked in (
         ("status", query.statuses, walks.statuses),
         ("project", query.projects, walks.projects),
@@ -168,14 +169,30 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         sql = f"SELECT {_HEAD} FROM heads h {condition} ORDER BY {order} LIMIT %s"  # noqa: S608 values are bound
         return sql, [*values, max(0, query.limit)]
-    # The index of projects is of those runs alone that belong to one, and is used where that is said.
-    where += ["h.project <> ''", "h.project = %s"] if walks.projects else []
-    where += ["h.status = %s"] if walks.statuses else []
-    select = f"(SELECT {_HEAD} FROM heads h WHERE {' AND '.join(where)} ORDER BY h.run DESC LIMIT %s)"  # noqa: S608 bound
-    places = [[one for one in place if one is not None] for place in walks.places]
-    all_values = [value for place in places for value in (*values, *place, max(0, query.limit))]
-    merged = " UNION ALL ".join([select] * len(places))
+    if walks.projects:
+        return _of_projects(walks, where, values, max(0, query.limit))
+    condition = " AND ".join([*where, "h.status = %s"])
+    select = f"(SELECT {_HEAD} FROM heads h WHERE {condition} ORDER BY h.run DESC LIMIT %s)"  # noqa: S608 bound
+    all_values = [value for status in walks.statuses for value in (*values, status, max(0, query.limit))]
+    merged = " UNION ALL ".join([select] * len(walks.statuses))
     return f"SELECT * FROM ({merged}) AS m ORDER BY m.run DESC LIMIT %s", [*all_values, max(0, query.limit)]  # noqa: S608
+
+
+def _of_projects(
+    walks: HeadWalks, where: Sequence[str], values: Sequence[object], limit: int
+) -> tuple[str, list[object]]:
+    """A statement of one length for any number of projects: many walks in its text take longer to plan than to make."""
+    places, of_place = ["unnest(%s::text[]) AS p (project)"], ["h.project <> ''", "h.project = p.project"]
+    wanted: list[object] = [list(walks.projects)]
+    if walks.statuses:
+        places.append("unnest(%s::text[]) AS s (status)")
+        of_place.append("h.status = s.status")
+        wanted.append(list(walks.statuses))
+    # The index is of those runs alone that belong to a project, and is used where that is said.
+    condition = " AND ".join([*where, *of_place])
+    walk = f"SELECT {_HEAD} FROM heads h WHERE {condition} ORDER BY h.run DESC LIMIT %s"  # noqa: S608 values are bound
+    sql = f"SELECT m.* FROM {' CROSS JOIN '.join(places)} CROSS JOIN LATERAL ({walk}) AS m ORDER BY m.run DESC LIMIT %s"  # noqa: S608
+    return sql, [*wanted, *values, limit, limit]
 
 
 def _head(row: Row) -> Head:

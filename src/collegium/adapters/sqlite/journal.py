@@ -40,6 +40,7 @@ READ = f"SELECT {_EVENT} {_FROM} WHERE e.run = ? AND e.seq > ? ORDER BY e.seq LI
 # What was pruned has neither a body nor the name of one; it is passed over.
 SCAN = f"SELECT e.pos, {_EVENT} {_FROM} WHERE e.pos > ? AND coalesce(e.body, e.blob) IS NOT NULL ORDER BY e.pos LIMIT ?"
 _HEAD = "h.run, h.tenant, h.status, h.seq, h.mac, h.deciding_seq, h.wake_at, h.project"
+MOST_WALKS = 32
 HEAD = f"SELECT {_HEAD} FROM heads h WHERE h.run = ?"  # noqa: S608 constants
 
 
@@ -207,7 +208,7 @@ def heads_statement(query: HeadQuery, after_us: int | None) -> tuple[str, list[o
     if query.worker is not None:
         where.append("h.run IN (SELECT f.run FROM fences f WHERE f.worker = ? AND f.open = 1)")
         values.append(query.worker)
-    walks = walks_of(query)
+    walks = walks_of(query, most=MOST_WALKS)
     for column, wanted, walked in (
         ("status", query.statuses, walks.statuses),
         ("project", query.projects, walks.projects),
