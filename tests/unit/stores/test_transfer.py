@@ -16,6 +16,7 @@ from collegium.adapters.tools.workspace import FolderWorkspaces
 from collegium.adapters.transfer import COUNTED
 from collegium.config import Settings
 from collegium.domain.errors import Conflict, StoreUnavailable, UsageError
+from collegium.domain.head import HeadQuery
 from collegium.domain.record import Record
 from collegium.runtime.accounts import is_account
 from collegium.runtime.audit import verify_all
@@ -93,6 +94,8 @@ async def test_open_runs_go_on_in_the_target(
     if to == "postgres":
         presence = PostgresPresence(url, lease_s=2.0)
     async with opened(url, presence) as stores, team(working(), stores=stores, scope="all") as app:
+        of_project = HeadQuery(tenant="other", projects=frozenset({"p"}))
+        assert [head.run for head in await stores.journal.heads(of_project)] == [made.waiting]
         (question,) = await app.approvals(tenant="other")
         answered = await app.answer(question.approval.id, "approve", tenant="other")
         assert answered.id == made.waiting
