@@ -126,6 +126,8 @@ async def test_what_was_pruned_is_not_shown_from_memory(serve: Serve):
         assert (listed["run_id"], listed["goal"], listed["is_pruned"]) == (run, "", True)
         asked = (await http.post("/graphql", json={"query": "{ runs { items { id } next } }"})).json()
         assert asked == {"data": {"runs": {"items": [], "next": None}}}
+        used = await http.get("/v1/usage/runs")
+        assert (used.status_code, used.json()["items"]) == (200, []), used.text
         # Its head still tells the project.
         for project, shown in (("alpha", [(run, "alpha")]), ("beta", [])):
             page = await Access(app, limited(project)).runs.page()

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from collegium.app import Collegium
+from collegium.domain.errors import NotFound, StoreCorrupt
 from collegium.domain.head import HeadQuery
 from collegium.domain.principal import Principal
 from collegium.domain.usage import Allotment, Usage
@@ -81,7 +82,7 @@ class UsageAccess:
         return UsageShown(accounts=tuple([await self._shown(one) for one in found]))
 
     async def runs(self, *, after: str | None = None, limit: int = 50) -> RunUsages:
-        """What runs used, the newest first."""
+        """What runs used, the newest first; of those that were pruned or cannot be read nobody knows it any more."""
         self._principal.require("usage:read")
         self._principal.require("runs:read")
         behind = place("usage", after)
@@ -94,7 +95,10 @@ class UsageAccess:
         heads = await self._app.runs(query)
         items: list[RunUsage] = []
         for head in heads[:limit]:
-            state = await self._app.state(head.run, tenant=self._principal.tenant)
+            try:
+                state = await self._app.state(head.run, tenant=self._principal.tenant)
+            except (NotFound, StoreCorrupt):
+                continue
             items.append(
                 RunUsage(
                     run_id=head.run, principal=state.goal.principal, submitted_at=state.submitted_at, usage=state.usage
