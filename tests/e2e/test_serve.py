@@ -22,7 +22,7 @@ from tests.e2e.serving import LEASE_S, Place, Process, is_there
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked at in /proc")
 QUICK = {"reply": "Ann owns it."}
-SLOW = QUICK | {"delay_s": 0.2}
+SLOW = QUICK | {"delay_s": 0.4}
 ENDLESS = QUICK | {"delay_s": 3600}
 
 

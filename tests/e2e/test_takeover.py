@@ -27,7 +27,7 @@ from collegium.wiring import open_collegium
 from tests.e2e.takeover_worker import LEASE_S, TOOLS
 
 ITS_LEASE_S = 0.3
-"""Where one worker is there at a time nobody takes it for dead; so many leases are waited for that they may be short."""
+"""Where one worker is there at a time nobody takes it for dead, and so many leases pass that they may be short."""
 WORKER = Path(__file__).with_name("takeover_worker.py")
 ONE = Plan(tasks=(Task(id="do", title="Do it", capability="operate", instructions="Do it."),))
 DONE = {"reply": "Done.", "times": "any"}
