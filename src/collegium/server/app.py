@@ -182,6 +182,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405 and (allowed := _allowed(request)):
         headers = {"allow": allowed}
+        detail = f"{request.url.path[:200]} is asked by {allowed}, not by {request.method[:20]}"
     return problem(request, error.status_code, codes.get(error.status_code, "http"), detail, headers=headers)
 
 

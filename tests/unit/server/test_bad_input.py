@@ -42,6 +42,34 @@ WRONG_OF_ITS_OWN = ("a surrogate in a key", "a NUL in an id", "a NUL in a file")
 """Goals as they should be, of which a batch tells one by one that they cannot be."""
 
 
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/v1/runs?limt=5", "there are after, limit, project, status"),
+        ("/v1/runs/run_1?at=5", "there is none"),
+        ("/v1/runs/run_1/events?before=5", "there are after, limit"),
+        ("/v1/schedules?limt=5", "there are after, limit"),
+        ("/v1/schedules/one?at=5", "there is none"),
+    ],
+)
+async def test_a_parameter_that_is_misspelt_is_not_passed_over(serve: Serve, path: str, known: str):
+    async with team(working()) as app:
+        reply = await (await serve(app)).http.get(path)
+        assert _is_problem(reply.status_code, reply.headers["content-type"])
+        name = path.partition("?")[2].partition("=")[0]
+        assert reply.json()["detail"] == f"there is no parameter {name!r} here: {known}"
+
+
+async def test_what_graphql_does_not_take_is_a_problem_like_any_other(serve: Serve):
+    async with team(working()) as app:
+        http = (await serve(app)).http
+        for body in (b'[{"query":"{ agents { name } }"}]', b"[]", b"{", b'{"query":7}'):
+            reply = await http.post("/graphql", content=body, headers=JSON)
+            assert _is_problem(reply.status_code, reply.headers["content-type"]), (body, reply.text)
+        reply = await http.put("/v1/runs")
+        assert reply.json()["detail"] == "/v1/runs is asked by GET, POST, not by PUT"
+
+
 def _is_problem(reply_status: int, kind: str) -> bool:
     return 400 <= reply_status < 500 and kind == "application/problem+json"
 

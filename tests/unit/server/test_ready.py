@@ -248,3 +248,7 @@ async def test_what_is_ready_for_one_is_not_for_another(serve: Serve, tmp_path: 
         tag = (await http.get(f"/v1/runs/{handle.id}", headers={"who": "default/viewer/"})).headers["etag"]
         same = {"who": "default/viewer/", "if-none-match": tag}
         assert (await http.get(f"/v1/runs/{handle.id}", headers=same)).status_code == 304
+        for condition, status in (("*", 304), (tag.removeprefix("W/"), 304), (f'"x", {tag}', 304), ('"x"', 200)):
+            for ask in (http.get, http.head):
+                reply = await ask(f"/v1/runs/{handle.id}", headers={**same, "if-none-match": condition})
+                assert (reply.status_code, reply.headers["etag"]) == (status, tag), condition

@@ -24,6 +24,7 @@ from collegium.server.auth.origin import is_own
 from collegium.server.caller import Authenticator, access
 from collegium.server.graphql.context import Context
 from collegium.server.graphql.schema import Schema, make_schema
+from collegium.server.problem import problem
 
 PATH: Final = "/graphql"
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -82,7 +83,12 @@ class View(GraphQL[Context, None]):
         if scope["type"] == "http":
             if scope["method"] != "POST":
                 raise Refused(405, "queries are posted", {"allow": "POST"})
-            await super().__call__(scope, receive, send)
+            request = Request(scope, receive)
+            try:
+                response = await self.run(request)
+            except HTTPException as error:
+                response = problem(request, error.status_code, "invalid_request", error.reason)
+            await response(scope, receive, send)
             return
         websocket = WebSocket(scope, receive, send)
         authenticator: Authenticator = websocket.app.state.authenticator

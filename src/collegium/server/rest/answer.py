@@ -30,9 +30,16 @@ def encoded(document: bytes, headers: Mapping[str, str] | None = None) -> Respon
 
 
 def unmodified(request: Request, response: Response) -> Response | None:
-    """304 for whoever has what would be sent already, None for everybody else. Source: RFC 9110, section 13.1.2."""
-    tag = response.headers.get("etag")
-    if tag is None or tag not in request.headers.get("if-none-match", ""):
+    """304 for whoever has what would be sent already, None for everybody else.
+
+    Source: RFC 9110, sections 8.8.3.2 and 13.1.2.
+    """
+    wanted, tag = request.headers.get("if-none-match"), response.headers.get("etag")
+    if wanted is None or tag is None:
+        return None
+    # Compared as weak ones: whether it is the same byte for byte is of no interest here.
+    given = [one.strip().removeprefix("W/") for one in wanted.split(",")]
+    if "*" not in given and tag.removeprefix("W/") not in given:
         return None
     return Response(status_code=304, headers={"etag": tag, **NO_STORE})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +32,7 @@ from collegium.server.rest import (
 )
 from collegium.server.rest.manual import POLICY, page
 from collegium.server.rest.openapi import Lean, document
+from collegium.server.rest.query import only_known
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 _INLINE_BYTES: Final = 16 * 1024 * 1024
@@ -72,7 +73,7 @@ def make_api(version: str, handlers: dict[Any, Any]) -> FastAPI:
     types = [kind for module in _MODULES for kind in module.TYPES]
     app.router.routes.extend(one.route for one in lean)
     for module in _MODULES:
-        app.include_router(module.ROUTER)
+        app.include_router(module.ROUTER, dependencies=[Depends(only_known)])
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
+from fastapi.routing import APIRoute
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
@@ -15,10 +17,30 @@ _SHORT_BYTES: Final = 200
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def asked_of(request: Request) -> QueryParams:
-    """What the query of ``request`` asks for; short ones, which come again and again, are read once."""
+def asked_of(request: Request, *names: str) -> QueryParams:
+    """What the query of ``request`` asks for, by ``names``; short ones, which come again and again, are read once.
+
+    Raises ``UsageError`` for a parameter that is none of them.
+    """
     text: bytes = request.scope["query_string"]
-    return _short(text) if len(text) <= _SHORT_BYTES else request.query_params
+    asked = _short(text) if len(text) <= _SHORT_BYTES else request.query_params
+    require_known(asked, names)
+    return asked
+
+
+def require_known(asked: QueryParams, names: Collection[str]) -> None:
+    """Raises ``UsageError`` for a parameter of another name: a filter that is misspelt would let everything through."""
+    for name in asked:
+        if name not in names:
+            known = f"there are {', '.join(sorted(names))}" if names else "there is none"
+            raise UsageError(f"there is no parameter {name[:40]!r} here: {known}", parameter=name[:40])
+
+
+async def only_known(request: Request) -> None:
+    """The same for a route of FastAPI, by the parameters that its function has; a dependency of all of them."""
+    if request.scope["query_string"]:
+        route: APIRoute = request.scope["route"]
+        require_known(request.query_params, [field.alias for field in route.dependant.query_params])
 
 
 @lru_cache(500)

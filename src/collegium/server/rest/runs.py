@@ -161,7 +161,7 @@ async def submit(wanted: NewRun, caller: Caller, idempotency_key: Key = None) ->
 
 
 async def _page(request: Request) -> Response:
-    asked = asked_of(request)
+    asked = asked_of(request, "status", "project", "after", "limit")
     page = await access(request).runs.page_document(
         statuses=several(asked, "status"), project=optional(asked, "project"), after=optional(asked, "after"),
         limit=number(asked, "limit", 50, most=MOST),
@@ -170,6 +170,7 @@ async def _page(request: Request) -> Response:
 
 
 async def _show(request: Request) -> Response:
+    asked_of(request)
     seq, document = await access(request).runs.document(request.path_params["run"])
     return encoded(document, {"etag": etag(seq)})
 
@@ -177,7 +178,7 @@ async def _show(request: Request) -> Response:
 async def _events(request: Request) -> Response:
     if is_stream_wanted(request):
         return await stream(request, request.path_params["run"])
-    asked = asked_of(request)
+    asked = asked_of(request, "after", "limit")
     after, limit = number(asked, "after", 0, least=0), number(asked, "limit", MOST, most=1_000)
     return encoded(await access(request).runs.events_document(request.path_params["run"], after=after, limit=limit))
 
